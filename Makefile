@@ -1,0 +1,42 @@
+# make lab    the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
+# make test   lint, types, layers and all tests
+# make clean  caches and .venv's stamps; .venv and runs/ stay
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+NEEDS := pyproject.toml constraints.txt
+
+.PHONY: lab test clean
+
+lab: $(VENV)/.lab
+	$(BIN)/rlhflab lab
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy rlhflab
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlhflab needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# torch first, by itself, so that nothing else chooses its version.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) torch==2.13.0
+	@touch $@
+
+$(VENV)/.lab: $(NEEDS) $(VENV)/.torch
+	$(PIP) -e '.[lab]'
+	@touch $@
+
+$(VENV)/.test: $(NEEDS) $(VENV)/.torch
+	$(PIP) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -f $(VENV)/.torch $(VENV)/.lab $(VENV)/.test
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

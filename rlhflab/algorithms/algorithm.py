@@ -1,0 +1,47 @@
+"""The contract of every algorithm: an iterator of records that can be stopped and continued exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from rlhflab.algorithms.knobs import Knobs
+from rlhflab.algorithms.record import Backdrop, Record
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or a weight became NaN or infinite; the message names the step and the knobs in force."""
+
+
+class Algorithm(Protocol):
+    """What drivers, runs and boards may ask of an algorithm; it never prints, plots, writes or sleeps.
+
+    Attributes:
+        name: "dpo", "ppo", …
+        steps: how many updates the iterator makes before it ends.
+        step: updates made so far.
+        knobs: the live values; written by others between steps, read once per step.
+        backdrop: the exact frontier where the world is enumerable, else None.
+    """
+
+    name: str
+    steps: int
+    step: int
+    backdrop: Backdrop | None
+
+    @property
+    def knobs(self) -> Knobs: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+    def __next__(self) -> Record:
+        """Make one update and return its record; raise StopIteration after `steps`, TrainingDiverged on NaN."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, random state and position: nested dicts with string keys, tensors or JSON leaves."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        ...

@@ -1,0 +1,171 @@
+"""Put a whole run together from plain settings: what the command line, the labs and the benchmarks call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab.algorithms.evaluators import ExactEvaluator, SampleEvaluator
+from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
+from rlhflab.algorithms.reference import encode_prompt, preferred_finetune, tiny_reference
+from rlhflab.models.loading import choose_device, frozen_copy, load_model
+from rlhflab.worlds.micro import MicroWorld, ReferencePoint
+from rlhflab.worlds.preferences import PreferencePair, read_pairs
+
+REFERENCES = ("sft", "preferred")
+
+
+@cache
+def micro_world() -> MicroWorld:
+    """The micro world, made once a process."""
+    return MicroWorld()
+
+
+def build_dpo(
+    world: str = "micro",
+    model: str = "tiny",
+    reference: str = "sft",
+    beta: float = 1.0,
+    learning_rate: float | None = None,
+    pairs: int | Literal["fresh"] = 2000,
+    label_noise: float = 0.0,
+    steps: int = 600,
+    batch_size: int = 32,
+    evaluate_every: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> DPO:
+    """Return a DPO run, ready to iterate. All arguments are plain data, so they are also the run's configuration.
+
+    Args:
+        world: "micro", or a file of preference pairs (JSONL, may be gzipped).
+        model: "tiny", a folder written by save_pretrained, or a hub id. "tiny" reads files in its own language only.
+        reference: "sft", or "preferred" to fine-tune the pre-trained tiny model on the chosen answers first.
+        beta: KL strength > 0; 1 suits the micro world, 0.05–0.5 real models.
+        learning_rate: peak step size; by default 1e-3 for the tiny model and 1e-5 for others.
+        pairs: how many pairs to draw (or at most to read), or "fresh" for new ones at every step.
+        label_noise: probability in [0, 0.5] that a drawn pair's label is swapped.
+        steps: updates.
+        batch_size: pairs an update.
+        evaluate_every: updates between exact evaluations.
+        seed: pairs, their order and the samples.
+        device: "auto", "cpu" or "cuda".
+        skip_bad: leave bad lines of a file out, with a warning that counts them, instead of refusing the file.
+        progress: show a bar while the tiny model is trained on first use.
+
+    Raises:
+        ValueError: a setting that makes no sense, in one line.
+    """
+    _validate(world, reference, pairs, label_noise, batch_size, seed)
+    default_rate = 1e-3 if model == "tiny" else 1e-5
+    knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)
+    config = DPOConfig(steps=steps, evaluate_every=evaluate_every)
+    target = choose_device(device)
+    data = None if world == "micro" else read_pairs(world, skip_bad)[: int(pairs)]
+    if model != "tiny":
+        if data is None:
+            raise ValueError(
+                "the micro world needs --model tiny; other models need --world FILE with their pairs"
+            )
+        return _build_on_text(model, data, knobs, config, batch_size, seed, target)
+
+    lab = micro_world()
+    if data is not None:
+        _require_micro_language(lab, data, world)
+    start = tiny_reference(lab, progress=progress).to(target)
+    if reference == "preferred":
+        chosen = data or _draw(ReferencePoint(lab, start), int(pairs), label_noise, seed)
+        start = tiny_reference(lab, "pretrained", progress=progress).to(target)
+        for _ in preferred_finetune(lab, start, [(pair.prompt, pair.chosen) for pair in chosen], seed):
+            pass
+        data = chosen
+    ref_policy = frozen_copy(start)
+    point = ReferencePoint(lab, ref_policy)
+    if pairs == "fresh" and data is None:
+        source: PairSource = FreshPairs(point, label_noise, batch_size, seed)
+    else:
+        data = data or _draw(point, int(pairs), label_noise, seed)
+        source = FixedPairs(
+            data, lambda text: encode_prompt(lab, text), lab.encode_answer, ref_policy, batch_size, seed
+        )
+    return DPO(start, source, config, knobs, ExactEvaluator(point, seed))
+
+
+def _validate(
+    world: str, reference: str, pairs: int | str, label_noise: float, batch_size: int, seed: int
+) -> None:
+    if world != "micro" and not Path(world).is_file():
+        raise ValueError(f"unknown world {world!r}; use micro or an existing file of preference pairs")
+    if reference not in REFERENCES:
+        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {reference!r}")
+    if pairs != "fresh" and not (isinstance(pairs, int) and pairs >= 1):
+        raise ValueError(f"pairs must be a whole number ≥ 1 or fresh, got {pairs!r}")
+    if pairs == "fresh" and (world != "micro" or reference != "sft"):
+        raise ValueError("fresh pairs need the micro world and the SFT reference")
+    if not 0 <= label_noise <= 0.5:
+        raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be ≥ 1, got {batch_size}")
+    if seed < 0:
+        raise ValueError(f"seed must be ≥ 0, got {seed}")
+
+
+def _draw(point: ReferencePoint, pairs: int, label_noise: float, seed: int) -> list[PreferencePair]:
+    return point.texts(point.sample_pairs(pairs, label_noise, torch.Generator().manual_seed(seed)))
+
+
+def _require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:
+    for number, pair in enumerate(data, start=1):
+        try:
+            encode_prompt(lab, pair.prompt)
+            lab.encode_answer(pair.chosen)
+            lab.encode_answer(pair.rejected)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, pair {number}: {error}; for other texts give --model a folder or a hub id"
+            ) from None
+
+
+def _build_on_text(
+    name: str,
+    data: list[PreferencePair],
+    knobs: DPOKnobs,
+    config: DPOConfig,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+) -> DPO:
+    policy, tokenizer = load_model(name, device)
+    eos = int(tokenizer.eos_token_id)
+    longest = int(getattr(policy.config, "max_position_embeddings", 1024) or 1024)
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def encode_answer(text: str) -> list[int]:
+        return [*encode(text), eos]
+
+    fits = [
+        p
+        for p in data
+        if len(encode(p.prompt)) + max(len(encode(p.chosen)), len(encode(p.rejected))) < longest
+    ]
+    if not fits:
+        raise ValueError(f"no pair fits into the model's {longest} positions")
+    ref_policy = frozen_copy(policy)
+    source = FixedPairs(fits, encode, encode_answer, ref_policy, batch_size, seed)
+
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    prompts = list(dict.fromkeys(pair.prompt for pair in fits))[:3]
+    room = longest - max(len(encode(prompt)) for prompt in prompts)
+    samples: Any = SampleEvaluator(ref_policy, prompts, encode, decode, [eos], min(48, room), seed)
+    return DPO(policy, source, config, knobs, samples)

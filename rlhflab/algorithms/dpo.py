@@ -1,0 +1,187 @@
+"""DPO as an iterator: one update a step, everything a board shows in its record.
+
+Source: Rafailov et al. (2023), "Direct Preference Optimization". The policy runs without dropout, as in TRL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from rlhflab.algorithms.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.pair_source import PairRows, PairSource
+from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from rlhflab.algorithms.supervised import finite_or_nan, require_finite
+from rlhflab.models.logps import sequence_logps
+from rlhflab.objectives.dpo import dpo_loss, gradient_weights
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """Settings of a DPO run that cannot change while it runs.
+
+    Attributes:
+        steps: updates, ≥ 1.
+        schedule: "constant", "linear" or "cosine" decay of the learning rate.
+        warmup: updates over which the learning rate rises.
+        max_grad_norm: gradients are clipped to this norm.
+        evaluate_every: updates between exact evaluations and samples; the last update always has them.
+    """
+
+    steps: int = 600
+    schedule: str = "linear"
+    warmup: int = 10
+    max_grad_norm: float = 1.0
+    evaluate_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("warmup", 0), ("evaluate_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
+
+
+class DPOKnobs(Knobs):
+    """What may be turned while DPO runs."""
+
+    specs = {
+        "beta": Knob(
+            default=1.0,
+            low=0.05,
+            high=10.0,
+            label="β",
+            help="Price of leaving the reference: small β trusts the preferences, large β the reference.",
+        ),
+        "learning_rate": Knob(
+            default=1e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
+        ),
+    }
+
+
+class Evaluator(Protocol):
+    """Judges a policy exactly, or shows samples of it, every `evaluate_every` updates."""
+
+    backdrop: Backdrop | None
+
+    def __call__(self, policy: Any, beta: float) -> tuple[Mapping[str, float] | None, tuple[Sample, ...]]: ...
+
+
+class DPO:
+    """Direct preference optimisation; iterate for one update at a time.
+
+    Args:
+        policy: π_θ, any Hugging Face causal LM; trained in place.
+        pairs: a `FixedPairs` or `FreshPairs`; it holds the reference's log-probabilities.
+        config, knobs: see their classes.
+        evaluator: exact evaluation and samples, where the world offers them.
+    """
+
+    name = "dpo"
+    engine = "lab"
+
+    def __init__(
+        self,
+        policy: Any,
+        pairs: PairSource,
+        config: DPOConfig | None = None,
+        knobs: DPOKnobs | None = None,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        self.policy, self.pairs = policy.eval(), pairs
+        self.config = config or DPOConfig()
+        self.knobs: DPOKnobs = knobs or DPOKnobs()
+        self.evaluator = evaluator
+        self.backdrop = evaluator.backdrop if evaluator else None
+        self.steps, self.step = self.config.steps, 0
+        self._optimiser = Optimiser(policy.parameters(), self.config.max_grad_norm)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        """Collect a batch, update, record; raises TrainingDiverged where the loss is no longer a number."""
+        if self.step >= self.steps:
+            raise StopIteration
+        self.step += 1
+        knobs = self.knobs.snapshot()
+        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+        learning_rate = knobs["learning_rate"] * factor
+
+        rows = self.pairs.next()
+        logps = sequence_logps(self.policy, rows.answers, self.pairs.start)
+        (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
+        losses, chosen, rejected = dpo_loss(
+            policy_chosen, policy_rejected, ref_chosen, ref_rejected, knobs["beta"]
+        )
+        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
+
+        scalars = self._scalars(losses.detach(), logps.detach(), chosen, rejected)
+        scalars["grad_norm"] = float(grad_norm)
+        require_finite(self.step, scalars, knobs)
+        scalars["learning_rate"] = learning_rate
+        exact: Mapping[str, float] | None = None
+        samples: tuple[Sample, ...] = ()
+        if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
+            require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
+            exact, samples = self.evaluator(self.policy, knobs["beta"])
+        return Record(self.step, scalars, knobs, self._record_pairs(rows, chosen, rejected), samples, exact)
+
+    @staticmethod
+    def _scalars(
+        losses: torch.Tensor, logps: torch.Tensor, chosen: torch.Tensor, rejected: torch.Tensor
+    ) -> dict[str, float]:
+        margins = chosen - rejected
+        chosen_logps, rejected_logps = logps.chunk(2)
+        names = {
+            "loss": losses.mean(),
+            "rewards/chosen": chosen.mean(),
+            "rewards/rejected": rejected.mean(),
+            "rewards/margins": margins.mean(),
+            "rewards/accuracies": (margins > 0).float().mean(),
+            "rewards/chosen_std": chosen.std(correction=0),
+            "rewards/rejected_std": rejected.std(correction=0),
+            "logps/chosen": chosen_logps.mean(),
+            "logps/rejected": rejected_logps.mean(),
+        }
+        return dict(zip(names, torch.stack(list(names.values())).tolist(), strict=True))
+
+    @staticmethod
+    def _record_pairs(rows: PairRows, chosen: torch.Tensor, rejected: torch.Tensor) -> Pairs:
+        weights = gradient_weights(chosen, rejected)
+        texts = rows.texts
+        return Pairs(
+            ids=tuple(rows.ids),
+            prompts=tuple(pair.prompt for pair in texts),
+            chosen=tuple(pair.chosen for pair in texts),
+            rejected=tuple(pair.rejected for pair in texts),
+            chosen_rewards=tuple(chosen.tolist()),
+            rejected_rewards=tuple(rejected.tolist()),
+            weights=tuple(weights.tolist()),
+            flipped=tuple(pair.flipped for pair in texts),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, knobs, position in the data and step."""
+        return {
+            "step": self.step,
+            "knobs": self.knobs.snapshot(),
+            "policy": dict(self.policy.state_dict()),
+            "optimiser": self._optimiser.state_dict(),
+            "pairs": self.pairs.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self.policy.load_state_dict(state["policy"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.pairs.load_state_dict(state["pairs"])
+        for name, value in state["knobs"].items():
+            setattr(self.knobs, name, value)
+        self.step = int(state["step"])

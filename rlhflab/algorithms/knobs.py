@@ -1,0 +1,85 @@
+"""Knobs: the few values a person may turn while an algorithm runs.
+
+A slider writes `knobs.beta = 0.3`; the algorithm takes one `snapshot()` at the start of its next step and its record
+carries those values. A write is validated, so a running loop never sees a bad value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What a knob is: its default, its allowed range and how a slider shows it.
+
+    Attributes:
+        default: value when none is given.
+        low, high: ends of the slider (the number box may go beyond them, within the allowed range).
+        above: every value must be greater than this (exclusive).
+        at_most: every value must be no greater than this.
+        log: whether the slider is logarithmic.
+        label, help: one or two words, and one sentence, for the person at the slider.
+    """
+
+    default: float
+    low: float
+    high: float
+    above: float = 0.0
+    at_most: float = math.inf
+    log: bool = True
+    label: str = ""
+    help: str = ""
+
+    def validate(self, name: str, value: Any) -> float:
+        """Return `value` as a float; raise ValueError in one line if it is not allowed."""
+        allowed = f"a number > {self.above:g}" + (
+            f" and ≤ {self.at_most:g}" if self.at_most < math.inf else ""
+        )
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}") from None
+        if not (math.isfinite(number) and self.above < number <= self.at_most):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        return number
+
+
+class Knobs:
+    """Base class: a subclass lists its knobs in `specs`; attributes of these names are validated on write.
+
+    >>> class Example(Knobs):
+    ...     specs = {"beta": Knob(default=0.1, low=0.01, high=10.0)}
+    >>> knobs = Example(beta=1)
+    >>> knobs.beta = 0.3
+    >>> knobs.snapshot()
+    {'beta': 0.3}
+    >>> knobs.beta = -1
+    Traceback (most recent call last):
+    ValueError: beta must be a number > 0, got -1
+    """
+
+    specs: ClassVar[dict[str, Knob]] = {}
+
+    def __init__(self, **values: float) -> None:
+        for name, spec in self.specs.items():
+            setattr(self, name, values.pop(name, spec.default))
+        if values:
+            raise ValueError(f"unknown knob {', '.join(sorted(values))}; known: {', '.join(self.specs)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.specs:
+            raise ValueError(f"unknown knob {name}; known: {', '.join(self.specs)}")
+        object.__setattr__(self, name, self.specs[name].validate(name, value))
+
+    def __getattr__(self, name: str) -> float:  # only for type checkers and unknown names
+        raise AttributeError(f"unknown knob {name}; known: {', '.join(self.specs)}")
+
+    def snapshot(self) -> dict[str, float]:
+        """Return all values as a new dict, name → value."""
+        return {name: getattr(self, name) for name in self.specs}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k, v in self.snapshot().items())})"

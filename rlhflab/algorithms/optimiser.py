@@ -1,0 +1,65 @@
+"""The optimiser every gradient algorithm here uses: fused AdamW, a learning-rate schedule, gradient clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def schedule_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
+    """Factor in (0, 1] on the learning rate at update `step` (1-based) of `steps`.
+
+    It rises linearly over `warmup` updates, then stays ("constant") or falls towards 0 ("linear", "cosine").
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    rise = min(1.0, step / (warmup + 1))
+    if schedule == "constant":
+        return rise
+    done = max(0, step - 1 - warmup) / max(1, steps - warmup)
+    return rise * (1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Optimiser:
+    """AdamW over a model's trainable parameters, with the norm of the clipped gradient returned by each step.
+
+    Args:
+        parameters: those with requires_grad are trained.
+        max_grad_norm: gradients are scaled down to this norm; 1.0 is TRL's default.
+        weight_decay: AdamW's, usually 0 in preference optimisation.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], max_grad_norm: float = 1.0, weight_decay: float = 0.0
+    ) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("the model has no trainable parameter")
+        self.max_grad_norm = max_grad_norm
+        self._adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, fused=True)
+
+    def step(self, loss: Tensor, learning_rate: float) -> Tensor:
+        """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar."""
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self._adam.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adam's moments, by parameter position (string keys)."""
+        return {str(index): dict(state) for index, state in self._adam.state_dict()["state"].items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        whole = self._adam.state_dict()
+        whole["state"] = {int(index): dict(moments) for index, moments in state.items()}
+        self._adam.load_state_dict(whole)

@@ -1,0 +1,137 @@
+"""Where preference optimisation takes its pairs from: a fixed data set, or new ones at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from rlhflab.algorithms.supervised import ShuffledBatches
+from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps, join_answers
+from rlhflab.worlds.micro import PairBatch, ReferencePoint
+from rlhflab.worlds.preferences import PreferencePair
+
+
+class PairRows(NamedTuple):
+    """One batch of pairs, ready for the loss.
+
+    Attributes:
+        answers: [2·batch, time], all chosen answers, then all rejected ones.
+        ref_logps: [2·batch] log π_ref(y|x) in the same order.
+        ids: [batch] position in the data set, or a running number.
+        texts: the pairs as text.
+    """
+
+    answers: AnswerBatch
+    ref_logps: Tensor
+    ids: list[int]
+    texts: Sequence[PreferencePair]
+
+
+class PairSource(Protocol):
+    """Gives batches of pairs and can be stopped and continued exactly."""
+
+    start: int
+
+    def next(self) -> PairRows: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class FixedPairs:
+    """A data set of pairs in shuffled epochs; the reference's log-probabilities are computed once and kept.
+
+    Args:
+        pairs: the data set.
+        encode_prompt, encode_answer: text → token ids (the answer's with its ending).
+        ref_policy: π_ref, any causal LM.
+        batch_size: pairs a batch; a data set smaller than that is repeated within the batch.
+        seed: of the shuffling.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[PreferencePair],
+        encode_prompt: Callable[[str], list[int]],
+        encode_answer: Callable[[str], list[int]],
+        ref_policy: Any,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.pairs = pairs
+        prompts = [encode_prompt(pair.prompt) for pair in pairs]
+        answers = [encode_answer(pair.chosen) for pair in pairs] + [
+            encode_answer(pair.rejected) for pair in pairs
+        ]
+        everything = join_answers(prompts * 2, answers)
+        self._ref_logps = frozen_sequence_logps(ref_policy, everything).to(ref_policy.device)
+        self._answers = everything.to(ref_policy.device)
+        self.start = min(map(len, prompts))
+        self._batches = ShuffledBatches(len(pairs), batch_size, seed)
+
+    def next(self) -> PairRows:
+        """The next batch."""
+        chosen = self._batches.next()
+        rows = torch.cat([chosen, chosen + len(self.pairs)])
+        ids = chosen.tolist()
+        return PairRows(
+            self._answers.rows(rows), self._ref_logps[rows], ids, [self.pairs[index] for index in ids]
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the shuffled data."""
+        return self._batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._batches.load_state_dict(state)
+
+
+class FreshPairs:
+    """New pairs at every step, drawn from π_ref and labelled by the true reward: preference data without end.
+
+    Args:
+        reference: the micro world seen from π_ref.
+        label_noise: probability in [0, 0.5] that a label is swapped.
+        batch_size: pairs a batch.
+        seed: of the drawing.
+    """
+
+    def __init__(self, reference: ReferencePoint, label_noise: float, batch_size: int, seed: int) -> None:
+        self._reference, self._noise, self._size = reference, label_noise, batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._drawn = 0
+        tree, prompt_ids = reference.world.tree, reference.world.prompt_ids
+        self.start = prompt_ids.shape[1]
+        time = self.start + tree.depth
+        self._answers = torch.empty(len(tree.answers), time, dtype=torch.long)
+        self._answers[:, self.start :] = tree.answers
+        self._mask = (torch.arange(time) >= self.start) & (
+            torch.arange(time) < self.start + tree.lengths.unsqueeze(1)
+        )
+
+    def next(self) -> PairRows:
+        """Draw the next batch."""
+        pairs: PairBatch = self._reference.sample_pairs(self._size, self._noise, self._generator)
+        ids = list(range(self._drawn, self._drawn + self._size))
+        self._drawn += self._size
+        index, prompts = torch.cat([pairs.chosen, pairs.rejected]), pairs.prompts.repeat(2)
+        input_ids = self._answers[index]
+        input_ids[:, : self.start] = self._reference.world.prompt_ids[prompts]
+        device = self._reference.logps.device
+        ref_logps = self._reference.logps[prompts.to(device), index.to(device)].float()
+        rows = AnswerBatch(input_ids, self._mask[index]).to(device)
+        return PairRows(rows, ref_logps, ids, self._reference.texts(pairs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random state and the number of pairs drawn."""
+        return {"generator": self._generator.get_state(), "drawn": self._drawn}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._generator.set_state(state["generator"])
+        self._drawn = int(state["drawn"])

@@ -1,0 +1,126 @@
+"""What one update of any algorithm leaves behind: a frozen record of plain data.
+
+Live boards, reports, trackers and replay know records and nothing else, so a record holds floats, integers and
+strings only: no tensor, no model, no reference to the algorithm that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The preference pairs of one batch and what the policy thinks of them; all tuples have the same length.
+
+    Attributes:
+        ids: position of each pair in its data set, or a running number for freshly sampled pairs.
+        prompts, chosen, rejected: the texts (untrusted: escape them before display).
+        chosen_rewards, rejected_rewards: implicit rewards r̂ = β·log(π_θ/π_ref), in nats × β; β included.
+        weights: DPO gradient weights σ(r̂_l − r̂_w) in (0, 1).
+        flipped: True where the label is known to contradict the better answer, None where nobody knows.
+    """
+
+    ids: tuple[int, ...]
+    prompts: tuple[str, ...]
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    chosen_rewards: tuple[float, ...]
+    rejected_rewards: tuple[float, ...]
+    weights: tuple[float, ...]
+    flipped: tuple[bool | None, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt with the reference's answer and the policy's answer now (texts untrusted).
+
+    Attributes:
+        prompt: the prompt.
+        before, after: an answer of π_ref and one of π_θ.
+        reward_before, reward_after: their true rewards where the world knows them, else None.
+    """
+
+    prompt: str
+    before: str
+    after: str
+    reward_before: float | None = None
+    reward_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One update.
+
+    Attributes:
+        step: 1 for the first update.
+        scalars: metric name → value; TRL's names where TRL has one (`rewards/margins`, `logps/chosen`, …).
+        knobs: the knob values in force during this update.
+        pairs: the batch's preference pairs, where the algorithm has them.
+        samples: sample answers, on the steps that drew some.
+        exact: the enumerable world's exact evaluation, on the steps that made one.
+    """
+
+    step: int
+    scalars: Mapping[str, float]
+    knobs: Mapping[str, float]
+    pairs: Pairs | None = None
+    samples: tuple[Sample, ...] = ()
+    exact: Mapping[str, float] | None = field(default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""
+        data: dict[str, Any] = {"step": self.step, "scalars": dict(self.scalars), "knobs": dict(self.knobs)}
+        if self.pairs is not None:
+            data["pairs"] = {name: list(column) for name, column in vars(self.pairs).items()}
+        if self.samples:
+            data["samples"] = [asdict(sample) for sample in self.samples]
+        if self.exact is not None:
+            data["exact"] = dict(self.exact)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """Inverse of `to_dict`."""
+        pairs = data.get("pairs")
+        return cls(
+            step=int(data["step"]),
+            scalars=dict(data["scalars"]),
+            knobs=dict(data["knobs"]),
+            pairs=None if pairs is None else Pairs(**{name: tuple(column) for name, column in pairs.items()}),
+            samples=tuple(Sample(**sample) for sample in data.get("samples", ())),
+            exact=dict(data["exact"]) if data.get("exact") is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The exact truth drawn behind the curves of an enumerable world: the reward–KL frontier, traced by β.
+
+    The four tuples have the same length; entry i belongs to the optimal policy π* at `beta[i]` (ascending).
+
+    Attributes:
+        beta: KL strength.
+        kl: KL(π*‖π_ref), nats per answer, mean over prompts; falls with β.
+        reward: E[r] under π*, mean over prompts; falls with β.
+        objective: J* = reward − β·kl.
+        ref_reward: E[r] under π_ref, the frontier's left end (kl = 0).
+    """
+
+    beta: tuple[float, ...]
+    kl: tuple[float, ...]
+    reward: tuple[float, ...]
+    objective: tuple[float, ...]
+    ref_reward: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists and a float, ready for json.dumps."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Backdrop:
+        """Inverse of `to_dict`."""
+        curves = {name: tuple(data[name]) for name in ("beta", "kl", "reward", "objective")}
+        return cls(**curves, ref_reward=float(data["ref_reward"]))

@@ -1,0 +1,147 @@
+"""The micro world's reference policy: a tiny model pre-trained on noisy text, then fine-tuned on clean text.
+
+It is trained on first use, in seconds, and kept in the user's cache folder under a name that depends on every setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.files import cache_folder
+from rlhflab.models.loading import no_progress_bars
+from rlhflab.models.logps import AnswerBatch, join_answers
+from rlhflab.models.tiny import TinyConfig, new_tiny_model
+from rlhflab.worlds.micro import MicroWorld
+
+STAGES = ("pretrained", "sft")
+CACHE_VERSION = 1  # raise when the grammar, the tokenizer or the training code changes
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """How the reference policy is made.
+
+    Attributes:
+        model: its shape.
+        pretrain_texts, pretrain_steps, pretrain_lr: noisy texts, updates on them, peak learning rate.
+        p_noise: share of noisy texts with a fault.
+        sft_texts, sft_steps, sft_lr: the same for clean texts.
+        seed: weights, texts and their order.
+    """
+
+    model: TinyConfig = field(default_factory=TinyConfig)
+    pretrain_texts: int = 20_000
+    pretrain_steps: int = 400
+    pretrain_lr: float = 3e-3
+    p_noise: float = 0.3
+    sft_texts: int = 10_000
+    sft_steps: int = 200
+    sft_lr: float = 1e-3
+    seed: int = 0
+
+
+def encode_prompt(world: MicroWorld, prompt: str) -> list[int]:
+    """Token ids of a prompt of the world's language; raises ValueError for any other text."""
+    if prompt not in world.prompts:
+        raise ValueError(f"unknown prompt {prompt!r}; the micro world's are: {', '.join(world.prompts)}")
+    return world.prompt_ids[world.prompts.index(prompt)].tolist()
+
+
+def encode_texts(world: MicroWorld, texts: Sequence[tuple[str, str]]) -> AnswerBatch:
+    """Tokenise (prompt, answer) texts of the world's language."""
+    prompts, answers = zip(*texts, strict=True)
+    return join_answers([encode_prompt(world, p) for p in prompts], [world.encode_answer(a) for a in answers])
+
+
+def pretrain(world: MicroWorld, config: ReferenceConfig) -> Supervised:
+    """Step 0: maximum likelihood on noisy text, from random weights."""
+    model = new_tiny_model(world.tokenizer, config.model, config.seed)
+    texts = world.corpus(config.pretrain_texts, config.seed, config.p_noise)
+    schedule = SupervisedConfig(steps=config.pretrain_steps, seed=config.seed)
+    return Supervised(
+        model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=config.pretrain_lr)
+    )
+
+
+def finetune(world: MicroWorld, model: Any, config: ReferenceConfig) -> Supervised:
+    """Step 1: supervised fine-tuning of `model` on clean text."""
+    texts = world.corpus(config.sft_texts, config.seed + 1)
+    schedule = SupervisedConfig(steps=config.sft_steps, seed=config.seed)
+    return Supervised(
+        model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=config.sft_lr)
+    )
+
+
+def preferred_finetune(
+    world: MicroWorld, model: Any, texts: Sequence[tuple[str, str]], seed: int = 0
+) -> Supervised:
+    """Preferred-FT: maximum likelihood on the chosen answers, for a reference where no SFT model exists."""
+    schedule = SupervisedConfig(steps=200, seed=seed)
+    return Supervised(model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=1e-3))
+
+
+def tiny_reference(
+    world: MicroWorld, stage: str = "sft", config: ReferenceConfig | None = None, progress: bool = True
+) -> Any:
+    """Return the tiny model after `stage`, from the cache or trained now.
+
+    Args:
+        world: the micro world.
+        stage: "pretrained" or "sft".
+        config: how it is made.
+        progress: show a bar on stderr while training.
+
+    Returns:
+        a GPT-2 in evaluation mode on the CPU.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if stage not in STAGES:
+        raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    config = config or ReferenceConfig()
+    key = hashlib.sha256(json.dumps([CACHE_VERSION, asdict(config)], sort_keys=True).encode()).hexdigest()[
+        :12
+    ]
+    folder = cache_folder() / f"tiny-{key}"
+    if not (folder / stage / "config.json").is_file():
+        _train_into(folder, world, config, progress)
+    with no_progress_bars():
+        return AutoModelForCausalLM.from_pretrained(folder / stage, use_safetensors=True).eval()
+
+
+def _train_into(folder: Path, world: MicroWorld, config: ReferenceConfig, progress: bool) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".training-", dir=folder.parent))
+    try:
+        first = pretrain(world, config)
+        bar = tqdm(
+            total=config.pretrain_steps + config.sft_steps, desc="first use: training the tiny model",
+            leave=False, disable=not progress,
+        )  # fmt: skip
+        with bar, no_progress_bars():
+            for _ in first:
+                bar.update()
+            first.policy.save_pretrained(beside / "pretrained")
+            for _ in finetune(world, first.policy, config):
+                bar.update()
+            first.policy.save_pretrained(beside / "sft")
+        for stage in STAGES:
+            world.tokenizer.save_pretrained(beside / stage)
+        try:
+            beside.rename(folder)
+        except OSError:  # another process was faster, or an unfinished folder is in the way
+            if not (folder / STAGES[-1] / "config.json").is_file():
+                shutil.rmtree(folder)
+                beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

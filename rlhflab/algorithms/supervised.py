@@ -1,0 +1,168 @@
+"""Maximum likelihood: pre-training, supervised fine-tuning and preferred fine-tuning.
+
+    L(θ) = −E_(x,y) Σ_t log π_θ(y_t | x, y_<t)
+
+The three differ only in their data: any text; good answers; the chosen answers of preference pairs ("Preferred-FT",
+which gives DPO its reference where no SFT model exists: Rafailov et al. 2023, section 4 "DPO outline").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlhflab.algorithms.algorithm import TrainingDiverged
+from rlhflab.algorithms.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.models.logps import AnswerBatch, token_logps
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of a maximum-likelihood run.
+
+    Attributes:
+        steps: updates, ≥ 1.
+        batch_size: texts an update, 16–512.
+        seed: order of the texts.
+        schedule: "constant", "linear" or "cosine" decay of the learning rate.
+        warmup: updates over which the learning rate rises.
+    """
+
+    steps: int = 300
+    batch_size: int = 128
+    seed: int = 0
+    schedule: str = "cosine"
+    warmup: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+
+
+class SupervisedKnobs(Knobs):
+    """Live values of a maximum-likelihood run."""
+
+    specs = {
+        "learning_rate": Knob(
+            default=3e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
+        ),
+    }
+
+
+class Supervised:
+    """Maximise the likelihood of `data`'s answers given their prompts; iterate for one update at a time.
+
+    Args:
+        policy: any Hugging Face causal LM; trained in place.
+        data: all texts; rows are drawn in shuffled epochs.
+        config, knobs: see their classes.
+    """
+
+    name = "sft"
+    backdrop: Backdrop | None = None
+
+    def __init__(
+        self,
+        policy: Any,
+        data: AnswerBatch,
+        config: SupervisedConfig | None = None,
+        knobs: SupervisedKnobs | None = None,
+    ) -> None:
+        self.policy, self.data = policy, data.to(policy.device)
+        self.config = config or SupervisedConfig()
+        self.knobs: SupervisedKnobs = knobs or SupervisedKnobs()
+        self.steps, self.step = self.config.steps, 0
+        self._start = int(data.mask.int().argmax(1).min())
+        self._optimiser = Optimiser(policy.parameters(), weight_decay=0.01)
+        self._batches = ShuffledBatches(len(data.input_ids), self.config.batch_size, self.config.seed)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        """One update; the record has `loss` (nats per token) and `grad_norm`."""
+        if self.step >= self.steps:
+            raise StopIteration
+        self.step += 1
+        knobs = self.knobs.snapshot()
+        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+        self.policy.train()
+        logps, mask = token_logps(self.policy, self.data.rows(self._batches.next()), self._start)
+        loss = -logps.sum() / mask.sum()
+        grad_norm = self._optimiser.step(loss, knobs["learning_rate"] * factor)
+        scalars = {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
+        require_finite(self.step, scalars, knobs)
+        scalars["learning_rate"] = knobs["learning_rate"] * factor
+        return Record(self.step, scalars, knobs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, order of the data and position."""
+        return {
+            "step": self.step,
+            "policy": dict(self.policy.state_dict()),
+            "optimiser": self._optimiser.state_dict(),
+            "batches": self._batches.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.step = int(state["step"])
+        self.policy.load_state_dict(state["policy"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._batches.load_state_dict(state["batches"])
+
+
+class ShuffledBatches:
+    """Row indices in shuffled epochs, each row once an epoch; a batch may span two epochs.
+
+    Args:
+        rows: size of the data set, ≥ 1.
+        batch_size: rows a batch.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int) -> None:
+        if rows < 1:
+            raise ValueError("the data set is empty")
+        self._rows, self._size = rows, batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._queue = torch.empty(0, dtype=torch.long)
+
+    def next(self) -> torch.Tensor:
+        """The next batch's indices, [batch_size]."""
+        while len(self._queue) < self._size:
+            self._queue = torch.cat([self._queue, torch.randperm(self._rows, generator=self._generator)])
+        batch, self._queue = self._queue[: self._size], self._queue[self._size :]
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is left of the epoch and the random state."""
+        return {"queue": self._queue.clone(), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._queue = state["queue"].clone()
+        self._generator.set_state(state["generator"])
+
+
+def require_finite(step: int, scalars: Mapping[str, float], knobs: Mapping[str, float]) -> None:
+    """Raise TrainingDiverged naming the step and the knobs if a scalar is NaN or infinite."""
+    bad = [name for name, value in scalars.items() if not -float("inf") < value < float("inf")]
+    if bad:
+        values = ", ".join(f"{name}={value:g}" for name, value in knobs.items())
+        raise TrainingDiverged(f"{', '.join(bad)} became NaN or infinite at step {step} with {values}")
+
+
+def finite_or_nan(parameters: Iterable[torch.Tensor]) -> float:
+    """0.0 if every weight could be squared and summed to a finite number, else NaN."""
+    with torch.no_grad():
+        total = sum(float(weight.float().square().sum()) for weight in parameters)
+    return 0.0 if total < float("inf") else float("nan")

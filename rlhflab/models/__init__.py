@@ -1,0 +1,1 @@
+"""Language models: loading, the tiny default, log-probabilities of answers, sampling."""

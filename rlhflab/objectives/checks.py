@@ -1,0 +1,23 @@
+"""Shape and range checks shared by the objectives; each raises ValueError in one line."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def same_shape(**tensors: Tensor) -> None:
+    """Raise ValueError naming all shapes unless the tensors have one shape."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "shapes must agree: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        )
+
+
+def positive(**values: float) -> None:
+    """Raise ValueError unless every value is a finite number > 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")

@@ -1,0 +1,410 @@
+"""A run is a folder: what was asked for, where it ran, every record, and the last checkpoint.
+
+    config.json              keyword arguments that build the algorithm again
+    environment.json         Python, package versions, machine
+    backdrop.json            the exact frontier, where the world has one
+    pairs.jsonl              texts of the preference pairs, once per pair
+    records.jsonl            one record a line; its pairs hold ids and numbers only
+    checkpoint.safetensors   the algorithm's state, the rest of it as JSON in the file's metadata
+    status.json              how the run ended
+
+A crash at any instant loses at most the steps since the last checkpoint: whole files are written beside and renamed,
+appended lines are flushed, and a torn last line is dropped. Left out: locks (one process writes a run at a time) and a
+history of checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.files import written_beside
+
+if TYPE_CHECKING:
+    import torch
+
+    from rlhflab.algorithms.algorithm import Algorithm
+
+PACKAGES = (
+    "rlhflab", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "plotly", "ipywidgets",
+    "anywidget", "trl", "bitsandbytes",
+)  # fmt: skip
+TEXTS = ("prompts", "chosen", "rejected", "flipped")  # the columns of Pairs that pairs.jsonl keeps
+
+
+def default_run_folder(algorithm: str, parent: str | Path = "runs") -> Path:
+    """Create and return a new empty folder such as `runs/dpo-20261123-041530`; never one that exists already.
+
+    Args:
+        algorithm: the first part of the name.
+        parent: the folder to make it in; created where missing.
+    """
+    stem = Path(parent) / f"{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = stem, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = stem.with_name(f"{stem.name}-{number}")
+
+
+class Run:
+    """One run on disk; made by `Run.create` or `Run.open`.
+
+    Attributes:
+        folder: where it lives.
+        config: keyword arguments that build the algorithm again (JSON values).
+        environment: Python, package versions and machine at creation.
+        backdrop: the exact frontier of an enumerable world, else None.
+    """
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], environment: dict[str, Any], backdrop: Backdrop | None
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.environment = environment
+        self.backdrop = backdrop
+        self._records: IO[bytes] | None = None
+        self._pairs: IO[bytes] | None = None
+        self._written: dict[int, int] = {}  # pair id → hash of its texts, for those in pairs.jsonl
+
+    @classmethod
+    def create(cls, folder: str | Path, config: Mapping[str, Any], backdrop: Backdrop | None = None) -> Run:
+        """Start a run in a new or empty folder.
+
+        Args:
+            folder: created where missing, parents too.
+            config: keyword arguments that build the algorithm again; JSON values.
+            backdrop: the exact frontier, where the world has one.
+
+        Raises:
+            ValueError: the folder holds something already, or `config` is not JSON.
+        """
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; a run needs a new or empty folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            what = "a run already" if (folder / "config.json").exists() else "other files"
+            raise ValueError(f"{folder} holds {what}; a run needs a new or empty folder")
+        try:
+            json.dumps(dict(config))
+        except TypeError as error:
+            raise ValueError(f"config must hold JSON values only: {error}") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = _environment()
+        if backdrop is not None:
+            _write_json(folder / "backdrop.json", backdrop.to_dict())
+        _write_json(folder / "environment.json", environment)
+        _write_json(folder / "config.json", dict(config))  # last: a folder with it is a whole run
+        return cls(folder, dict(config), environment, backdrop)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open a run that exists.
+
+        Raises:
+            ValueError: the folder is no run, or one of its JSON files cannot be read.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} is no run: no config.json in it")
+        backdrop = _read_json(folder / "backdrop.json")
+        return cls(
+            folder,
+            config=_read_json(folder / "config.json") or {},
+            environment=_read_json(folder / "environment.json") or {},
+            backdrop=None if backdrop is None else Backdrop.from_dict(backdrop),
+        )
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """How the run ended, as `finish` wrote it; empty while nothing is known."""
+        return _read_json(self.folder / "status.json") or {}
+
+    def finish(self, status: str, **details: Any) -> None:
+        """Write how the run ended: "finished", "stopped", "diverged", …, with JSON details, and close its files."""
+        self.close()
+        _write_json(
+            self.folder / "status.json", {"status": status, "time": time.strftime("%FT%T%z"), **details}
+        )
+
+    def close(self) -> None:
+        """Close the appended files; `append` opens them again."""
+        for handle in (self._records, self._pairs):
+            if handle is not None:
+                handle.close()
+        self._records = self._pairs = None
+
+    # Records
+
+    def append(self, record: Record) -> None:
+        """Add a record; it is with the operating system when this returns.
+
+        Raises:
+            ValueError: a pair's id came before with other texts.
+        """
+        if self._records is None or self._pairs is None:
+            self._open_for_appending()
+        assert self._records is not None and self._pairs is not None
+        data = record.to_dict()
+        if "pairs" in data:
+            self._write_new_pairs(data["pairs"], self._pairs)
+            for name in TEXTS:
+                del data["pairs"][name]
+        self._records.write(_line(data))
+        self._records.flush()
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records in order, equal to those appended; a torn last line is left out.
+
+        Raises:
+            ValueError: a damaged line; names file and line.
+        """
+        lines = list(_read_lines(self.folder / "records.jsonl"))  # before the pairs: these are written first
+        texts = {data["id"]: data for _, data in _read_lines(self.folder / "pairs.jsonl")}
+        for number, data in lines:
+            try:
+                pairs = data.get("pairs")
+                if pairs is not None:
+                    known = [texts[pair] for pair in pairs["ids"]]
+                    pairs.update({name: [text[name] for text in known] for name in TEXTS})
+                record = Record.from_dict(data)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(
+                    f"{self.folder / 'records.jsonl'}:{number}: not a record ({type(error).__name__}: {error})"
+                ) from None
+            yield record
+
+    def _write_new_pairs(self, pairs: Mapping[str, Any], file: IO[bytes]) -> None:
+        new: dict[int, int] = {}
+        lines = []
+        for pair, *texts in zip(pairs["ids"], *(pairs[name] for name in TEXTS), strict=True):
+            fingerprint = hash(tuple(texts))
+            known = self._written.get(pair, new.get(pair))
+            if known is None:
+                new[pair] = fingerprint
+                lines.append(_line({"id": pair, **dict(zip(TEXTS, texts, strict=True))}))
+            elif known != fingerprint:
+                raise ValueError(f"pair {pair} came before with other texts; a pair's id must be its own")
+        if lines:
+            file.write(b"".join(lines))
+            file.flush()
+            self._written.update(new)
+
+    def _open_for_appending(self) -> None:
+        records, pairs = self.folder / "records.jsonl", self.folder / "pairs.jsonl"
+        for path in (records, pairs):
+            _drop_torn_line(path)
+        self._written = {
+            data["id"]: hash(tuple(data[name] for name in TEXTS)) for _, data in _read_lines(pairs)
+        }
+        self._records, self._pairs = records.open("ab"), pairs.open("ab")
+
+    # Checkpoints
+
+    def save_checkpoint(self, algorithm: Algorithm) -> None:
+        """Keep the algorithm's state; the former checkpoint is replaced at once. All records are on the disk before.
+
+        Raises:
+            ValueError: a value in `state_dict()` that is neither a tensor nor JSON.
+        """
+        from safetensors.torch import save_file
+
+        tensors: dict[str, torch.Tensor] = {}
+        state = _pack(algorithm.state_dict(), "state", tensors)
+        for handle in (self._pairs, self._records):
+            if handle is not None:
+                os.fsync(handle.fileno())
+        with written_beside(self.folder / "checkpoint.safetensors") as path:
+            save_file(_separate(tensors), path, {"step": str(algorithm.step), "state": json.dumps(state)})
+            shutil.copymode(self.folder / "config.json", path)  # safetensors keeps its files to the owner
+
+    def load_checkpoint(self, algorithm: Algorithm) -> int:
+        """Put the algorithm back where its last checkpoint was taken and drop the records made after it.
+
+        A run that has no checkpoint yet starts again: the algorithm is left alone and all records are dropped.
+
+        Returns:
+            The checkpoint's step; 0 where there is none.
+
+        Raises:
+            ValueError: the checkpoint cannot be read.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path, step = self.folder / "checkpoint.safetensors", 0
+        if path.exists():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    meta = file.metadata() or {}
+                    step, state = int(meta["step"]), _unpack(json.loads(meta["state"]), file.get_tensor)
+            except (SafetensorError, KeyError, ValueError) as error:
+                raise ValueError(f"{path} is no checkpoint: {error}") from None
+            algorithm.load_state_dict(state)
+        self._drop_records_after(step)
+        (self.folder / "status.json").unlink(missing_ok=True)
+        return step
+
+    def _drop_records_after(self, step: int) -> None:
+        self.close()
+        records, pairs = self.folder / "records.jsonl", self.folder / "pairs.jsonl"
+        kept = [data for _, data in _read_lines(records) if data.get("step", 0) <= step]
+        used = {pair for data in kept for pair in data.get("pairs", {}).get("ids", ())}
+        texts = [data for _, data in _read_lines(pairs) if data["id"] in used]
+        for path, lines in ((records, kept), (pairs, texts)):  # records first: they must never lack a text
+            if path.exists():
+                with written_beside(path) as beside:
+                    beside.write_bytes(b"".join(map(_line, lines)))
+
+
+# Lines of JSON. JSON knows no NaN and no infinity: these become {"$float": "nan"} and come back as floats.
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _dumps(data: Any, **layout: Any) -> str:
+    try:
+        return json.dumps(data, allow_nan=False, **layout)
+    except ValueError:
+        return json.dumps(_finite(data), allow_nan=False, **layout)
+
+
+def _loads(text: str | bytes) -> Any:
+    return json.loads(text, object_hook=lambda d: float(d["$float"]) if d.keys() == {"$float"} else d)
+
+
+def _line(data: Any) -> bytes:
+    return _dumps(data, separators=(",", ":")).encode() + b"\n"
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object); a last line without its newline was torn by a crash and is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                data = _loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: not JSON ({error})") from None
+            if not isinstance(data, dict):
+                raise ValueError(f"{path}:{number}: not a JSON object")
+            yield number, data
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with path.open("rb+") as file:
+                file.truncate(content.rfind(b"\n") + 1)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    with written_beside(path) as beside:
+        beside.write_text(_dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return _loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+# State. A nested state becomes JSON in which {"tensor": name} stands for a tensor in the same file. Mappings are kept
+# as lists of [key, value], because an optimiser's state has integers for keys.
+
+
+def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value.detach()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        items = list(value.items())
+        if not all(isinstance(key, str | int) for key, _ in items):
+            raise ValueError(f"{name} has keys that are neither strings nor integers")
+        return {"map": [[key, _pack(item, f"{name}.{key}", tensors)] for key, item in items]}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_pack(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{name} is a {type(value).__name__}; a state holds tensors and JSON values only")
+
+
+def _unpack(value: Any, tensor: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensor(content)
+    if kind == "map":
+        return {key: _unpack(item, tensor) for key, item in content}
+    if kind == "float":
+        return float(content)
+    items = [_unpack(item, tensor) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Move to the CPU and copy what shares memory (tied weights), which safetensors refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        if address in seen and tensor.numel():
+            tensor = tensor.clone()
+        seen.add(address)
+        result[name] = tensor
+    return result
+
+
+def _environment() -> dict[str, Any]:
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+    torch = sys.modules.get("torch")  # never the reason to import it
+    if torch is not None and torch.cuda.is_available():
+        environment["gpu"] = torch.cuda.get_device_name()
+    return environment

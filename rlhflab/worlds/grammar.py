@@ -1,0 +1,132 @@
+"""A small language of film remarks: its words, its grammar and the true reward of a remark.
+
+    remark ::= clause | clause ("and" | "but") clause         at most 4 words
+    clause ::= ["not"] ["very"] adjective
+
+The reward needs context: "not" and "very" act on the adjective after them, "but" and "and" on both clauses, and what
+"funny" is worth depends on the film. So a bag of words cannot score it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+SUBJECTS = ("comedy", "thriller", "plot")
+VERBS = ("was", "felt", "seemed")
+ADJECTIVES = ("good", "great", "funny", "tense", "slow", "dull", "bad", "awful")
+WORDS = ("not", "very", "and", "but", *ADJECTIVES)
+PROMPTS = tuple(f"the {subject} {verb}" for subject in SUBJECTS for verb in VERBS)
+MAX_WORDS = 4
+
+# What an adjective is worth, for films in general and where a film differs.
+VALUES = {
+    "good": 1.0,
+    "great": 1.6,
+    "funny": 0.6,
+    "tense": 0.6,
+    "slow": -0.6,
+    "dull": -1.0,
+    "bad": -1.0,
+    "awful": -1.6,
+}
+VALUES_OF = {"comedy": {"funny": 1.4, "tense": -0.8}, "thriller": {"tense": 1.4, "funny": -0.8, "slow": -1.2}}
+UNGRAMMATICAL = -2.0
+CLASH = -1.0  # "good and bad", "good but great"
+
+# How often people say what: relative frequencies of the adjectives, and of the optional parts.
+FREQUENCIES = {"good": 5, "great": 2, "funny": 3, "tense": 3, "slow": 4, "dull": 4, "bad": 5, "awful": 2}
+P_NOT, P_VERY, P_SECOND_CLAUSE, P_AND = 0.25, 0.3, 0.4, 0.5
+
+
+def parse(words: Sequence[str]) -> tuple[list[tuple[bool, bool, str]], str | None] | None:
+    """Parse a remark into its clauses (negated, intensified, adjective) and the conjunction; None if ungrammatical.
+
+    >>> parse("not very good".split())
+    ([(True, True, 'good')], None)
+    >>> parse("good and".split()) is None
+    True
+    """
+    if len(words) > MAX_WORDS:
+        return None
+    clauses: list[tuple[bool, bool, str]] = []
+    conjunction = None
+    position = 0
+    while True:
+        negated = words[position : position + 1] == ["not"]
+        position += negated
+        intensified = words[position : position + 1] == ["very"]
+        position += intensified
+        if position >= len(words) or words[position] not in ADJECTIVES:
+            return None
+        clauses.append((negated, intensified, words[position]))
+        position += 1
+        if position == len(words):
+            return clauses, conjunction
+        if conjunction is not None or words[position] not in ("and", "but"):
+            return None
+        conjunction = words[position]
+        position += 1
+
+
+def remark_reward(prompt: str, words: Sequence[str]) -> float:
+    """True reward r*(x, y) of a complete remark.
+
+    A clause is worth its adjective's value, × 1.5 with "very", × −½ with "not". Two clauses are worth ¾ of their sum
+    after "and", ½ of the first plus the second after "but"; "and" between opposite or "but" between like opinions
+    costs 1. What does not parse is worth −2.
+
+    Args:
+        prompt: one of PROMPTS; only the film's kind matters.
+        words: the answer's words.
+
+    Returns:
+        reward, in about [−3.5, 3].
+
+    >>> remark_reward("the plot was", "not very good".split())
+    -0.75
+    >>> remark_reward("the comedy was", ["funny"]) > remark_reward("the thriller was", ["funny"])
+    True
+    """
+    parsed = parse(list(words))
+    if parsed is None:
+        return UNGRAMMATICAL
+    values = VALUES | VALUES_OF.get(prompt.split()[1], {})
+    clauses, conjunction = parsed
+    worth = [values[a] * (1.5 if very else 1.0) * (-0.5 if negated else 1.0) for negated, very, a in clauses]
+    if conjunction is None:
+        return round(worth[0], 6)
+    clash = (worth[0] > 0) != (worth[1] > 0) if conjunction == "and" else (worth[0] > 0) == (worth[1] > 0)
+    total = 0.75 * (worth[0] + worth[1]) if conjunction == "and" else 0.5 * worth[0] + worth[1]
+    return round(total + (CLASH if clash else 0.0), 6)
+
+
+def sample_remark(rng: random.Random) -> list[str]:
+    """Draw a grammatical remark of at most 4 words."""
+    while True:
+        words = _sample_clause(rng)
+        if rng.random() < P_SECOND_CLAUSE:
+            words += ["and" if rng.random() < P_AND else "but", *_sample_clause(rng)]
+        if len(words) <= MAX_WORDS:
+            return words
+
+
+def sample_noisy_remark(rng: random.Random, p_noise: float) -> list[str]:
+    """Draw a remark as the unedited web writes it: with probability `p_noise` one word is lost, doubled or wrong."""
+    words = sample_remark(rng)
+    if rng.random() < p_noise:
+        position = rng.randrange(len(words))
+        fault = rng.randrange(3)
+        if fault == 0 and len(words) > 1:
+            del words[position]
+        elif fault == 1:
+            words.insert(position, words[position])
+        else:
+            words[position] = rng.choice(WORDS)
+    return words[:MAX_WORDS]
+
+
+def _sample_clause(rng: random.Random) -> list[str]:
+    words = ["not"] if rng.random() < P_NOT else []
+    words += ["very"] if rng.random() < P_VERY else []
+    return [*words, rng.choices(ADJECTIVES, weights=[FREQUENCIES[a] for a in ADJECTIVES])[0]]

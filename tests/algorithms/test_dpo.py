@@ -1,0 +1,225 @@
+"""DPO learns, follows its knobs, continues exactly, and agrees with TRL."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from rlhflab.algorithms.algorithm import TrainingDiverged
+from rlhflab.algorithms.build import build_dpo
+from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab.algorithms.pair_source import FixedPairs
+from rlhflab.models.logps import sequence_logps
+from rlhflab.objectives.dpo import dpo_loss
+
+
+def run(steps, **settings):
+    algorithm = build_dpo(steps=steps, device="cpu", progress=False, evaluate_every=50, **settings)
+    return algorithm, list(algorithm)
+
+
+@pytest.fixture(scope="module")
+def short():
+    return run(120, pairs=300, label_noise=0.2)
+
+
+def test_first_record_is_at_the_reference(short):
+    first = short[1][0]
+    assert first.scalars["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first.pairs.weights == pytest.approx([0.5] * 32, abs=1e-4)
+    assert first.scalars["rewards/margins"] == pytest.approx(0, abs=1e-4)
+
+
+def test_records_hold_what_they_promise(short):
+    _, records = short
+    assert [record.step for record in records] == list(range(1, 121))
+    assert [record.step for record in records if record.exact] == [1, 50, 100, 120]
+    last = records[-1]
+    assert last.knobs == {"beta": 1.0, "learning_rate": 1e-3}
+    pairs = last.pairs
+    margins = [c - r for c, r in zip(pairs.chosen_rewards, pairs.rejected_rewards, strict=True)]
+    assert last.scalars["rewards/margins"] == pytest.approx(sum(margins) / 32, abs=1e-5)
+    assert last.scalars["loss"] == pytest.approx(
+        sum(math.log1p(math.exp(-m)) for m in margins) / 32, abs=1e-5
+    )
+    assert pairs.weights == pytest.approx([1 / (1 + math.exp(m)) for m in margins], abs=1e-5)
+    assert len(last.samples) == 9 and last.samples[0].prompt == "the comedy was"
+    assert any(pairs.flipped) and not all(pairs.flipped)
+
+
+def test_with_fresh_pairs_it_closes_half_of_the_regret_in_seconds_and_never_passes_the_frontier():
+    exact = [record.exact for record in run(250, pairs="fresh", batch_size=64)[1] if record.exact]
+    attainable = exact[-1]["optimum"] - exact[-1]["ref_reward"]
+    assert exact[-1]["regret"] < 0.5 * attainable
+    assert exact[-1]["efficiency"] > 0.75
+    assert all(e["efficiency"] <= 1 + 1e-9 and e["regret"] >= 0 for e in exact)
+
+
+def test_mislabelled_pairs_end_with_the_larger_weights(short):
+    weights = {True: [], False: []}
+    for record in short[1][-9:]:
+        for flipped, weight in zip(record.pairs.flipped, record.pairs.weights, strict=True):
+            weights[flipped].append(weight)
+    means = {flipped: sum(values) / len(values) for flipped, values in weights.items()}
+    assert means[True] > means[False] + 0.1
+
+
+def test_the_same_seed_gives_the_same_records_and_another_seed_others():
+    first, again, other = (run(5, pairs=100, seed=seed)[1] for seed in (0, 0, 1))
+    assert first == again
+    assert first[-1].scalars != other[-1].scalars
+
+
+@pytest.mark.parametrize("pairs", [100, "fresh"])
+def test_a_stopped_run_continues_bit_for_bit(pairs):
+    whole = run(12, pairs=pairs)[1]
+    stopped = build_dpo(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50)
+    for _ in range(7):
+        next(stopped)
+    state = copy.deepcopy(stopped.state_dict())
+    fresh = build_dpo(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50)
+    fresh.load_state_dict(state)
+    assert list(fresh) == whole[7:]
+
+
+def test_a_knob_acts_on_the_next_step():
+    algorithm = build_dpo(steps=3, pairs=64, device="cpu", progress=False)
+    assert next(algorithm).knobs["beta"] == 1.0
+    algorithm.knobs.beta = 0.25
+    record = next(algorithm)
+    assert record.knobs["beta"] == 0.25
+    algorithm.knobs.beta = 0.5
+    rewards = next(algorithm).scalars["rewards/chosen_std"]
+    assert rewards > 0
+
+
+def test_implicit_rewards_scale_with_the_knob(world, sft, reference):
+    pairs = reference.texts(reference.sample_pairs(64, 0.0, torch.Generator().manual_seed(0)))
+    policy = copy.deepcopy(sft)
+    with torch.no_grad():
+        policy.lm_head.weight.mul_(1.1)
+    rewards = []
+    for beta in (1.0, 3.0):
+        source = FixedPairs(pairs, world_prompt(world), world.encode_answer, sft, 64, 0)
+        algorithm = DPO(copy.deepcopy(policy), source, DPOConfig(steps=1), DPOKnobs(beta=beta))
+        rewards.append(next(algorithm).scalars["rewards/chosen"])
+    assert rewards[1] == pytest.approx(3 * rewards[0], rel=1e-4) and rewards[0] != 0
+
+
+def test_a_diverging_run_stops_with_step_and_knobs():
+    algorithm = build_dpo(steps=30, pairs=64, device="cpu", progress=False)
+    next(algorithm)
+    with torch.no_grad():
+        next(algorithm.policy.parameters()).mul_(math.nan)
+    with pytest.raises(TrainingDiverged, match=r"loss.* at step 2 with beta=1, learning_rate=0.001"):
+        next(algorithm)
+
+
+def test_an_absurd_learning_rate_is_reported_as_divergence():
+    with pytest.raises(TrainingDiverged, match=r"at step 1 with beta=1, learning_rate=1e\+30"):
+        run(3, pairs=64, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"world": "macro"}, "unknown world 'macro'"),
+        ({"reference": "none"}, "reference must be one of sft, preferred"),
+        ({"beta": 0.0}, "beta must be a number > 0, got 0.0"),
+        ({"beta": math.nan}, "beta must be a number > 0, got nan"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number > 0, got -1.0"),
+        ({"pairs": 0}, "pairs must be a whole number ≥ 1 or fresh, got 0"),
+        ({"label_noise": 0.6}, r"label_noise must be in \[0, 0.5\], got 0.6"),
+        ({"steps": 0}, "steps must be ≥ 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be ≥ 1, got 0"),
+        ({"model": "/no/such"}, "the micro world needs --model tiny"),
+        (
+            {"pairs": "fresh", "reference": "preferred"},
+            "fresh pairs need the micro world and the SFT reference",
+        ),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build_dpo(progress=False, **settings)
+    assert "\n" not in str(error.value)
+
+
+def world_prompt(world):
+    return lambda text: world.tokenizer(text)["input_ids"]
+
+
+def test_preferred_finetuning_gives_a_reference_that_likes_the_chosen_answers():
+    algorithm = build_dpo(reference="preferred", pairs=500, steps=1, device="cpu", progress=False)
+    record = next(algorithm)
+    assert record.scalars["logps/chosen"] > record.scalars["logps/rejected"]
+
+
+def test_a_file_in_the_worlds_language_is_evaluated_exactly_and_another_is_refused(tmp_path, reference):
+    from rlhflab.worlds.preferences import PreferencePair, write_pairs
+
+    pairs = reference.texts(reference.sample_pairs(50, 0.0, torch.Generator().manual_seed(0)))
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    record = next(build_dpo(world=str(tmp_path / "pairs.jsonl"), steps=1, device="cpu", progress=False))
+    assert record.exact is not None
+    write_pairs(tmp_path / "other.jsonl", [PreferencePair("the plot was", "good", "excellent")])
+    with pytest.raises(ValueError, match=r"pair 1: unknown answer 'excellent'.*give --model a folder"):
+        build_dpo(world=str(tmp_path / "other.jsonl"), steps=1, progress=False)
+
+
+def test_any_text_with_a_model_from_a_folder(tmp_path, world, sft):
+    from rlhflab.worlds.preferences import PreferencePair, write_pairs
+
+    sft.save_pretrained(tmp_path / "model")
+    world.tokenizer.save_pretrained(tmp_path / "model")
+    write_pairs(tmp_path / "pairs.jsonl", [PreferencePair("the plot was", "good", "bad")] * 3)
+    algorithm = build_dpo(
+        world=str(tmp_path / "pairs.jsonl"), model=str(tmp_path / "model"), steps=20, batch_size=4,
+        learning_rate=1e-3, device="cpu",
+    )  # fmt: skip
+    records = list(algorithm)
+    assert records[-1].exact is None and records[-1].samples[0].prompt == "the plot was"
+    assert records[-1].scalars["rewards/margins"] > 0.5
+
+
+def test_agrees_with_trl_on_the_same_batch(world, sft, reference, tmp_path):
+    trl = pytest.importorskip("trl", reason="TRL is not installed")
+    from datasets import Dataset
+
+    beta = 0.3
+    policy = copy.deepcopy(sft)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)  # away from the reference, or every loss is ln 2
+        policy.lm_head.weight.add_(0.1 * torch.randn(policy.lm_head.weight.shape, generator=generator))
+    rows = reference.sample_pairs(8, 0.0, torch.Generator().manual_seed(3))
+    texts = reference.texts(rows)
+    ids = {
+        "prompt_ids": [world.tokenizer(pair.prompt)["input_ids"] for pair in texts],
+        "chosen_ids": [world.encode_answer(pair.chosen) for pair in texts],
+        "rejected_ids": [world.encode_answer(pair.rejected) for pair in texts],
+    }
+    source = FixedPairs(texts, world_prompt(world), world.encode_answer, sft, 8, 0)
+    batch = source.next()
+    ours = dpo_loss(
+        *sequence_logps(policy, batch.answers).chunk(2), *batch.ref_logps.chunk(2), beta
+    )[0].mean()  # fmt: skip
+
+    # TRL joins prompt and answer without a space
+    spaced = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in texts]
+    trainer = trl.DPOTrainer(
+        model=policy,
+        ref_model=sft,
+        args=trl.DPOConfig(
+            str(tmp_path), beta=beta, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
+            save_strategy="no", per_device_train_batch_size=8,
+        ),
+        processing_class=world.tokenizer,
+        train_dataset=Dataset.from_list(spaced),
+    )  # fmt: skip
+    features = [dict(zip(ids, row, strict=True)) for row in zip(*ids.values(), strict=True)]
+    inputs = trainer.data_collator(features)
+    with torch.no_grad():
+        theirs = trainer.compute_loss(trainer.model.eval(), inputs)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    assert abs(ours.item() - math.log(2)) > 1e-3

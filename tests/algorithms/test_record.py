@@ -1,0 +1,60 @@
+"""Records and backdrops survive JSON and cannot be changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+
+PAIRS = Pairs((4, 9), ("a", "b"), ("c", "d"), ("e", "f"), (0.1, -2.0), (0.0, 1.5), (0.5, 0.97), (None, True))
+FULL = Record(
+    step=3,
+    scalars={"loss": 0.69},
+    knobs={"beta": 0.1},
+    pairs=PAIRS,
+    samples=(Sample("p", "before", "after"), Sample("p", "b", "a", -1.0, 2.5)),
+    exact={"kl": 0.25},
+)
+floats = st.floats(allow_nan=False)
+
+
+def test_full_record_survives_json():
+    assert Record.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
+
+
+def test_empty_parts_are_left_out():
+    bare = Record(1, {"loss": 1.0}, {})
+    assert bare.to_dict() == {"step": 1, "scalars": {"loss": 1.0}, "knobs": {}}
+    assert Record.from_dict(bare.to_dict()) == bare
+
+
+@given(
+    st.dictionaries(st.text(), floats),
+    st.dictionaries(st.text(), floats),
+    st.none() | st.dictionaries(st.text(), floats),
+)
+def test_any_numbers_survive_json(scalars, knobs, exact):
+    record = Record(1, scalars, knobs, exact=exact)
+    assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_to_dict_shares_nothing_with_the_record():
+    FULL.to_dict()["scalars"]["loss"] = 0.0
+    FULL.to_dict()["pairs"]["ids"].append(1)
+    assert FULL.scalars["loss"] == 0.69
+    assert FULL.pairs == PAIRS
+
+
+def test_record_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.step = 4
+
+
+def test_backdrop_survives_json():
+    backdrop = Backdrop((0.1, 1.0), (3.0, 0.5), (2.0, 1.0), (1.7, 0.5), -0.25)
+    assert Backdrop.from_dict(json.loads(json.dumps(backdrop.to_dict()))) == backdrop

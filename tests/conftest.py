@@ -1,0 +1,52 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: no test needs the network
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def hh_rlhf(root: Path) -> Path:
+    """Anthropic's harmless-base test pairs, which lie beside the repository where they may be used."""
+    path = root.parent / "shared" / "data" / "hh-rlhf" / "harmless-base-test.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The micro world."""
+    from rlhflab.algorithms.build import micro_world
+
+    return micro_world()
+
+
+@pytest.fixture(scope="session")
+def sft(world):
+    """The tiny SFT model; tests that train take a copy."""
+    from rlhflab.algorithms.reference import tiny_reference
+
+    return tiny_reference(world, progress=False)
+
+
+@pytest.fixture(scope="session")
+def reference(world, sft):
+    """The micro world seen from the SFT model."""
+    from rlhflab.worlds.micro import ReferencePoint
+
+    return ReferencePoint(world, sft)

@@ -1,0 +1,264 @@
+"""The command line, driven as a person would: arguments in, exit code and lines out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+
+import pytest
+
+from rlhflab import cli
+from rlhflab.algorithms.record import Record
+from rlhflab.runs.store import Run
+from tests.toy import BACKDROP, Toy
+
+EXACT = {"reward", "ref_reward", "kl", "objective", "optimum", "regret", "frontier_reward", "efficiency"}
+
+
+@pytest.fixture
+def rlhflab(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; returns exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rlhflab", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Put a toy in build_dpo's place; returns the list of keyword arguments it was built with."""
+    built = []
+
+    def build_dpo(
+        world="micro", model="tiny", beta=1.0, learning_rate=None, pairs=2000, label_noise=0.0, steps=10,
+        batch_size=32, seed=0, device="auto",
+    ):  # fmt: skip
+        built.append(dict(locals()))
+        built[-1].pop("built", None)
+        if world not in ("micro",) and not os.path.exists(world):
+            raise ValueError(f"unknown world {world!r};\nallowed: micro or a JSONL file")
+        return Toy(steps=steps, beta=beta, seed=seed, diverge_at=13 if label_noise == 0.5 else 0)
+
+    monkeypatch.setitem(sys.modules, "rlhflab.algorithms.build", types.SimpleNamespace(build_dpo=build_dpo))
+    return built
+
+
+def one_line(stderr):
+    lines = stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("rlhflab: "), stderr
+    return lines[0]
+
+
+def test_training_keeps_a_run_and_ends_with_one_json_line(rlhflab, toy, tmp_path):
+    code, out, err = rlhflab(
+        "train", "dpo", "--steps", 12, "--seed", 3, "--beta", 0.5, "--out", "my/run", "--json"
+    )
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
+    result = json.loads(out)
+    assert {k: result[k] for k in ("algorithm", "engine", "steps", "beta", "seed", "run")} == {
+        "algorithm": "dpo", "engine": "lab", "steps": 12, "beta": 0.5, "seed": 3, "run": "my/run",
+    }  # fmt: skip
+    assert result["seconds"] > 0
+    assert set(result["exact"]) == EXACT
+    assert result["scalars"]["grad_norm"] is None  # infinite: JSON has no word for it
+    assert "12/12" in err and "loss=" in err and "reward=" in err and "kl=" in err
+    run = Run.open(tmp_path / "my/run")
+    assert list(run.records()) == list(Toy(steps=12, seed=3, beta=0.5))
+    assert run.status["status"] == "finished"
+    assert run.backdrop == BACKDROP
+    assert run.load_checkpoint(Toy()) == 12
+
+
+def test_the_config_builds_the_algorithm_again(rlhflab, toy, tmp_path):
+    rlhflab("train", "dpo", "--pairs", "fresh", "--label-noise", 0.1, "--out", "a")
+    config = Run.open(tmp_path / "a").config
+    assert config.pop("algorithm") == "dpo"
+    assert config == toy[0]
+    assert (config["pairs"], config["label_noise"], config["beta"]) == ("fresh", 0.1, 1.0)
+    rlhflab("train", "dpo", "--pairs", 50, "--out", "b")
+    assert toy[1]["pairs"] == 50
+
+
+def test_default_folder_and_words_for_people(rlhflab, toy, tmp_path):
+    code, out, _ = rlhflab("train", "dpo")
+    assert code == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("dpo-")
+    assert f"rlhflab report runs/{folder.name}" in out
+
+
+def test_divergence_stops_with_step_and_knobs_and_keeps_the_checkpoint(rlhflab, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "CHECKPOINT_EVERY", 10)
+    code, out, err = rlhflab("train", "dpo", "--steps", 30, "--label-noise", 0.5, "--out", "run", "--json")
+    assert (code, out) == (1, "")
+    (line,) = (line for line in err.splitlines() if line.startswith("rlhflab: "))
+    assert "step 13" in line and "beta=1" in line and "run" in line
+    run = Run.open(tmp_path / "run")
+    assert run.status["status"] == "diverged"
+    assert len(list(run.records())) == 12
+    assert run.load_checkpoint(Toy()) == 10
+
+
+def test_an_early_divergence_leaves_a_checkpoint_too(rlhflab, toy, tmp_path):
+    rlhflab("train", "dpo", "--steps", 30, "--label-noise", 0.5, "--out", "run")
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_ctrl_c_keeps_the_run_and_resume_continues_the_same(rlhflab, toy, tmp_path, monkeypatch):
+    append = Run.append
+
+    def interrupt_after_step_7(self, record: Record):
+        append(self, record)
+        if record.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "append", interrupt_after_step_7)
+    handler = signal.getsignal(signal.SIGINT)
+    assert threading.current_thread() is threading.main_thread()
+    code, out, err = rlhflab("train", "dpo", "--steps", 20, "--out", "run", "--json")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "rlhflab: stopped at step 7; continue with: rlhflab train dpo --resume run"
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert Run.open(tmp_path / "run").status["status"] == "stopped"
+
+    monkeypatch.setattr(Run, "append", append)
+    code, out, _ = rlhflab("train", "dpo", "--resume", "run", "--device", "cpu", "--json")
+    assert code == 0
+    assert json.loads(out)["steps"] == 20
+    assert list(Run.open(tmp_path / "run").records()) == list(Toy(steps=20))
+    assert toy[1] == {**toy[0], "device": "cpu"}
+
+
+def test_resuming_a_finished_run_changes_nothing(rlhflab, toy, tmp_path):
+    _, first, _ = rlhflab("train", "dpo", "--out", "run", "--json")
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    code, again, _ = rlhflab("train", "dpo", "--resume", "run", "--json")
+    assert code == 0
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+    first, again = json.loads(first), json.loads(again)
+    assert (again["exact"], again["scalars"]) == (first["exact"], first["scalars"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "dpo", "--beta", "much"], "'--beta'.*much|'--beta'.*number"),
+        (["train", "dpo", "--pairs", "few"], "--pairs must be a whole number or fresh, got 'few'"),
+        (["train", "dpo", "--beta", "nan"], "beta must be a number > 0, got nan"),
+        (["train", "dpo", "--beta", "-1"], "beta must be a number > 0, got -1"),
+        (["train", "dpo", "--world", "mars"], "unknown world 'mars'; allowed: micro or a JSONL file"),
+        (["train", "dpo", "--resume", "."], "is no run: no config.json in it"),
+        (["train", "dpo", "--resume", ".", "--beta", "2"], "--beta is not allowed with it"),
+        (["train", "dpo", "--resume", ".", "--batch-size", "2"], "--batch-size is not allowed with it"),
+        (["train", "dpo", "--resume", ".", "--out", "x"], "--out is not allowed with it"),
+        (["train", "dpo", "--out", "full"], "--out full exists and is not an empty folder"),
+        (["train", "dpo", "--bogus"], "No such option"),
+        (["train", "ppp"], "No such command"),
+        (["report"], "Missing argument"),
+        (["report", "nowhere"], "nowhere is no run"),
+    ],
+)
+def test_bad_values_end_with_code_2_and_one_line(rlhflab, toy, tmp_path, arguments, says):
+    import re
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    code, out, err = rlhflab(*arguments)
+    assert (code, out) == (2, "")
+    assert re.search(says, one_line(err)), err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_bug_keeps_its_traceback(rlhflab, toy, monkeypatch):
+    monkeypatch.setattr(Toy, "__next__", lambda self: [].pop())
+    with pytest.raises(IndexError):
+        rlhflab("train", "dpo", "--out", "run")
+
+
+def test_existing_files_are_named_absolutely_in_the_config(rlhflab, toy, tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    rlhflab("train", "dpo", "--world", "pairs.jsonl")
+    assert toy[0]["world"] == str(tmp_path / "pairs.jsonl")
+
+
+def test_report_writes_the_page_and_says_where(rlhflab, toy, tmp_path):
+    rlhflab("train", "dpo", "--out", "run")
+    code, out, _ = rlhflab("report", "run", "--out", "page.html")
+    assert (code, out) == (0, "page.html\n")
+    assert "True reward" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_doctor_says_by_its_exit_code_whether_training_can_work(rlhflab, monkeypatch):
+    for works, expected in ((True, 0), (False, 1)):
+        monkeypatch.setattr("rlhflab.doctor.doctor", lambda works=works: works)
+        assert rlhflab("doctor")[0] == expected
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    commands = []
+
+    def execv(program, command):
+        commands.append(command)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    return commands
+
+
+def test_lab_opens_the_first_notebook(rlhflab, launched, monkeypatch, tmp_path):
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "00_start_here.ipynb").touch()
+    monkeypatch.setattr(cli, "_has_browser", lambda: True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    rlhflab("lab")
+    assert launched[0][1:] == [
+        "-m", "jupyterlab", f"--ServerApp.root_dir={tmp_path}",
+        "--LabApp.default_url=/lab/tree/labs/00_start_here.ipynb",
+    ]  # fmt: skip
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setattr(cli, "_has_browser", lambda: False)
+    _, _, err = rlhflab("lab", "--port", 8899)
+    assert launched[1][5:] == ["--no-browser", "--port=8899", "--allow-root"]
+    assert "address" in err
+
+
+def test_lab_without_labs_says_what_to_do(rlhflab, launched, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "rlhflab" / "cli.py"))
+    code, _, err = rlhflab("lab")
+    assert code == 2
+    assert "run this in a clone of the project" in one_line(err)
+    assert launched == []
+
+
+def test_help_needs_no_heavy_import(root):
+    code = (
+        "import sys, rlhflab.cli; print(*({'torch', 'transformers', 'plotly', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_help_names_the_defaults_that_hold():
+    import inspect
+
+    import typer
+
+    from rlhflab.algorithms.build import build_dpo
+
+    command = typer.main.get_command(cli.app).commands["train"].commands["dpo"]
+    helps = {option.name: option.help for option in command.params}
+    for name, parameter in inspect.signature(build_dpo).parameters.items():
+        if name in helps and parameter.default is not None:
+            assert f"default {parameter.default}." in helps[name]

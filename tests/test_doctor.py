@@ -1,0 +1,95 @@
+"""The doctor names what is missing and the command that mends it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+from rlhflab import doctor
+from rlhflab.files import cache_folder
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Versions as the doctor sees them: everything is there in version 99, except what a test changes."""
+    versions = {}
+
+    def version(package):
+        found = versions.get(package, None if package == "torchao" else "99.0")
+        if found is None:
+            raise metadata.PackageNotFoundError(package)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(doctor, "_device", lambda: [doctor.Check("device", "cpu")])
+    return versions
+
+
+def by_name():
+    return {check.name: check for check in doctor.report()}
+
+
+def test_nothing_to_mend_when_all_is_there(installed, capsys):
+    assert not any(check.fix for check in doctor.report())
+    assert doctor.doctor() is True
+    assert "Ready to train." in capsys.readouterr().out
+
+
+def test_a_missing_core_package_is_a_problem(installed, capsys):
+    installed["peft"] = None
+    check = by_name()["peft"]
+    assert (check.problem, check.fix) == (True, "python -m pip install peft")
+    assert doctor.doctor() is False
+    out = capsys.readouterr().out
+    assert "python -m pip install peft" in out and "1 to mend" in out
+
+
+def test_a_missing_extra_is_no_problem(installed):
+    installed["bitsandbytes"] = None
+    check = by_name()["bitsandbytes"]
+    assert (check.problem, check.fix) == (False, "python -m pip install bitsandbytes")
+    assert "4-bit" in check.found
+    assert doctor.doctor() is True
+
+
+@pytest.mark.parametrize(
+    ("version", "trap"), [("0.10.0", True), ("0.15.1+cu128", True), ("0.16.0", False), ("1.0", False)]
+)
+def test_old_torchao_is_a_trap(installed, version, trap):
+    installed["torchao"] = version
+    checks = by_name()
+    assert ("torchao" in checks) == trap
+    if trap:
+        assert checks["torchao"].fix == "python -m pip uninstall -y torchao"
+
+
+def test_a_broken_device_is_reported_not_raised(monkeypatch):
+    import torch
+
+    def broken():
+        raise RuntimeError("driver\ntoo old")
+
+    monkeypatch.setattr(torch.cuda, "is_available", broken)
+    (check,) = doctor._device()
+    assert check.problem
+    assert "\n" not in check.found
+
+
+def test_device_and_precision_are_named():
+    names = [check.name for check in doctor._device()]
+    assert names == ["device", "precision"]
+
+
+def test_a_folder_without_write_permission_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    check = doctor._disk("cache folder", tmp_path / "not" / "yet")
+    assert check.problem and "not writable" in check.found
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("RLHFLAB_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "rlhflab"
+    monkeypatch.setenv("RLHFLAB_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"

@@ -1,0 +1,104 @@
+"""What holds for the repository as a whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TREES = ("rlhflab", "labs", "benchmarks", "tests")
+
+
+def files_in(root: Path) -> set[str]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *TREES]
+    try:
+        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    names = {name for name in listed.splitlines() if (root / name).exists()}
+    return {name for name in names if not name.endswith("/__init__.py") or name == "rlhflab/__init__.py"}
+
+
+def files_in_tree(readme: str) -> dict[str, str]:
+    """Path → description, from the README's block that starts with `rlhflab/`; two spaces a level."""
+    block = re.search(r"```\n(rlhflab/.*?)```", readme, re.DOTALL)
+    assert block, "README.md has no tree"
+    described, folders = {}, []
+    for line in block.group(1).splitlines():
+        match = re.fullmatch(r"((?:  )*)(\S+)(?:\s{2,}(\S.*))?", line)
+        assert match, f"a tree line is: indent by twos, name, two spaces or more, description; got {line!r}"
+        indent, name, description = match.groups()
+        folders = [*folders[: len(indent) // 2], name.rstrip("/")]
+        path = "/".join(folders)
+        assert description, f"{path} has no description in the README's tree"
+        assert path not in described, f"{path} is twice in the README's tree"
+        if not name.endswith("/"):
+            described[path] = description
+    return described
+
+
+def test_readme_tree_lists_every_file_and_no_other(root):
+    listed = set(files_in_tree((root / "README.md").read_text(encoding="utf-8")))
+    real = files_in(root)
+    assert not real - listed, "not in the README's tree"
+    assert not listed - real, "in the README's tree but not there"
+
+
+def test_tree_parser_reads_levels_and_refuses_bare_names():
+    tree = "```\nrlhflab/  the package\n  a.py  one\n  b/  two\n    c.py  three\nlabs/  four\n  d.ipynb  five\n```"
+    assert files_in_tree(tree) == {"rlhflab/a.py": "one", "rlhflab/b/c.py": "three", "labs/d.ipynb": "five"}
+    with pytest.raises(AssertionError, match=r"rlhflab/a\.py has no description"):
+        files_in_tree("```\nrlhflab/  the package\n  a.py\n```")
+
+
+def test_importing_the_package_is_quick_and_light(root):
+    code = (
+        "import sys, time; start = time.perf_counter(); import rlhflab; seconds = time.perf_counter() - start;"
+        "heavy = {'torch', 'transformers', 'plotly', 'ipywidgets', 'anywidget', 'numpy', 'trl'} & set(sys.modules);"
+        "print(seconds, *heavy)"
+    )
+    outputs = []
+    for _ in range(3):  # the quickest of three: other programs share the machine
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        )
+        outputs.append(done.stdout.split())
+    assert outputs[0][1:] == [], "imported with the package"
+    assert min(float(output[0]) for output in outputs) < 0.3
+
+
+def test_lazy_names_are_there():
+    import rlhflab
+
+    for name in rlhflab.__all__:
+        assert getattr(rlhflab, name).__name__ == name
+    assert set(rlhflab.__all__) <= set(dir(rlhflab))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = rlhflab.nonsense
+
+
+def notebooks(root: Path) -> list[Path]:
+    return [root / name for name in sorted(files_in(root)) if name.endswith(".ipynb")]
+
+
+def test_notebooks_are_stored_without_outputs_and_with_short_cells(root):
+    assert notebooks(root)
+    for path in notebooks(root):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        assert "widgets" not in notebook["metadata"], f"{path.name}: widget state stored"
+        for number, cell in enumerate(notebook["cells"]):
+            if cell["cell_type"] == "code":
+                where = f"{path.name}, cell {number}"
+                assert not cell["outputs"] and cell["execution_count"] is None, f"{where}: outputs stored"
+                assert len("".join(cell["source"]).splitlines()) < 15, f"{where}: 15 lines or more"
+
+
+def test_weights_are_never_pickled_nor_foreign_code_run(root):
+    for path in (root / "rlhflab").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for banned in (r"\bpickle\b", r"trust_remote_code\s*=\s*True", r"\btorch\.(load|save)\("):
+            assert not re.search(banned, text), f"{path.relative_to(root)} has {banned}"
