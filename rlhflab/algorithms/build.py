@@ -12,7 +12,7 @@ import torch
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.evaluators import ExactEvaluator, SampleEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
-from rlhflab.algorithms.reference import encode_prompt, preferred_finetune, tiny_reference
+from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
 from rlhflab.models.loading import choose_device, frozen_copy, load_model
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
@@ -92,9 +92,7 @@ def build_dpo(
         source: PairSource = FreshPairs(point, label_noise, batch_size, seed)
     else:
         data = data or _draw(point, int(pairs), label_noise, seed)
-        source = FixedPairs(
-            data, lambda text: encode_prompt(lab, text), lab.encode_answer, ref_policy, batch_size, seed
-        )
+        source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)
     return DPO(start, source, config, knobs, ExactEvaluator(point, seed))
 
 
@@ -124,7 +122,7 @@ def _draw(point: ReferencePoint, pairs: int, label_noise: float, seed: int) -> l
 def _require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:
     for number, pair in enumerate(data, start=1):
         try:
-            encode_prompt(lab, pair.prompt)
+            lab.encode_prompt(pair.prompt)
             lab.encode_answer(pair.chosen)
             lab.encode_answer(pair.rejected)
         except ValueError as error:

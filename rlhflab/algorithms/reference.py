@@ -24,7 +24,7 @@ from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.worlds.micro import MicroWorld
 
 STAGES = ("pretrained", "sft")
-CACHE_VERSION = 1  # raise when the grammar, the tokenizer or the training code changes
+CACHE_VERSION = 2  # raise when the grammar, the tokenizer or the training code changes
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,10 @@ class ReferenceConfig:
     seed: int = 0
 
 
-def encode_prompt(world: MicroWorld, prompt: str) -> list[int]:
-    """Token ids of a prompt of the world's language; raises ValueError for any other text."""
-    if prompt not in world.prompts:
-        raise ValueError(f"unknown prompt {prompt!r}; the micro world's are: {', '.join(world.prompts)}")
-    return world.prompt_ids[world.prompts.index(prompt)].tolist()
-
-
 def encode_texts(world: MicroWorld, texts: Sequence[tuple[str, str]]) -> AnswerBatch:
     """Tokenise (prompt, answer) texts of the world's language."""
     prompts, answers = zip(*texts, strict=True)
-    return join_answers([encode_prompt(world, p) for p in prompts], [world.encode_answer(a) for a in answers])
+    return join_answers([world.encode_prompt(p) for p in prompts], [world.encode_answer(a) for a in answers])
 
 
 def pretrain(world: MicroWorld, config: ReferenceConfig) -> Supervised:

@@ -62,7 +62,7 @@ def new_tiny_model(
         attn_pdrop=0.0,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=None,  # batches need none, and transformers warns where it sees one without a mask
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

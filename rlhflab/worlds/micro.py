@@ -130,21 +130,28 @@ class MicroWorld:
 
     def true_reward(self, prompt: str, answer: str) -> float:
         """r*(x, y) of texts; raises ValueError for a prompt or answer that is not of this world."""
+        return float(self.rewards[self.prompt_position(prompt), self.answer_position(answer)])
+
+    def prompt_position(self, prompt: str) -> int:
+        """Position of a prompt's text in `prompts`; raises ValueError for any other text."""
         if prompt not in self.prompts:
-            raise ValueError(f"unknown prompt {prompt!r}; known: {', '.join(self.prompts)}")
-        if answer not in self.answer_index:
-            raise ValueError(
-                f"unknown answer {answer!r}; answers are at most 4 of: {', '.join(grammar.WORDS)}"
-            )
-        return float(self.rewards[self.prompts.index(prompt), self.answer_index[answer]])
+            raise ValueError(f"unknown prompt {prompt!r}; the micro world's are: {', '.join(self.prompts)}")
+        return self.prompts.index(prompt)
+
+    def answer_position(self, answer: str) -> int:
+        """Position of an answer's text in `answers`; raises ValueError for any other text."""
+        index = self.answer_index.get(answer)
+        if index is None:
+            raise ValueError(f"unknown answer {answer!r}; answers are at most 4 of: {', '.join(grammar.WORDS)}")
+        return index
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Token ids of a prompt's text."""
+        return self.prompt_ids[self.prompt_position(prompt)].tolist()
 
     def encode_answer(self, answer: str) -> list[int]:
         """Token ids of an answer's text, its ending included; inverse of `answers`."""
-        index = self.answer_index.get(answer)
-        if index is None:
-            raise ValueError(
-                f"unknown answer {answer!r}; answers are at most 4 of: {', '.join(grammar.WORDS)}"
-            )
+        index = self.answer_position(answer)
         return self.tree.answers[index, : int(self.tree.lengths[index])].tolist()
 
     def logps(self, model: Any) -> Tensor:

@@ -101,7 +101,7 @@ def test_implicit_rewards_scale_with_the_knob(world, sft, reference):
         policy.lm_head.weight.mul_(1.1)
     rewards = []
     for beta in (1.0, 3.0):
-        source = FixedPairs(pairs, world_prompt(world), world.encode_answer, sft, 64, 0)
+        source = FixedPairs(pairs, world.encode_prompt, world.encode_answer, sft, 64, 0)
         algorithm = DPO(copy.deepcopy(policy), source, DPOConfig(steps=1), DPOKnobs(beta=beta))
         rewards.append(next(algorithm).scalars["rewards/chosen"])
     assert rewards[1] == pytest.approx(3 * rewards[0], rel=1e-4) and rewards[0] != 0
@@ -144,10 +144,6 @@ def test_bad_settings_are_named_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         build_dpo(progress=False, **settings)
     assert "\n" not in str(error.value)
-
-
-def world_prompt(world):
-    return lambda text: world.tokenizer(text)["input_ids"]
 
 
 def test_preferred_finetuning_gives_a_reference_that_likes_the_chosen_answers():
@@ -199,7 +195,7 @@ def test_agrees_with_trl_on_the_same_batch(world, sft, reference, tmp_path):
         "chosen_ids": [world.encode_answer(pair.chosen) for pair in texts],
         "rejected_ids": [world.encode_answer(pair.rejected) for pair in texts],
     }
-    source = FixedPairs(texts, world_prompt(world), world.encode_answer, sft, 8, 0)
+    source = FixedPairs(texts, world.encode_prompt, world.encode_answer, sft, 8, 0)
     batch = source.next()
     ours = dpo_loss(
         *sequence_logps(policy, batch.answers).chunk(2), *batch.ref_logps.chunk(2), beta

@@ -1,0 +1,56 @@
+"""A plain chart of a few curves in the house style, for the labs' measured results."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# Okabe & Ito's palette, told apart by colour-blind readers too; the order of the board's.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x: str,
+    y: str,
+    levels: Mapping[str, float] | None = None,
+    log_x: bool = False,
+) -> go.Figure:
+    """Return a figure with one line a series.
+
+    Args:
+        series: name → (x values, y values), of one length.
+        title: one sentence, what to look for.
+        x, y: axis titles.
+        levels: name → height of a dashed horizontal line, for exact values.
+        log_x: logarithmic x axis.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for colour, (name, (xs, ys)) in zip(PALETTE * len(series), series.items(), strict=False):
+        if len(xs) != len(ys):
+            raise ValueError(f"{name}: as many x as y values are needed, got {len(xs)} and {len(ys)}")
+        mode = "lines+markers" if len(xs) <= 20 else "lines"
+        figure.add_scatter(
+            x=list(xs), y=list(ys), name=html.escape(name), mode=mode, line={"color": colour, "width": 2}
+        )
+    for name, height in (levels or {}).items():
+        figure.add_hline(
+            y=height, line={"color": "#777", "dash": "dash", "width": 1.5}, annotation_text=html.escape(name)
+        )
+    figure.update_layout(
+        title={"text": html.escape(title), "font": {"size": 15}},
+        xaxis={"title": x, "type": "log" if log_x else "linear"},
+        yaxis={"title": y},
+        template="plotly_white",
+        height=380,
+        margin={"l": 60, "r": 30, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )
+    return figure

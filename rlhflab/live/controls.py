@@ -1,0 +1,51 @@
+"""What a board's page must know to draw a control for every knob."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rlhflab.algorithms.knobs import Knob
+
+
+def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
+    """Return one JSON-able description per knob, in order; no upper limit is None."""
+    return [
+        {
+            "name": name,
+            "label": knob.label or name.replace("_", " "),
+            "help": knob.help,
+            "default": knob.default,
+            "low": knob.low,
+            "high": knob.high,
+            "log": knob.log,
+            "above": knob.above,
+            "at_most": knob.at_most if math.isfinite(knob.at_most) else None,
+        }
+        for name, knob in specs.items()
+    ]
+
+
+class Dials:
+    """Who turned which knob last, so that no page fights with the person who drags.
+
+    Every move gets a number and the name of the page it came from. A page follows a value only where its number is
+    new and it came from elsewhere; so the kernel never writes to a control that is being dragged.
+    """
+
+    def __init__(self) -> None:
+        self._moves: dict[str, tuple[int, str]] = {}
+
+    def moved(self, name: str, by: str = "python") -> None:
+        """Note that `by` turned the knob."""
+        number, _ = self._moves.get(name, (0, ""))
+        self._moves[name] = (number + 1, by)
+
+    def frame(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+        """Return what a frame says of the knobs: value, number of the move, who moved."""
+        frame = {}
+        for name, value in values.items():
+            number, by = self._moves.get(name, (0, ""))
+            frame[name] = {"value": value, "rev": number, "by": by}
+        return frame

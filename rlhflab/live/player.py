@@ -1,0 +1,408 @@
+"""The player: runs any algorithm to its end, one step at a time, while somebody else looks and turns knobs.
+
+One loop, three drivers. `thread` (the default): the steps happen in a daemon thread, so cells and sliders stay free.
+`poll` (Google Colab): the same thread, but the cell that waits lets the kernel answer buttons and sliders meanwhile,
+because Colab shows nothing that arrives after a cell has ended. `blocking` (headless runs, tests): the steps happen in
+the caller. The environment variable RLHFLAB_DRIVER overrides the choice.
+
+What is left out on purpose: printing, plotting, files. A player knows an algorithm, some sinks for its records, and a
+mailbox for its knobs.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any, Literal
+
+from rlhflab.algorithms.algorithm import Algorithm
+from rlhflab.algorithms.knobs import Knob
+from rlhflab.algorithms.record import Record
+
+State = Literal["idle", "preparing", "running", "paused", "stopped", "finished", "error"]
+Driver = Literal["auto", "thread", "poll", "blocking"]
+
+ENDED = ("stopped", "finished", "error")
+"""States in which no step will follow until somebody starts again."""
+
+_DRIVERS = ("auto", "thread", "poll", "blocking")
+_registry: weakref.WeakValueDictionary[str, Player] = weakref.WeakValueDictionary()
+_registry_lock = threading.Lock()
+
+
+def choose_driver(driver: str = "auto") -> str:
+    """Return the driver to use: RLHFLAB_DRIVER where it is set, else `driver`; "auto" is poll on Colab, else thread."""
+    chosen = os.environ.get("RLHFLAB_DRIVER") or driver
+    if chosen not in _DRIVERS:
+        raise ValueError(f"driver must be one of {', '.join(_DRIVERS)}, got {chosen!r}")
+    if chosen == "auto":
+        return "poll" if "google.colab" in sys.modules else "thread"
+    return chosen
+
+
+class Player:
+    """Runs the algorithm that `make` builds.
+
+    Args:
+        make: builds a fresh algorithm; may take seconds, the state is "preparing" meanwhile.
+        sinks: called with every record, on the training thread, in this order; an exception there stops the run.
+        driver: "auto", "thread", "poll" or "blocking".
+        name: a player with the same name that still runs is stopped and joined.
+        specs: the knobs' specifications, where they are known before the algorithm is.
+        on_change: called without arguments after every change of state, from any thread; must return at once.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Algorithm],
+        sinks: Iterable[Callable[[Record], Any]] = (),
+        driver: Driver = "auto",
+        name: str | None = None,
+        specs: Mapping[str, Knob] | None = None,
+        on_change: Callable[[], Any] | None = None,
+    ) -> None:
+        self.driver = choose_driver(driver)
+        self.name = name
+        self.algorithm: Algorithm | None = None
+        self.record: Record | None = None
+        self.error: BaseException | None = None
+        self.traceback = ""
+        self.notice = ""
+        """One line for the person at the view: why a knob was refused."""
+        self._make = make
+        self._sinks = tuple(sinks)
+        self._specs: dict[str, Knob] = dict(specs or {})
+        self._on_change = on_change
+        self._changed = threading.Condition()
+        self._state: State = "idle"
+        self._thread: threading.Thread | None = None
+        self._stopping = self._pausing = False
+        self._single_steps = self._generation = 0
+        self._wanted: dict[str, float] = {}  # every knob somebody has set, for the next algorithm too
+        self._mailbox: dict[
+            str, float
+        ] = {}  # newest value per knob, not yet taken over by the training thread
+        self._marks: collections.deque[float] = collections.deque(maxlen=200)
+        if name is not None:
+            with _registry_lock:
+                former, _registry[name] = _registry.get(name), self
+            if former is not None:
+                former.stop()
+
+    # ---- what can be seen --------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """idle, preparing, running, paused, stopped, finished or error."""
+        return self._state
+
+    @property
+    def steps_done(self) -> int:
+        """Updates made so far."""
+        return self.algorithm.step if self.algorithm is not None else 0
+
+    @property
+    def steps(self) -> int:
+        """Updates there will be; 0 while that is unknown."""
+        return self.algorithm.steps if self.algorithm is not None else 0
+
+    @property
+    def rate(self) -> float:
+        """Steps per second over the last steps; 0 while nothing moves."""
+        marks = list(self._marks)
+        if self._state != "running" or len(marks) < 2:
+            return 0.0
+        return (len(marks) - 1) / max(1e-9, max(marks[-1], time.perf_counter() - 0.5) - marks[0])
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of the time to the end; None while it is unknown."""
+        rate = self.rate
+        return (self.steps - self.steps_done) / rate if rate > 0 and self.steps else None
+
+    @property
+    def specs(self) -> dict[str, Knob]:
+        """The knobs' specifications: the algorithm's, or those given before there was one."""
+        return dict(self.algorithm.knobs.specs) if self.algorithm is not None else dict(self._specs)
+
+    @property
+    def knobs(self) -> dict[str, float]:
+        """The value of every known knob, as it will be in force at the next step."""
+        with self._changed:
+            if self.algorithm is not None:
+                return {**self.algorithm.knobs.snapshot(), **self._mailbox}
+            return {**{name: spec.default for name, spec in self._specs.items()}, **self._wanted}
+
+    # ---- what can be done --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, or go on after a pause; after the end nothing happens until `reset`. Blocks with driver "blocking"."""
+        self._go(pausing=False)
+
+    def resume(self) -> None:
+        """Go on after a pause; nothing happens where nothing has started."""
+        if self._state != "idle":
+            self._go(pausing=False)
+
+    def pause(self) -> None:
+        """Let the step under way end and rest after it."""
+        with self._changed:
+            self._pausing = True
+            self._single_steps = 0
+            self._changed.notify_all()
+
+    def step(self, steps: int = 1) -> None:
+        """Make one step (or `steps`) and rest after it; where nothing has started yet, this starts."""
+        self._go(pausing=True, single_steps=steps)
+
+    def stop(self, timeout: float | None = 5.0) -> bool:
+        """End the run after the step under way and join its thread; what was learnt stays in `algorithm`.
+
+        Returns whether the thread has ended: a `make` under way cannot be interrupted; no step follows it.
+        """
+        self.request_stop()
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def request_stop(self) -> None:
+        """As `stop`, without waiting for it."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            if self.driver == "blocking" and self._thread is None and self._state == "paused":
+                self._state = "stopped"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for and has not happened yet."""
+        return self._stopping and self._state in ("preparing", "running", "paused")
+
+    def reset(self) -> None:
+        """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
+        self.stop()
+        with self._changed:
+            self._generation += 1  # a thread that still prepares will see that nobody waits for it
+            self.algorithm, self.record, self.error, self.traceback, self.notice = None, None, None, "", ""
+            self._stopping = self._pausing = False
+            self._single_steps = 0
+            self._mailbox = {}
+            self._marks.clear()
+            self._thread = None
+        self._set_state("idle", self._generation)
+
+    def finish_without_running(self, algorithm: Algorithm) -> None:
+        """Take over an algorithm that has been run elsewhere; the state is "finished"."""
+        self.algorithm = algorithm
+        self._set_state("finished", self._generation)
+
+    def set_knob(self, name: str, value: Any) -> None:
+        """Put a value in the mailbox; the newest one is in force from the next step on.
+
+        Raises:
+            ValueError: unknown name or value not allowed, where the knobs are known already; the knob is unchanged.
+        """
+        specs = self.specs
+        if specs:
+            if name not in specs:
+                raise ValueError(f"unknown knob {name}; known: {', '.join(specs)}")
+            value = specs[name].validate(name, value)
+        with self._changed:
+            self._wanted[name] = value
+            self._mailbox[name] = value
+            self.notice = ""
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the training rests: finished, stopped, failed, paused or never started.
+
+        Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        poll = _ui_poll() if self.driver == "poll" else None
+        while True:
+            with self._changed:
+                if self._resting():
+                    break
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                # In slices, so that Ctrl-C and Stop get through everywhere.
+                self._changed.wait(min(0.05 if poll else 1.0, left if left is not None else 1.0))
+            if poll is not None:
+                poll()
+        if self.error is not None:
+            raise self.error
+        return True
+
+    def run(self, timeout: float | None = None) -> bool:
+        """Start and wait."""
+        self.start()
+        return self.wait(timeout)
+
+    # ---- the loop ----------------------------------------------------------------------------------------------
+
+    def _resting(self) -> bool:
+        if self._state == "paused":
+            return self._pausing and not self._single_steps
+        if self._state == "idle":
+            return self._thread is None
+        return self._state in ENDED
+
+    def _go(self, pausing: bool, single_steps: int = 0) -> None:
+        with self._changed:
+            if self._state in ENDED:
+                return
+            self._pausing = pausing
+            self._single_steps = self._single_steps + single_steps if pausing else 0
+            self._changed.notify_all()
+            if self._thread is not None:
+                return  # it is at work and reads the flags above
+            if self.driver == "blocking":
+                self._thread = threading.current_thread()
+            else:
+                label = f"rlhflab-{self.name or 'player'}"
+                self._thread = threading.Thread(
+                    target=self._main, args=(self._generation,), name=label, daemon=True
+                )
+                self._thread.start()
+                return
+        try:
+            self._main(self._generation)
+        finally:
+            self._thread = None
+
+    def _set_state(self, state: State, generation: int) -> None:
+        with self._changed:
+            if generation != self._generation:
+                return  # this thread was given up by a reset
+            self._state = state
+            self._changed.notify_all()
+        if self._on_change is not None:
+            self._on_change()
+
+    def _main(self, generation: int) -> None:
+        try:
+            if self.algorithm is None:
+                self._set_state("preparing", generation)
+                algorithm = self._make()
+                with self._changed:
+                    if generation != self._generation:
+                        return
+                    self._mailbox = {**self._wanted, **self._mailbox}
+                    self.algorithm = algorithm
+            self._loop(self.algorithm, generation)
+        except KeyboardInterrupt:
+            self._set_state("stopped", generation)  # with the blocking driver this is how a person stops it
+            raise
+        except BaseException as error:
+            if generation == self._generation:
+                self.error = error
+                self.traceback = "".join(traceback.format_exception(error))[-6000:]
+            self._set_state("error", generation)
+
+    def _loop(self, algorithm: Algorithm, generation: int) -> None:
+        while True:
+            self._take_knobs(algorithm)
+            with self._changed:
+                stop = self._stopping or generation != self._generation
+                single = self._pausing and self._single_steps > 0
+                rest = self._pausing and not single
+            if stop:
+                self._set_state("stopped", generation)
+                return
+            if rest:
+                self._marks.clear()
+                if self._state != "paused":
+                    self._set_state("paused", generation)
+                if self.driver == "blocking":
+                    return  # nobody else could end the pause
+                with self._changed:
+                    self._changed.wait_for(self._has_news)
+                continue
+            if self._state != "running":
+                self._set_state("running", generation)
+            try:
+                record = next(algorithm)
+            except StopIteration:
+                self._set_state("finished", generation)
+                return
+            self.record = record
+            for sink in self._sinks:
+                sink(record)
+            self._marks.append(time.perf_counter())
+            if single:
+                with self._changed:
+                    self._single_steps = max(0, self._single_steps - 1)
+            if algorithm.step >= algorithm.steps > 0:
+                self._set_state("finished", generation)
+                return
+
+    def _has_news(self) -> bool:
+        return self._stopping or not self._pausing or self._single_steps > 0 or bool(self._mailbox)
+
+    def _take_knobs(self, algorithm: Algorithm) -> None:
+        if not self._mailbox:
+            return
+        with self._changed:
+            mailbox, self._mailbox = self._mailbox, {}
+            for name, value in mailbox.items():
+                try:
+                    setattr(algorithm.knobs, name, value)
+                except ValueError as error:
+                    self._wanted.pop(name, None)
+                    self.notice = str(error)
+
+
+def _ui_poll() -> Callable[[], None]:
+    """Return a function that lets the kernel answer waiting widget messages while a cell runs (ipykernel < 7)."""
+
+    def nothing() -> None:
+        return None
+
+    try:
+        from IPython import get_ipython
+
+        kernel = getattr(get_ipython(), "kernel", None)
+        if kernel is None or int(version("ipykernel").split(".")[0]) >= 7:
+            return nothing  # ipykernel 7 answers widgets in subshells by itself
+        stream, queue = kernel.shell_stream, kernel.msg_queue
+    except (ImportError, AttributeError, ValueError):
+        return nothing
+
+    def poll() -> None:
+        stream.flush()
+        later = []
+        while queue.qsize():
+            item = queue.get_nowait()
+            dispatch, args = item[1], item[2]
+            if not _is_widget_message(args):
+                later.append(item)  # other cells keep their turn
+                continue
+            with contextlib.suppress(StopIteration):
+                dispatch(*args).send(None)
+        for item in later:
+            queue.put_nowait(item)
+
+    return poll
+
+
+def _is_widget_message(args: Any) -> bool:
+    """Whether a queued kernel message is a comm message; its parts are identities, delimiter, signature, header, …"""
+    try:
+        parts = [bytes(part) for part in args[0]]
+        header = json.loads(parts[parts.index(b"<IDS|MSG>") + 2])
+        return str(header["msg_type"]).startswith("comm_")
+    except (IndexError, KeyError, TypeError, ValueError):
+        return False

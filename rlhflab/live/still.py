@@ -1,0 +1,398 @@
+"""Still pictures of a board: a plotly Figure, and a small SVG for pages without kernel or scripts.
+
+Both draw the same marks (`marks`), made from the panels' specifications and one frame of a history.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from rlhflab.algorithms.record import Backdrop
+from rlhflab.live.panels import COLOURS, Line, Panel
+
+Numbers = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to draw: panels, one frame of a history, the exact truth, the β in force, former runs."""
+
+    panels: Sequence[Panel]
+    data: dict[str, Any]
+    backdrop: Backdrop | None = None
+    beta: float | None = None
+    ghosts: Sequence[dict[str, Any]] = ()
+
+    def shown(self) -> list[Panel]:
+        """Return the panels that have something to show."""
+        return [panel for panel in self.panels if panel.shown_by(self.data)]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One thing to draw: a stroke, a band (y to y2), bars, a heat map (z over edges x) or dots."""
+
+    kind: str
+    x: Numbers
+    y: Numbers = ()
+    y2: Numbers = ()
+    z: Sequence[Sequence[float]] = ()
+    name: str = ""
+    colour: str = ""
+    dash: str = "solid"
+    width: float = 1.8
+    opacity: float = 1.0
+    right: bool = False
+    symbol: str = "circle"
+
+
+@dataclass
+class Plot:
+    """The marks of one panel and the ends of its axes."""
+
+    panel: Panel
+    marks: list[Mark] = field(default_factory=list)
+    x_range: tuple[float, float] = (0.0, 1.0)
+    y_range: tuple[float, float] = (0.0, 1.0)
+    right_range: tuple[float, float] | None = None
+
+
+def colour(name: str) -> str:
+    """Return the colour of a role on white."""
+    return COLOURS[name][0]
+
+
+def at_beta(backdrop: Backdrop, values: Sequence[float], beta: float) -> float:
+    """Interpolate `values` of the frontier at `beta`, linearly in log β; the ends hold beyond them."""
+    betas = backdrop.beta
+    at = bisect_left(betas, beta)
+    if at == 0:
+        return values[0]
+    if at == len(betas):
+        return values[-1]
+    share = math.log(beta / betas[at - 1]) / math.log(betas[at] / betas[at - 1])
+    return values[at - 1] + share * (values[at] - values[at - 1])
+
+
+def marks(panel: Panel, scene: Scene) -> Plot:
+    """Return what `panel` shows of `scene`."""
+    plot = Plot(panel)
+    make = {"lines": _lines, "histogram": _histogram, "heatmap": _heatmap, "plane": _plane}[panel.kind]
+    make(plot, scene)
+    return plot
+
+
+def _lines(plot: Plot, scene: Scene) -> None:
+    panel, data = plot.panel, scene.data
+    end = float(max(data["step"], 1))
+    for ghost in scene.ghosts:
+        for line in panel.lines:
+            if line.ghost and line.series in ghost["series"]:
+                points = ghost["series"][line.series]
+                end = max(end, points["x"][-1])
+                plot.marks.append(
+                    _stroke(points["x"], points["y"], line, name=ghost["label"], opacity=0.35, width=1.0)
+                )
+    across = [0.0, end]
+    if panel.reference and panel.reference in data["exact"]:
+        level = data["exact"][panel.reference]
+        plot.marks.append(
+            Mark("stroke", across, [level] * 2, name="π_ref", colour=colour("reference"), dash="dot")
+        )
+    if panel.target and scene.backdrop is not None and scene.beta:
+        level = at_beta(scene.backdrop, getattr(scene.backdrop, panel.target), scene.beta)
+        name = f"π* at β = {scene.beta:.3g}"
+        plot.marks.append(Mark("stroke", across, [level] * 2, name=name, colour=colour("truth"), dash="dash"))
+    for line in panel.lines:
+        entry = data["series"].get(line.series)
+        if entry is None:
+            continue
+        x, y = data["x"][entry["x"]], entry["y"]
+        spread = data["series"].get(line.spread)
+        if spread is not None and len(spread["y"]) == len(y):
+            low = [None if a is None or b is None else a - b for a, b in zip(y, spread["y"], strict=True)]
+            high = [None if a is None or b is None else a + b for a, b in zip(y, spread["y"], strict=True)]
+            plot.marks.append(
+                Mark("band", x, low, high, colour=colour(line.colour), opacity=0.18, right=line.right)
+            )
+        elif not line.spread and "lo" in entry:
+            band = Mark(
+                "band",
+                x,
+                entry["lo"],
+                entry["hi"],
+                colour=colour(line.colour),
+                opacity=0.15,
+                right=line.right,
+            )
+            plot.marks.append(band)
+        plot.marks.append(_stroke(x, y, line, name=line.name))
+    plot.x_range = (0.0, end)
+    plot.y_range = panel.range or _range(m for m in plot.marks if not m.right)
+    if any(line.right for line in panel.lines):
+        plot.right_range = panel.right_range or _range(m for m in plot.marks if m.right)
+
+
+def _stroke(x: Numbers, y: Numbers, line: Line, **settings: Any) -> Mark:
+    return Mark("stroke", x, y, colour=colour(line.colour), right=line.right, **settings)
+
+
+def _histogram(plot: Plot, scene: Scene) -> None:
+    batch = scene.data["batch"]
+    bins = len(batch["clean"])
+    centres = [(i + 0.5) / bins for i in range(bins)]
+    top = max(a + b for a, b in zip(batch["clean"], batch["flipped"], strict=True)) * 1.1 or 1.0
+    both = [a + b for a, b in zip(batch["clean"], batch["flipped"], strict=True)]
+    if any(batch["flipped"]):
+        plot.marks.append(Mark("bars", centres, both, name="wrong label", colour=colour("rejected")))
+        plot.marks.append(Mark("bars", centres, batch["clean"], name="right label", colour=colour("weight")))
+    else:
+        plot.marks.append(Mark("bars", centres, both, name="pairs", colour=colour("weight")))
+    plot.marks.append(
+        Mark("stroke", [0.5, 0.5], [0.0, top], colour=colour("reference"), dash="dot", width=1.2)
+    )
+    plot.y_range = (0.0, top)
+
+
+def _heatmap(plot: Plot, scene: Scene) -> None:
+    heat = scene.data["heat"]
+    edges = [0.0, *heat["x"]]
+    plot.marks.append(Mark("heat", edges, z=heat["z"], colour=colour("weight")))
+    plot.x_range = (0.0, edges[-1])
+    plot.marks.append(
+        Mark("stroke", plot.x_range, [0.5, 0.5], colour=colour("reference"), dash="dot", width=1.2)
+    )
+
+
+def _plane(plot: Plot, scene: Scene) -> None:
+    trail, backdrop = scene.data["trail"], scene.backdrop
+    furthest = max([kl for kl in trail["kl"] if kl is not None], default=0.0)
+    for ghost in scene.ghosts:
+        furthest = max([furthest, *ghost["trail"]["kl"]])
+    best: tuple[float, float] | None = None
+    if backdrop is not None and scene.beta:
+        best = (at_beta(backdrop, backdrop.kl, scene.beta), at_beta(backdrop, backdrop.reward, scene.beta))
+    right = 1.25 * max(furthest, min(best[0], 3 * furthest + 0.5) if best else 0.0, 0.05)
+    if backdrop is not None:
+        kept = [
+            (kl, r) for kl, r in sorted(zip(backdrop.kl, backdrop.reward, strict=True)) if kl <= 1.3 * right
+        ]
+        kl, reward = [0.0, *(p[0] for p in kept)], [backdrop.ref_reward, *(p[1] for p in kept)]
+        plot.marks.append(Mark("stroke", kl, reward, name="frontier", colour=colour("truth"), dash="dash"))
+    for ghost in scene.ghosts:
+        x, y = ghost["trail"]["kl"], ghost["trail"]["reward"]
+        faint = Mark("stroke", x, y, name=ghost["label"], colour=colour("policy"), opacity=0.35, width=1.0)
+        plot.marks.append(faint)
+    plot.marks.append(
+        Mark("stroke", trail["kl"], trail["reward"], name="π_θ", colour=colour("policy"), width=2.2)
+    )
+    plot.marks.append(Mark("dots", trail["kl"][-1:], trail["reward"][-1:], colour=colour("policy"), width=9))
+    if best is not None:
+        name = f"π* at β = {scene.beta:.3g}"
+        diamond = Mark(
+            "dots", [best[0]], [best[1]], name=name, colour=colour("truth"), symbol="diamond", width=10
+        )
+        plot.marks.append(diamond)
+    plot.x_range = (0.0, right)
+    plot.y_range = _range(m for m in plot.marks)
+
+
+def _range(all_marks: Iterable[Mark]) -> tuple[float, float]:
+    values = [v for m in all_marks for v in (*m.y, *m.y2) if v is not None]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    pad = 0.07 * (high - low) or 0.1 * abs(high) or 0.5
+    return (low - pad if low < 0 else max(0.0, low - pad)), high + pad
+
+
+# ---- a plotly figure -------------------------------------------------------------------------------------------
+
+
+def figure(scene: Scene, title: str = "") -> Any:
+    """Return the scene as one static plotly Figure with a subplot per panel."""
+    from plotly import graph_objects as go
+    from plotly.subplots import make_subplots
+
+    panels = scene.shown()
+    columns = min(4, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    built = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[panel.title for panel in panels],
+        specs=[[{"secondary_y": True}] * columns for _ in range(rows)],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.16,
+    )
+    for number, panel in enumerate(panels):
+        at = {"row": number // columns + 1, "col": number % columns + 1}
+        plot = marks(panel, scene)
+        for mark in plot.marks:
+            for trace in _traces(go, mark):
+                built.add_trace(trace, **at, secondary_y=mark.right)
+        built.update_xaxes(range=plot.x_range, **at)
+        built.update_yaxes(range=plot.y_range, title_text=panel.y_title, secondary_y=False, **at)
+        if plot.right_range is not None:
+            built.update_yaxes(range=plot.right_range, showgrid=False, secondary_y=True, **at)
+    built.update_layout(
+        title_text=title or None,
+        template="plotly_white",
+        showlegend=False,
+        barmode="overlay",
+        height=80 + 260 * rows,
+        margin={"l": 45, "r": 30, "t": 80 if title else 40, "b": 35},
+        font={"size": 11},
+    )
+    built.update_annotations(font_size=13)
+    return built
+
+
+def _traces(go: Any, mark: Mark) -> list[Any]:
+    x, y = list(mark.x), list(mark.y)
+    if mark.kind == "stroke":
+        line = {"color": mark.colour, "width": mark.width, "dash": mark.dash}
+        return [go.Scatter(x=x, y=y, mode="lines", line=line, opacity=mark.opacity, name=mark.name)]
+    if mark.kind == "band":
+        hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        fill = _rgba(mark.colour, mark.opacity)
+        return [
+            go.Scatter(x=x, y=y, **hidden),
+            go.Scatter(x=x, y=list(mark.y2), fill="tonexty", fillcolor=fill, **hidden),
+        ]
+    if mark.kind == "bars":
+        return [go.Bar(x=x, y=y, marker={"color": mark.colour}, name=mark.name)]
+    if mark.kind == "heat":
+        bins = len(mark.z[0])
+        z = [list(row) for row in zip(*mark.z, strict=True)]
+        scale = [[0, _rgba(mark.colour, 0)], [1, mark.colour]]
+        y_edges = [i / bins for i in range(bins + 1)]
+        return [go.Heatmap(x=x, y=y_edges, z=z, colorscale=scale, zmin=0, zmax=60, showscale=False)]
+    marker = {"color": mark.colour, "size": mark.width, "symbol": mark.symbol}
+    return [go.Scatter(x=x, y=y, mode="markers", marker=marker, name=mark.name)]
+
+
+def _rgba(hexadecimal: str, opacity: float) -> str:
+    red, green, blue = (int(hexadecimal[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+# ---- an SVG ----------------------------------------------------------------------------------------------------
+
+_WIDTH, _HEIGHT = 300, 200  # of one panel
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 14, 26, 20  # margins inside it
+_DASHES = {"dash": "5 3", "dot": "1.5 3"}
+
+
+def svg(scene: Scene, title: str = "") -> str:
+    """Return the scene as an SVG of at most about 20 kB; no script, no text of any model."""
+    for points in (36, 26, 16):
+        picture = _svg(scene, title, points)
+        if len(picture) <= 20_000:
+            break
+    return picture
+
+
+def _svg(scene: Scene, title: str, limit: int) -> str:
+    panels = scene.shown()
+    columns = min(4, max(1, len(panels)))
+    rows = -(-len(panels) // columns)
+    width, height = columns * _WIDTH, rows * _HEIGHT + 26
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="system-ui,sans-serif" font-size="10" fill="#57606a">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<text x="12" y="18" font-size="14" font-weight="600" fill="#24292f">{escape(title)}</text>',
+    ]
+    for number, panel in enumerate(panels):
+        x, y = number % columns * _WIDTH, number // columns * _HEIGHT + 26
+        parts.append(f'<g transform="translate({x} {y})">{_panel_svg(marks(panel, scene), limit)}</g>')
+    return "".join([*parts, "</svg>"])
+
+
+def _panel_svg(plot: Plot, limit: int) -> str:
+    left, right, top, bottom = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
+
+    def across(value: float) -> float:
+        low, high = plot.x_range
+        return left + (right - left) * (value - low) / ((high - low) or 1)
+
+    def up(value: float, on_right: bool = False) -> float:
+        low, high = plot.right_range if on_right and plot.right_range else plot.y_range
+        inside = min(max((value - low) / ((high - low) or 1), -0.02), 1.02)
+        return bottom - (bottom - top) * inside
+
+    parts = [
+        f'<text x="{left}" y="16" font-size="12" font-weight="600" fill="#24292f">{escape(plot.panel.title)}</text>',
+        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#d0d7de"/>',
+    ]
+    for value in plot.y_range:
+        parts.append(f'<text x="{left - 4}" y="{up(value) + 3:.0f}" text-anchor="end">{value:.3g}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 13}" text-anchor="end">{plot.x_range[1]:.4g}</text>')
+    for mark in plot.marks:
+        shape = f'stroke="{mark.colour}" stroke-width="{mark.width}" opacity="{mark.opacity}" fill="none"'
+        if mark.dash in _DASHES:
+            shape += f' stroke-dasharray="{_DASHES[mark.dash]}"'
+        if mark.kind == "stroke":
+            points = [
+                (across(a), up(b, mark.right))
+                for a, b in _kept(mark.x, mark.y, limit)
+                if a <= plot.x_range[1]
+            ]
+            parts.append(f'<polyline points="{_coordinates(points)}" {shape}/>')
+        elif mark.kind == "band":
+            low = [(across(a), up(b, mark.right)) for a, b in _kept(mark.x, mark.y, limit)]
+            high = [(across(a), up(b, mark.right)) for a, b in _kept(mark.x, mark.y2, limit)]
+            corners = _coordinates([*low, *reversed(high)])
+            parts.append(f'<polygon points="{corners}" fill="{mark.colour}" opacity="{mark.opacity}"/>')
+        elif mark.kind == "bars":
+            step = (right - left) / max(1, len(mark.x)) * 0.9
+            path = "".join(
+                f"M{across(a) - step / 2:.1f} {bottom}V{up(b):.1f}h{step:.1f}V{bottom}z"
+                for a, b in zip(mark.x, mark.y, strict=True)
+                if a is not None and b
+            )
+            parts.append(f'<path d="{path}" fill="{mark.colour}"/>')
+        elif mark.kind == "heat":
+            parts.append(_heat_svg(mark, left, right, top, bottom))
+        elif mark.kind == "dots":
+            for a, b in _kept(mark.x, mark.y, limit):
+                parts.append(
+                    f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="{mark.width / 2.2:.1f}" fill="{mark.colour}"/>'
+                )
+    return "".join(parts)
+
+
+def _kept(x: Numbers, y: Numbers, limit: int) -> list[tuple[float, float]]:
+    points = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
+    if len(points) <= limit:
+        return points
+    return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _coordinates(points: list[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.0f},{y:.1f}" for x, y in points)
+
+
+def _heat_svg(mark: Mark, left: float, right: float, top: float, bottom: float, columns: int = 30) -> str:
+    bins, n = len(mark.z[0]), len(mark.z)
+    columns = min(columns, n)
+    cell_width, cell_height = (right - left) / columns, (bottom - top) / bins
+    levels: dict[int, list[str]] = {}
+    for column in range(columns):
+        group = mark.z[column * n // columns : max(column * n // columns + 1, (column + 1) * n // columns)]
+        for row in range(bins):
+            share = sum(z[row] for z in group) / len(group)
+            level = min(4, round(share / 9))
+            if level:
+                x, y = left + column * cell_width, bottom - (row + 1) * cell_height
+                levels.setdefault(level, []).append(
+                    f"M{x:.0f} {y:.0f}h{cell_width:.0f}v{cell_height:.0f}h-{cell_width:.0f}z"
+                )
+    return "".join(
+        f'<path d="{"".join(cells)}" fill="{mark.colour}" opacity="{level / 4}"/>'
+        for level, cells in levels.items()
+    )

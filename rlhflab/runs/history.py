@@ -1,0 +1,451 @@
+"""The memory behind a live view: any number of records, kept in flat memory, shown in one flat frame.
+
+Every series is kept in a fixed number of buckets. When the buckets are full, two neighbours merge, from the oldest
+on, so the number of buckets stays the same however long the run; a bucket keeps the mean and both extrema of the
+steps it covers, so no spike is ever lost. A frame (`snapshot`) is stateless: it says all there is to draw, and who
+missed the frames before it has missed nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from rlhflab.algorithms.record import Record
+
+BINS = 20
+"""Bins of the weight histogram and of the heat map, over (0, 1)."""
+
+_TEXT_BUDGET = 8_000  # bytes of model text in one frame, all rows together
+_MAX_CHANGES = 12  # knob moves that a frame marks
+
+Item = TypeVar("Item")
+
+
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """Return `value` with at most `digits` significant digits; None where it is not finite (JSON has no NaN)."""
+    if value is None or value - value != 0:
+        return None
+    result = float(f"{value:.{digits}g}")
+    return result if result - result == 0 else None  # the greatest floats round up to infinity
+
+
+class Buckets(Generic[Item]):
+    """At most `capacity` items of about equal width; a new one makes the two oldest unmerged neighbours merge.
+
+    Args:
+        capacity: number of items kept.
+        merge: (older, newer) → one item.
+        show: item → what a frame carries of it; called once per item, not once per frame.
+    """
+
+    __slots__ = ("_merge", "_show", "_sweep", "capacity", "items", "shown", "width")
+
+    def __init__(
+        self, capacity: int, merge: Callable[[Item, Item], Item], show: Callable[[Item], Any]
+    ) -> None:
+        self.capacity = capacity
+        self.items: list[Item] = []
+        self.shown: list[Any] = []
+        self.width = 1  # how many steps the next item should cover
+        self._sweep = 0  # items before this one are twice as wide already
+        self._merge = merge
+        self._show = show
+
+    def append(self, item: Item) -> None:
+        items, shown = self.items, self.shown
+        items.append(item)
+        shown.append(self._show(item))
+        if len(items) <= self.capacity:
+            return
+        at = self._sweep
+        items[at] = self._merge(items[at], items.pop(at + 1))
+        del shown[at + 1]
+        shown[at] = self._show(items[at])
+        self._sweep = at + 1
+        if self._sweep >= self.capacity:  # every item is twice as wide: the next ones must be too
+            self._sweep = 0
+            self.width *= 2
+
+
+# One bucket of a curve: last step, number of finite values, their sum, least and greatest.
+_Bucket = tuple[int, int, float, float, float]
+
+
+def _merge_values(a: _Bucket, b: _Bucket) -> _Bucket:
+    return b[0], a[1] + b[1], a[2] + b[2], min(a[3], b[3]), max(a[4], b[4])
+
+
+def _show_values(bucket: _Bucket) -> tuple[int, float | None, float | None, float | None]:
+    step, n, total, low, high = bucket
+    if n == 0:
+        return step, None, None, None
+    # The mean of finite numbers may overflow their sum; a frame then shows a gap rather than infinity.
+    return step, rounded(total / n), rounded(low, 4), rounded(high, 4)
+
+
+class Curve:
+    """One series of numbers over steps in `capacity` buckets, extrema kept; 1–2 µs to add a value.
+
+    >>> curve = Curve(capacity=4)
+    >>> for step in range(1, 1001):
+    ...     curve.add(step, -5.0 if step == 77 else 1.0)
+    >>> len(curve.buckets()), min(bucket[3] for bucket in curve.buckets())
+    (5, -5.0)
+    """
+
+    __slots__ = ("_done", "_high", "_low", "_n", "_seen", "_step", "_total", "last")
+
+    def __init__(self, capacity: int = 100) -> None:
+        self._done: Buckets[_Bucket] = Buckets(capacity, _merge_values, _show_values)
+        self.last: float | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._step = self._seen = self._n = 0
+        self._total = 0.0
+        self._low, self._high = math.inf, -math.inf
+
+    def add(self, step: int, value: float) -> None:
+        self._step = step
+        self._seen += 1
+        if value - value == 0:  # finite; the others leave a gap
+            self._n += 1
+            self._total += value
+            if value < self._low:
+                self._low = value
+            if value > self._high:
+                self._high = value
+            self.last = value
+        if self._seen >= self._done.width:
+            self._done.append((step, self._n, self._total, self._low, self._high))
+            self._reset()
+
+    def buckets(self) -> list[_Bucket]:
+        """Return all buckets, oldest first, the unfinished one included: (step, n, sum, least, greatest)."""
+        if not self._seen:
+            return list(self._done.items)
+        return [*self._done.items, (self._step, self._n, self._total, self._low, self._high)]
+
+    def shown(self) -> list[tuple[int, float | None, float | None, float | None]]:
+        """Return the buckets as (last step, mean, least, greatest), rounded for a frame."""
+        if not self._seen:
+            return list(self._done.shown)
+        return [*self._done.shown, _show_values((self._step, self._n, self._total, self._low, self._high))]
+
+
+# One column of the heat map: last step, counts per bin.
+_Column = tuple[int, list[int]]
+
+
+def _merge_columns(a: _Column, b: _Column) -> _Column:
+    return b[0], [m + n for m, n in zip(a[1], b[1], strict=True)]
+
+
+def _show_column(column: _Column) -> tuple[int, list[int]]:
+    total = sum(column[1]) or 1
+    return column[0], [round(100 * n / total) for n in column[1]]
+
+
+# One point of the trail: step, KL, reward.
+_Point = tuple[int, float, float]
+
+
+def _show_point(point: _Point) -> tuple[int, float | None, float | None]:
+    return point[0], rounded(point[1], 4), rounded(point[2], 4)
+
+
+def clipped(text: str, length: int) -> str:
+    """Return `text` with at most `length` characters, an ellipsis last where it was longer."""
+    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
+
+
+class History:
+    """Everything a board shows of a run so far; `add` on the training thread, `snapshot` on any other.
+
+    Args:
+        points: buckets per series and columns of the heat map in a frame (a frame with 8 series, heat map, table and
+            samples stays under 50 kB at the default).
+        pairs: how many preference pairs are remembered, the newest ids.
+    """
+
+    def __init__(self, points: int = 100, pairs: int = 4096) -> None:
+        self.points = points
+        self._max_pairs = pairs
+        self._lock = threading.Lock()
+        self._table_lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self.step = 0
+            self.records = 0
+            self._curves: dict[str, Curve] = {}
+            self._heat: Buckets[_Column] = Buckets(self.points, _merge_columns, _show_column)
+            self._column = [0] * BINS
+            self._columns_seen = 0
+            self._trail: Buckets[_Point] = Buckets(3 * self.points // 2, lambda a, b: b, _show_point)
+            self._trail_seen = 0
+            self._point: _Point | None = None
+            self._first_point: _Point | None = None
+            self._pending: list[Any] = []
+            self._pairs: OrderedDict[int, tuple[Any, ...]] = OrderedDict()  # newest last
+            self._batch: dict[str, Any] | None = None
+            self._samples: tuple[Any, ...] = ()
+            self._samples_step = 0
+            self._exact: dict[str, float] = {}
+            self._knobs: dict[str, float] = {}
+            self._changes: list[tuple[int, str, float]] = []
+
+    def add(self, record: Record) -> None:
+        """Take in one record."""
+        with self._lock:
+            step = self.step = record.step
+            self.records += 1
+            curves = self._curves
+            for name, value in record.scalars.items():
+                curve = curves.get(name)
+                if curve is None:
+                    curve = curves[name] = Curve(self.points)
+                curve.add(step, value)
+            if record.exact is not None:
+                self._add_exact(step, record.exact)
+            if record.pairs is not None:
+                self._add_pairs(step, record.pairs)
+            if record.samples:
+                self._samples, self._samples_step = record.samples, step
+            if record.knobs != self._knobs:
+                self._add_knobs(step, record.knobs)
+
+    def _add_exact(self, step: int, exact: Mapping[str, float]) -> None:
+        self._exact = dict(exact)
+        for name, value in exact.items():
+            curve = self._curves.get(f"exact/{name}")
+            if curve is None:
+                curve = self._curves[f"exact/{name}"] = Curve(self.points)
+            curve.add(step, value)
+        if "kl" in exact and "reward" in exact:
+            self._point = (step, exact["kl"], exact["reward"])
+            self._first_point = self._first_point or self._point
+            self._trail_seen += 1
+            if self._trail_seen >= self._trail.width:
+                self._trail.append(self._point)
+                self._trail_seen = 0
+
+    def _add_pairs(self, step: int, pairs: Any) -> None:
+        self._pending.append(pairs)  # the table is made when somebody looks
+        if len(self._pending) > 1024:
+            del self._pending[:512]
+        clean, flipped = [0] * (BINS + 1), [0] * (BINS + 1)  # the last bin is for a weight of exactly 1
+        for weight, flip in zip(pairs.weights, pairs.flipped, strict=True):
+            if 0 <= weight <= 1:
+                (flipped if flip else clean)[int(weight * BINS)] += 1
+        for counts in (clean, flipped):
+            counts[BINS - 1] += counts.pop()
+        self._batch = {"step": step, "clean": clean, "flipped": flipped}
+        self._column = [a + b + c for a, b, c in zip(self._column, clean, flipped, strict=True)]
+        self._columns_seen += 1
+        if self._columns_seen >= self._heat.width:
+            self._heat.append((step, self._column))
+            self._column, self._columns_seen = [0] * BINS, 0
+
+    def _table(self) -> list[tuple[Any, ...]]:
+        """Rows of the pairs seen last, one per id."""
+        with self._table_lock:
+            with self._lock:
+                pending, self._pending = self._pending, []
+                known = self._pairs
+            for pairs in pending:
+                columns = (
+                    pairs.ids,
+                    pairs.prompts,
+                    pairs.chosen,
+                    pairs.rejected,
+                    pairs.chosen_rewards,
+                    pairs.rejected_rewards,
+                    pairs.weights,
+                    pairs.flipped,
+                )
+                for row in zip(*columns, strict=True):
+                    known[row[0]] = row
+                    known.move_to_end(row[0])
+                while len(known) > self._max_pairs:
+                    known.popitem(last=False)
+            return list(known.values())
+
+    def _add_knobs(self, step: int, knobs: Mapping[str, float]) -> None:
+        if self._knobs:
+            near = max(10, step // 25)  # moves of one drag count as one
+            for name, value in knobs.items():
+                if value == self._knobs.get(name):
+                    continue
+                for at in range(len(self._changes) - 1, -1, -1):
+                    if self._changes[at][1] == name and step - self._changes[at][0] <= near:
+                        del self._changes[at]
+                        break
+                self._changes.append((step, name, value))
+            del self._changes[:-_MAX_CHANGES]
+        self._knobs = dict(knobs)
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def knobs(self) -> dict[str, float]:
+        """The knob values of the newest record."""
+        return dict(self._knobs)
+
+    @property
+    def exact(self) -> dict[str, float]:
+        """The newest exact evaluation; empty where there is none."""
+        return dict(self._exact)
+
+    def names(self) -> list[str]:
+        """Names of all series: scalars by their own name, exact values as exact/…"""
+        with self._lock:
+            return list(self._curves)
+
+    def curve(self, name: str) -> list[_Bucket]:
+        """Return the buckets of one series, unrounded: (last step, n, sum, least, greatest)."""
+        with self._lock:
+            return self._curves[name].buckets() if name in self._curves else []
+
+    def trail(self) -> list[_Point]:
+        """Return the path in the reward–KL plane, first and newest point included: (step, KL, reward)."""
+        with self._lock:
+            points = list(self._trail.items)
+            if self._point is not None and self._trail_seen:
+                points.append(self._point)
+            if self._first_point is not None and points[0] != self._first_point:
+                points.insert(0, self._first_point)
+            return points
+
+    def snapshot(self, series: Iterable[str] | None = None, rows: int = 12) -> dict[str, Any]:
+        """Return one frame: JSON-able, about the same size however long the run, non-finite numbers as None.
+
+        Args:
+            series: names of the series to send; None sends all. More than 12 are sent with fewer points each.
+            rows: how many pairs, heaviest and lightest each.
+        """
+        pairs = self._table()
+        trail = [_show_point(point) for point in self.trail()]
+        with self._lock:  # copies only; the formatting happens outside
+            wanted = (
+                list(self._curves) if series is None else [name for name in series if name in self._curves]
+            )
+            shown = {name: self._curves[name].shown() for name in wanted}
+            last = {name: rounded(curve.last) for name, curve in self._curves.items()}
+            heat = list(self._heat.shown)
+            if self._columns_seen:
+                heat.append(_show_column((self.step, list(self._column))))
+            batch, samples, samples_step = self._batch, self._samples, self._samples_step
+            step, records, exact, knobs = self.step, self.records, self._exact, self._knobs
+            changes = [[at, name, rounded(value)] for at, name, value in self._changes]
+        frame: dict[str, Any] = {
+            "step": step,
+            "records": records,
+            **_pack(shown, limit=12 * (self.points + 1)),
+            "last": last,
+            "exact": {name: rounded(value) for name, value in exact.items()},
+            "knobs": {name: rounded(value) for name, value in knobs.items()},
+            "changes": changes,
+        }
+        if heat:
+            frame["heat"] = {"x": [column[0] for column in heat], "z": [column[1] for column in heat]}
+        if batch is not None:
+            frame["batch"] = batch
+        if trail:
+            frame["trail"] = {name: [p[i] for p in trail] for i, name in enumerate(("step", "kl", "reward"))}
+        texts: list[dict[str, Any]] = []
+        if pairs:
+            heaviest = heapq.nlargest(rows, pairs, key=_weight)
+            lightest = heapq.nsmallest(rows, pairs, key=_weight)
+            frame["pairs"] = {
+                "known": len(pairs),
+                "flipped": sum(1 for row in pairs if row[7]),
+                "heaviest": [_row(row) for row in heaviest],
+                "lightest": [_row(row) for row in lightest],
+            }
+            texts += frame["pairs"]["heaviest"] + frame["pairs"]["lightest"]
+        if samples:
+            frame["samples"] = [_sample(sample) for sample in samples[:6]]
+            frame["samples_step"] = samples_step
+            texts += frame["samples"]
+        _clip(texts)
+        return frame
+
+
+def _weight(row: tuple[Any, ...]) -> float:
+    weight: float = row[6]
+    return weight if weight == weight else 0.0
+
+
+def _pack(shown: Mapping[str, list[Any]], limit: int) -> dict[str, Any]:
+    """Columns of all series; those with the same steps share one list of steps."""
+    rows = sum(len(points) for points in shown.values())
+    group = -(-rows // limit) if rows else 1
+    steps: list[list[int]] = []
+    packed: dict[str, Any] = {}
+    for name, points in shown.items():
+        if group > 1:
+            points = [_join(points[at : at + group]) for at in range(0, len(points), group)]
+        x = [point[0] for point in points]
+        if x not in steps:
+            steps.append(x)
+        entry: dict[str, Any] = {"x": steps.index(x), "y": [point[1] for point in points]}
+        if any(point[2] != point[3] for point in points):
+            entry["lo"] = [point[2] for point in points]
+            entry["hi"] = [point[3] for point in points]
+        packed[name] = entry
+    return {"x": steps, "series": packed}
+
+
+def _join(points: list[Any]) -> tuple[int, float | None, float | None, float | None]:
+    finite = [point for point in points if point[1] is not None]
+    if not finite:
+        return points[-1][0], None, None, None
+    mean = sum(point[1] for point in finite) / len(finite)
+    return points[-1][0], rounded(mean), min(p[2] for p in finite), max(p[3] for p in finite)
+
+
+def _row(row: tuple[Any, ...]) -> dict[str, Any]:
+    ids, prompt, chosen, rejected, chosen_reward, rejected_reward, weight, flipped = row
+    return {
+        "id": ids,
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": rejected,
+        "margin": rounded(chosen_reward - rejected_reward, 4),
+        "weight": rounded(weight, 4),
+        "flipped": flipped,
+    }
+
+
+def _sample(sample: Any) -> dict[str, Any]:
+    return {
+        "prompt": sample.prompt,
+        "before": sample.before,
+        "after": sample.after,
+        "reward_before": rounded(sample.reward_before, 4),
+        "reward_after": rounded(sample.reward_after, 4),
+    }
+
+
+def _clip(rows: list[dict[str, Any]], length: int = 160) -> None:
+    """Shorten the texts of `rows` in place: 160 characters each, fewer where all together would be too many bytes."""
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, str):
+                row[key] = clipped(value, length)
+    size = sum(
+        len(value.encode("utf-8", "replace"))
+        for row in rows
+        for value in row.values()
+        if isinstance(value, str)
+    )
+    if size > _TEXT_BUDGET and length > 16:
+        _clip(rows, max(16, int(length * min(0.9, _TEXT_BUDGET / size))))

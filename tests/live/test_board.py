@@ -1,0 +1,300 @@
+"""The board without a browser: frames, setup, ghosts, buttons, still pictures. The page itself: tests/browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from rlhflab.algorithms.record import Record
+from rlhflab.live import board as board_module
+from rlhflab.live import still
+from rlhflab.live.board import Board, send_plotly, static_source
+from rlhflab.live.controls import Dials, describe
+from rlhflab.live.panels import COLOURS, PANELS, Line, Panel, series_of
+from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
+
+
+@pytest.fixture(autouse=True)
+def boards_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("RLHFLAB_DRIVER", raising=False)
+    yield
+    for board in list(board_module._boards.values()):
+        board.close()
+    board_module._boards.clear()  # no ghosts from one test in the next
+    for thread in threading.enumerate():
+        if thread.name.startswith("rlhflab"):
+            thread.join(5)
+
+
+def blocking(steps: int = 60, name: str = "test", **settings: Any) -> Board:
+    return Board(
+        lambda: ToyDPO(steps=steps, pause=0), name=name, driver="blocking", knobs=ToyKnobs, **settings
+    )
+
+
+def watch(board: Board) -> list[dict[str, Any]]:
+    """Collect the messages that the board sends to its page."""
+    sent: list[dict[str, Any]] = []
+    board.widget.send = lambda content, buffers=None: sent.append(
+        json.loads(json.dumps(content, allow_nan=False))
+    )
+    return sent
+
+
+def tell(board: Board, **message: Any) -> None:
+    board._on_message(board.widget, {"view": "page", **message}, [])
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.005)
+
+
+def test_a_page_that_says_hello_gets_the_setup_and_the_newest_frame() -> None:
+    board = blocking()
+    board.start()
+    sent = watch(board)
+    tell(board, op="hello")
+    setup, frame = sent[0], sent[1]
+    assert setup["op"] == "setup" and [panel["id"] for panel in setup["panels"]][:2] == ["reward", "kl"]
+    assert [control["name"] for control in setup["controls"]] == ["beta", "learning_rate"]
+    assert len(setup["backdrop"]["beta"]) == 60
+    assert (frame["op"], frame["state"], frame["step"], frame["steps"]) == ("frame", "finished", 60, 60)
+    assert set(series_of(PANELS)) == set(frame["data"]["series"])
+
+
+def test_frames_and_setup_stay_small() -> None:
+    board = blocking(steps=3000)
+    for _ in range(6):
+        board.start()
+    assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000
+    assert len(json.dumps(board._setup()).encode()) <= 50_000
+    assert 1000 < len(board.widget.picture) <= 20_000
+    assert len(board._ghosts) == 4
+
+
+def test_the_pump_sends_while_training_moves_and_rests_with_it() -> None:
+    board = Board(lambda: ToyDPO(steps=100_000, pause=0.001), name="test", knobs=ToyKnobs)
+    sent = watch(board)
+    tell(board, op="hello")
+    tell(board, op="do", what="start")
+    until(lambda: len({m["step"] for m in sent if m["op"] == "frame"}) > 3)
+    tell(board, op="knob", name="beta", value=2.5)
+    until(lambda: sent[-1].get("knobs", {}).get("beta") == {"value": 2.5, "rev": 1, "by": "page"})
+    tell(board, op="do", what="pause")
+    until(lambda: sent[-1].get("state") == "paused")
+    time.sleep(0.15)
+    seen = len(sent)
+    time.sleep(0.3)
+    assert len(sent) == seen  # nothing moves, nothing is sent
+    tell(board, op="do", what="step")
+    until(lambda: sent[-1].get("step") == sent[seen - 1]["step"] + 1 and sent[-1]["state"] == "paused")
+    tell(board, op="do", what="stop")
+    until(lambda: sent[-1].get("state") == "stopped")
+    tell(board, op="do", what="reset")
+    until(lambda: sent[-1].get("state") == "idle")
+    assert board.history.records == 0 and len(board._ghosts) == 1
+
+
+def test_a_slow_page_gets_fewer_frames() -> None:
+    board = Board(lambda: ToyDPO(steps=100_000, pause=0.001), name="test")
+    sent = watch(board)
+    tell(board, op="hello")
+    tell(board, op="draw", ms=300)
+    board.start()
+    until(lambda: sum(m["op"] == "frame" and m["state"] == "running" for m in sent) > 0)
+    first = len(sent)
+    time.sleep(1.0)
+    assert len(sent) - first <= 3  # 10 without the report
+
+
+def test_an_error_is_shown_and_the_board_starts_again() -> None:
+    makes = iter([ToyDPO(fail_at=5, pause=0), ToyDPO(steps=5, pause=0)])
+    board = Board(lambda: next(makes), name="test")
+    board.start()
+    with pytest.raises(RuntimeError, match="NaN"):
+        board.wait(10)
+    error = board.frame()["error"]
+    assert (
+        error["title"] == "RuntimeError: the loss became NaN at step <b>5</b>"
+        and "Traceback" in error["traceback"]
+    )
+    board.start()
+    assert board.wait(10) and board.state == "finished" and board.frame()["error"] is None
+
+
+def test_a_refused_knob_is_reported_on_the_page_and_raised_in_a_cell() -> None:
+    board = blocking()
+    tell(board, op="knob", name="beta", value=-1)
+    assert board.frame()["notice"] == "beta must be a number > 0, got -1"
+    assert board.player.knobs["beta"] == 0.3
+    with pytest.raises(ValueError, match="beta must be a number > 0"):
+        board.set(beta=float("nan"))
+    board.set(beta=0.7)
+    assert board.frame()["notice"] == "" and board.frame()["knobs"]["beta"] == {
+        "value": 0.7,
+        "rev": 2,
+        "by": "python",
+    }
+
+
+def test_running_the_cell_again_stops_the_former_board_and_keeps_its_curves() -> None:
+    first = Board(lambda: ToyDPO(pause=0.001, beta=0.5), name="lesson")
+    first.start()
+    until(lambda: first.history.records > 20)
+    second = blocking(name="lesson")
+    assert first.state == "stopped"
+    assert [ghost["label"] for ghost in second._ghosts] == ["β 0.5"]
+    assert set(second._ghosts[0]["series"]) == {"exact/reward", "exact/kl"}
+    tell(second, op="clear_ghosts")
+    assert second._setup()["ghosts"] == []
+    names = [t.name for t in threading.enumerate() if t.name.startswith("rlhflab")]
+    assert names == []
+
+
+def test_sinks_get_every_record() -> None:
+    records: list[Record] = []
+    board = blocking(steps=7, sinks=[records.append])
+    board.run()
+    assert [record.step for record in records] == list(range(1, 8))
+
+
+def test_replay_shows_a_stored_run() -> None:
+    algorithm = ToyDPO(steps=50, pause=0)
+    records = list(algorithm)
+    board = Board.replay(records, toy_backdrop())
+    frame = board.frame()
+    assert (frame["state"], frame["step"], frame["data"]["records"]) == ("finished", 50, 50)
+    assert len(board._setup()["backdrop"]["kl"]) == 60
+
+    class Stored:
+        backdrop = toy_backdrop()
+
+        def records(self) -> Iterator[Record]:
+            return iter(records)
+
+    assert Board.replay(Stored()).backdrop is Stored.backdrop
+
+
+def test_the_still_pictures_show_what_the_records_have() -> None:
+    board = blocking(steps=200)
+    board.start()
+    figure = board.figure()
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == [panel.title for panel in PANELS]
+    assert len(figure.data) > 20
+    picture = board.widget.picture
+    ElementTree.fromstring(picture)
+    assert all(panel.title in picture for panel in PANELS)
+
+    plain = Board.replay([replace(record, exact=None, pairs=None) for record in ToyDPO(steps=30, pause=0)])
+    titles = [annotation.text for annotation in plain.figure().layout.annotations]
+    assert titles == ["Implicit rewards", "Margin and accuracy", "Loss and regret"]
+
+
+def test_front_ends_without_widgets_get_a_figure() -> None:
+    board = blocking()
+    data, _ = board._repr_mimebundle_()
+    assert (
+        "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data
+    )  # nothing to see yet
+    board.start()
+    data, _ = board._repr_mimebundle_()
+    assert len(data["application/vnd.plotly.v1+json"]["data"]) > 20
+    assert re.match(r'<img [^<>]*src="data:image/svg\+xml;base64,[^<>"]*">$', data["text/html"])
+    assert data["text/plain"] == "Board('test', finished, step 60 of 60)"
+
+
+def test_model_text_is_never_part_of_a_page_or_picture() -> None:
+    board = Board(lambda: ToyDPO(steps=30, pause=0, hostile=True), name="test", driver="blocking")
+    board.start()
+    assert "<img src=x" in board.frame()["data"]["pairs"]["lightest"][0]["chosen"]  # data, for textContent
+    assert "onerror" not in board.widget.picture and "onerror" not in board.figure().to_json()
+    source = static_source("common.js", "board.js")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", source)
+
+
+def test_still_pictures_escape_titles() -> None:
+    board = blocking(title="<script>x</script>")
+    board.start()
+    assert "<script>" not in board.widget.picture
+
+
+def test_plotly_travels_gzipped_and_in_pieces_on_colab(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = b"window.Plotly = {};" * 50_000
+    monkeypatch.setattr(board_module, "plotly_source", lambda: gzip.compress(source, 0))
+    sent: list[tuple[dict[str, Any], Any]] = []
+
+    class Widget:
+        def send(self, content: dict[str, Any], buffers: Any = None) -> None:
+            sent.append((content, buffers))
+
+    send_plotly(Widget())
+    assert sent[0][0] == {"op": "plotly"} and gzip.decompress(sent[0][1][0]) == source
+    sent.clear()
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    send_plotly(Widget())
+    assert [content["part"] for content, _ in sent] == list(range(sent[0][0]["parts"]))
+    assert all(len(content["text"]) <= 256_000 and not buffers for content, buffers in sent)
+    assert gzip.decompress(base64.b64decode("".join(content["text"] for content, _ in sent))) == source
+
+
+def test_controls_and_dials() -> None:
+    controls = describe(ToyKnobs.specs)
+    assert controls[0]["label"] == "β" and controls[0]["at_most"] is None and controls[1]["at_most"] == 1.0
+    json.dumps(controls, allow_nan=False)
+    dials = Dials()
+    dials.moved("beta", by="page")
+    dials.moved("beta")
+    assert dials.frame({"beta": 0.1, "learning_rate": 1e-3}) == {
+        "beta": {"value": 0.1, "rev": 2, "by": "python"},
+        "learning_rate": {"value": 1e-3, "rev": 0, "by": ""},
+    }
+
+
+def test_panels_are_well_formed() -> None:
+    assert len({panel.id for panel in PANELS}) == len(PANELS)
+    for panel in PANELS:
+        assert panel.caption.endswith((".", "?")) and panel.formula and panel.symbols
+        assert all(line.colour in COLOURS for line in panel.lines)
+
+
+def test_a_new_panel_needs_nothing_but_its_specification() -> None:
+    panel = Panel(
+        id="norm",
+        title="Gradient norm",
+        caption="Should stay finite.",
+        formula=("‖∇L‖",),
+        symbols=(("L", "the loss"),),
+        lines=(Line("grad_norm", "norm", "fit"),),
+    )
+    board = blocking(panels=(panel,))
+    board.start()
+    assert list(board.frame()["data"]["series"]) == ["grad_norm"]
+    assert len(board.figure().data) >= 1
+
+
+def test_the_optimum_is_interpolated_in_log_beta() -> None:
+    backdrop = toy_backdrop(7)
+    for beta, kl in zip(backdrop.beta, backdrop.kl, strict=True):
+        assert still.at_beta(backdrop, backdrop.kl, beta) == pytest.approx(kl)
+    middle = (backdrop.beta[2] * backdrop.beta[3]) ** 0.5
+    assert still.at_beta(backdrop, backdrop.kl, middle) == pytest.approx(
+        (backdrop.kl[2] + backdrop.kl[3]) / 2
+    )
+    assert still.at_beta(backdrop, backdrop.kl, 1e-9) == backdrop.kl[0]
+    assert still.at_beta(backdrop, backdrop.kl, 1e9) == backdrop.kl[-1]
