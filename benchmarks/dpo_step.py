@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def time_trl(setting: Setting, **settings: Any) -> Timed:
                 callbacks=[Clock()],
             )  # fmt: skip
             trainer.train()
-    return [b - a for a, b in zip(starts, starts[1:], strict=False)], [float(loss) for loss in losses]
+    return [b - a for a, b in pairwise(starts)], [float(loss) for loss in losses]
 
 
 TRL_BEST: dict[str, Any] = {
@@ -239,7 +240,7 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
 
     def compare() -> None:
         loop = BareLoop(setting)
-        result: dict[str, list[float]] = {"plain": [], "all": [], "bare": []}
+        result: dict[str, list[float]] = {"bare": [], "board": [], "board_evaluated": []}
         poll(Path(out + ".go").exists, 120, "the page")
         for turn in range(rounds + 1):
             began = len(marks)
@@ -248,15 +249,15 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
             board.pause()
             board.wait(20)
             pieces = marks[began + WARMUP :]
-            gaps = [(b[0] - a[0], b[1]) for a, b in zip(pieces, pieces[1:], strict=False)]
+            gaps = [(b[0] - a[0], b[1]) for a, b in pairwise(pieces)]
             times = []
             for _ in range(WARMUP + steps):
                 at = time.perf_counter()
                 loop.step()
                 times.append(time.perf_counter() - at)
             if turn:
-                result["plain"].append(1000 * statistics.fmean(gap for gap, exact in gaps if not exact))
-                result["all"].append(1000 * statistics.fmean(gap for gap, _ in gaps))
+                result["board"].append(1000 * statistics.fmean(gap for gap, exact in gaps if not exact))
+                result["board_evaluated"].append(1000 * statistics.fmean(gap for gap, _ in gaps))
                 result["bare"].append(1000 * statistics.fmean(times[WARMUP:]))
         Path(out + ".part").write_text(json.dumps(result))
         Path(out + ".part").rename(out)
@@ -286,13 +287,9 @@ def measure_with_board(rounds: int, steps: int) -> dict[str, Any]:
         return spread([a / b for a, b in zip(result[name], result["bare"], strict=True)])
 
     return {
-        "ms_mean": {
-            "bare": median(result["bare"]),
-            "board": median(result["plain"]),
-            "evaluated": median(result["all"]),
-        },
-        "over_bare": over("plain"),
-        "over_bare_evaluations_included": over("all"),
+        "ms_mean": {name: median(values) for name, values in result.items()},
+        "over_bare": over("board"),
+        "over_bare_evaluations_included": over("board_evaluated"),
         "panels_drawn_a_second": round(drawn, 1),
     }
 

@@ -102,6 +102,10 @@ def board_peer() -> Any:
         entry = data["series"].get(name)
         return {"x": data["x"][entry["x"]], "y": entry["y"]} if entry else {}
 
+    def heat_map(data: dict[str, Any]) -> dict[str, Any]:
+        heat = data.get("heat")
+        return {"x": heat["x"], "z": list(zip(*heat["z"], strict=True))} if heat else {}
+
     for at, panel in enumerate(PANELS):
         for line in panel.lines:
             add(at, go.Scatter(name=line.name, mode="lines"), lambda d, name=line.series: curve(d, name))
@@ -130,13 +134,17 @@ def board_peer() -> Any:
     slider.observe(lambda change: player.set_knob("beta", change["new"]), "value")
     run.observe(lambda change: player.start() if change["new"] else player.pause(), "value")
 
+    answered = threading.Event()
+    figure.observe(lambda _: answered.set(), "_js2py_traceDeltas")
+
     def pump() -> None:
         shown = 0
         while True:
             time.sleep(0.1)
-            busy = figure._trace_edit_in_process or figure._layout_edit_in_process
-            if history.records == shown or busy:  # a queue of frames would make the page late
+            if history.records == shown:
                 continue
+            answered.wait(1)  # a queue of frames would make the page late
+            answered.clear()
             shown, data = history.records, history.snapshot()
             with figure.batch_update():
                 for trace, draw in zip(figure.data, draws, strict=True):
@@ -150,8 +158,8 @@ def board_peer() -> Any:
 # ---- in the page ----------------------------------------------------------------------------------------------------
 
 SCRIPT = """() => {
-const deep = (selector, root = document) => root.querySelector(selector)
-  || [...root.querySelectorAll("*")].reduce((found, e) => found || (e.shadowRoot && deep(selector, e.shadowRoot)), null);
+const deep = (selector, root = document) => root.querySelector(selector) // shadow trees included
+  || [...root.querySelectorAll("*")].reduce((at, e) => at || (e.shadowRoot && deep(selector, e.shadowRoot)), null);
 /** Milliseconds from `move()` until `shown()` differs from before; `listen(check)` calls check after every drawing. */
 const timed = (move, shown, listen) => new Promise((done) => {
   const before = shown();
@@ -173,10 +181,14 @@ const mutations = (node) => (check) => {
   watch.observe(node, { subtree: true, childList: true, characterData: true });
   return () => watch.disconnect();
 };
-const plots = (plot) => (check) => { plot.on("plotly_afterplot", check); return () => plot.removeListener("plotly_afterplot", check); };
+const plots = (plot) => (check) => {
+  plot.on("plotly_afterplot", check);
+  return () => plot.removeListener("plotly_afterplot", check);
+};
 const native = (slider, fraction) => () => {
   slider.value = String(Number(slider.min) + fraction * (slider.max - slider.min));
-  for (const type of ["pointerdown", "input", "change", "pointerup"]) slider.dispatchEvent(new Event(type, { bubbles: true }));
+  for (const type of ["pointerdown", "input", "change", "pointerup"])
+    slider.dispatchEvent(new Event(type, { bubbles: true }));
 };
 const widget = (fraction) => () => {
   const { noUiSlider } = deep(".widget-slider .noUi-target, .jupyter-widget-slider .noUi-target");
@@ -199,8 +211,8 @@ window.bench = {
     return timed(native(deep(".rlhf-knobs input[type=range]"), fraction), marks, plots(plot));
   },
   optimum: (fraction) => {
-    const legend = deep("[data-panel=reward] .rlhf-legend"), text = () => (legend.textContent.match(/β = [\\d.e-]+/) || [""])[0];
-    return timed(native(deep(".rlhf-knobs input[type=range]"), fraction), text, mutations(legend));
+    const plot = deep("[data-panel=reward] .rlhf-plot"), level = () => plot.data.find((t) => t.name === "π*")?.y[0];
+    return timed(native(deep(".rlhf-knobs input[type=range]"), fraction), level, plots(plot));
   },
 };
 }"""
@@ -256,7 +268,8 @@ def compare_boards(count: int, turns: int) -> dict[str, list[float]]:
     cells = ("from benchmarks import slider\nslider.board()", "slider.board_peer()")
     with tempfile.TemporaryDirectory() as name, notebook(Path(name), *cells) as page:
         page.evaluate(SCRIPT)
-        ready = "Boolean(bench.deep('.rlhf-plot .main-svg') && bench.deep('.jupyter-widgets .js-plotly-plot .main-svg'))"
+        peer = "bench.deep('.jupyter-widgets .js-plotly-plot')"
+        ready = f"Boolean(bench.deep('.rlhf-plot .main-svg') && {peer}?.querySelector('.main-svg'))"
         poll(lambda: page.evaluate(ready), 180, "both boards")
         say("both boards are open")
         hand = Hand(page)

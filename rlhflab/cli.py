@@ -81,7 +81,7 @@ def train_dpo(
     steps: Annotated[int | None, typer.Option(help="Updates to make; default 600.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs an update; default 32.")] = None,
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Updates between exact evaluations; default 20.")
+        int | None, typer.Option(help="Updates between exact evaluations; default 25.")
     ] = None,
     skip_bad: Annotated[
         bool | None, typer.Option("--skip-bad", help="Leave bad lines of a file out; default False.")

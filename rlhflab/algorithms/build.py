@@ -36,7 +36,7 @@ def build_dpo(
     label_noise: float = 0.0,
     steps: int = 600,
     batch_size: int = 32,
-    evaluate_every: int = 20,
+    evaluate_every: int = 25,
     seed: int = 0,
     device: str = "auto",
     skip_bad: bool = False,

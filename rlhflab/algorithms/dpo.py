@@ -36,7 +36,7 @@ class DPOConfig:
     schedule: str = "linear"
     warmup: int = 10
     max_grad_norm: float = 1.0
-    evaluate_every: int = 20
+    evaluate_every: int = 25
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("warmup", 0), ("evaluate_every", 1)):

@@ -361,7 +361,8 @@ class Board:
         while not self._closed:
             moving = self.player.state in ("running", "preparing")
             interval = max(FRAME_INTERVAL, 3 * self._draw_seconds) if self._views else 0.3
-            self._wake.wait(interval if moving and (self._views or self._shown_at is not None) else None)
+            watched = self._views or self._shown_at is not None
+            self._wake.wait(interval - FRAME_INTERVAL if moving and watched else None)
             self._wake.clear()
             if self._closed:
                 return
@@ -407,7 +408,8 @@ class Board:
 
     def _send_setup_if_new(self) -> None:
         mark = (id(self.backdrop), tuple(self.player.specs), id(self._ghosts))
-        if mark != self._setup_sent:
+        # Again every few seconds: a page opened again may have lost its hello.
+        if mark != self._setup_sent or time.monotonic() - self._setup_time > 4:
             self._setup_sent = mark
             self._setup_time = time.monotonic()
             self.widget.send(self._setup())

@@ -119,8 +119,13 @@ board
 
 
 def run_cell(lab, index):
-    lab.page.locator(".jp-CodeCell .jp-InputArea-editor").nth(index).click()
-    lab.page.keyboard.press("Control+Enter")
+    lab.page.evaluate(
+        """(index) => {
+          window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+          window.jupyterapp.commands.execute("notebook:run-cell");
+        }""",
+        index,
+    )
 
 
 def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it(steady, world, sft):

@@ -67,10 +67,12 @@ class BoardView {
   }
 
   hello(tries = 0) {
-    if (this.setup || this.closed || tries > 8) return;
+    // A page that has just been opened again may lose its first messages (JupyterLab sends them to a subshell that it
+    // has deleted meanwhile): ask until there is an answer.
+    if (this.setup || this.closed) return;
     this.send({ op: "hello" });
-    if (tries === 2) this.showPicture();
-    setTimeout(() => this.hello(tries + 1), 1500);
+    if (tries === 3) this.showPicture();
+    setTimeout(() => this.hello(tries + 1), tries < 10 ? 1000 : 3000);
   }
 
   listen() {
@@ -155,8 +157,9 @@ class BoardView {
   onSetup(setup) {
     const first = !this.setup;
     const text = JSON.stringify(setup);
-    if (text !== this.setupText) this.setupCount = (this.setupCount || 0) + 1;
+    if (text === this.setupText) return;
     this.setupText = text;
+    this.setupCount = (this.setupCount || 0) + 1;
     const panelsChanged = first || JSON.stringify(setup.panels) !== JSON.stringify(this.setup.panels);
     const knobsChanged = first || JSON.stringify(setup.controls) !== JSON.stringify(this.setup.controls);
     this.setup = setup;

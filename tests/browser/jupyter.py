@@ -1,0 +1,167 @@
+"""A real JupyterLab server and pages on it, for the browser tests, the benchmarks and the README's screenshot."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+def find_chromium() -> str | None:
+    """Return Debian's Chromium, or whichever is on the path."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def lab_server(folder: Path, **environment: str) -> Iterator[str]:
+    """Run JupyterLab in `folder`; yields its address and ends it, kernels included."""
+    port = free_port()
+    log = (folder / ".server.log").open("w")
+    home = folder / ".jupyter-home"
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    quiet = '{"fetchNews": "false", "checkForUpdates": false}'
+    (settings / "notification.jupyterlab-settings").write_text(quiet, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+    ]
+    options = {
+        "ServerApp.token": "",
+        "ServerApp.password": "",
+        "ServerApp.disable_check_xsrf": "True",
+        "ServerApp.root_dir": str(folder),
+        "LabApp.expose_app_in_browser": "True",
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(home),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [*command, *(f"--{name}={value}" for name, value in options.items())],
+        cwd=folder,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **variables, **environment},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            if process.poll() is not None:
+                raise RuntimeError((folder / ".server.log").read_text()[-2000:])
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(url + "/api", timeout=2).read()
+                break
+            time.sleep(0.25)
+        yield url
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        log.close()
+
+
+def notebook(*cells: str) -> dict[str, Any]:
+    """Return a notebook of code cells, ready for json.dumps."""
+    import nbformat.v4 as v4
+
+    return dict(
+        v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": KERNEL})
+    )
+
+
+KERNEL_READY = """() => {
+  const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
+  const kernel = context?.session?.kernel;
+  return Boolean(context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle");
+}"""
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+@dataclass
+class Lab:
+    """A page on a JupyterLab server.
+
+    Attributes:
+        url: the server's address.
+        folder: its root.
+        page: playwright's page.
+        errors: console errors and uncaught exceptions so far.
+    """
+
+    url: str
+    folder: Path
+    page: Any
+    errors: list[str] = field(default_factory=list)
+
+    def write(self, name: str, *cells: str) -> None:
+        """Write a notebook of code cells into the server's folder."""
+        import json
+
+        (self.folder / name).write_text(json.dumps(notebook(*cells)), encoding="utf-8")
+
+    def open(self, name: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        self.page.goto(f"{self.url}/lab/tree/{name}?reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        self.poll(lambda: self.page.evaluate(KERNEL_READY), 60)
+
+    def run_all(self) -> None:
+        """Run all cells, top to bottom; does not wait for their end."""
+        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'), null")
+
+    def poll(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """Wait until `condition()` is true and return its value; plots appear late."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            value = condition()
+            if value:
+                return value
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+def open_page(browser: Any, width: int = 1400, height: int = 1000) -> tuple[Any, list[str]]:
+    """Return a fresh page and the list into which its errors go."""
+    page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, errors
