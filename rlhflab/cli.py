@@ -79,7 +79,9 @@ def train_dpo(
         float | None, typer.Option(help="Probability that a label is flipped; default 0.0.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make; default 600.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs an update; default 32.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs an update; default 32, of fresh pairs 128.")
+    ] = None,
     evaluate_every: Annotated[
         int | None, typer.Option(help="Updates between exact evaluations; default 25.")
     ] = None,

@@ -35,7 +35,7 @@ def build_dpo(
     pairs: int | Literal["fresh"] = 2000,
     label_noise: float = 0.0,
     steps: int = 600,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     evaluate_every: int = 25,
     seed: int = 0,
     device: str = "auto",
@@ -53,7 +53,7 @@ def build_dpo(
         pairs: how many pairs to draw (or at most to read), or "fresh" for new ones at every step.
         label_noise: probability in [0, 0.5] that a drawn pair's label is swapped.
         steps: updates.
-        batch_size: pairs an update.
+        batch_size: pairs an update; by default 32, and 128 of fresh pairs.
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
         device: "auto", "cpu" or "cuda".
@@ -63,6 +63,8 @@ def build_dpo(
     Raises:
         ValueError: a setting that makes no sense, in one line.
     """
+    if batch_size is None:
+        batch_size = 128 if pairs == "fresh" else 32
     _validate(world, reference, pairs, label_noise, batch_size, seed)
     default_rate = 1e-3 if model == "tiny" else 1e-5
     knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)

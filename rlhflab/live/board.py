@@ -124,6 +124,7 @@ class Board:
         self._dials = Dials()
         self._view_notice = ""
         self._runs = 0  # resets so far
+        self._knobs_seen: Mapping[str, float] = {}
         self._views = 0  # pages that have said hello
         self._shown_at: float | None = None  # when it was put into an output that no page has answered from
         self._setup_time = 0.0
@@ -148,7 +149,7 @@ class Board:
                 self._ghosts = former._ghosts
         self.player = Player(
             make,
-            [self.history.add, *sinks],
+            [self.history.add, self._note_knobs, *sinks],
             driver,
             name,
             specs=knobs.specs if knobs is not None else None,
@@ -344,6 +345,12 @@ class Board:
         }
         self._ghosts = [*self._ghosts, ghost][-MAX_GHOSTS:]
 
+    def _note_knobs(self, record: Record) -> None:
+        """On the training thread: the first record with a turned knob is sent without waiting for its turn."""
+        if record.knobs != self._knobs_seen:
+            self._knobs_seen = record.knobs
+            self._wake.set()
+
     # ---- the pump ----------------------------------------------------------------------------------------------
 
     def _on_change(self) -> None:
@@ -358,9 +365,10 @@ class Board:
 
     def _pump(self) -> None:
         """Send what is new, not more often than the page can draw; sleep while nothing moves."""
-        while not self._closed:
+        while True:
             moving = self.player.state in ("running", "preparing")
-            interval = max(FRAME_INTERVAL, 3 * self._draw_seconds) if self._views else 0.3
+            # the page rests between draws too, so that they take a third of its time
+            interval = max(FRAME_INTERVAL, 1.5 * self._draw_seconds) if self._views else 0.3
             watched = self._views or self._shown_at is not None
             self._wake.wait(interval - FRAME_INTERVAL if moving and watched else None)
             self._wake.clear()

@@ -142,7 +142,9 @@ class MicroWorld:
         """Position of an answer's text in `answers`; raises ValueError for any other text."""
         index = self.answer_index.get(answer)
         if index is None:
-            raise ValueError(f"unknown answer {answer!r}; answers are at most 4 of: {', '.join(grammar.WORDS)}")
+            raise ValueError(
+                f"unknown answer {answer!r}; answers are at most 4 of: {', '.join(grammar.WORDS)}"
+            )
         return index
 
     def encode_prompt(self, prompt: str) -> list[int]:

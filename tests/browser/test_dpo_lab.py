@@ -78,7 +78,9 @@ def test_a_student_works_through_lab_07(steady, world, sft):
     lab.poll(lambda: in_kernel(lab, "'board' in globals()") or None, 240)
     view = board(lab, title)
     lab.poll(lambda: view.count() and points(view, "reward") >= 2, 240)
-    lab.poll(lambda: in_kernel(lab, "'run' in globals() and run.folder.joinpath('report.html').exists()"), 400)
+    lab.poll(
+        lambda: in_kernel(lab, "'run' in globals() and run.folder.joinpath('report.html').exists()"), 400
+    )
     assert in_kernel(lab, "[board.state, noisy.state]") == ["finished", "finished"]
     view.scroll_into_view_if_needed()
     shot(lab, "07-finished")

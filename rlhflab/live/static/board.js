@@ -258,6 +258,13 @@ class BoardView {
     this.schedule(true);
   }
 
+  /** The first frame whose record carries a turned knob: the plots that hang on it are drawn at once. */
+  noteChanges() {
+    const changes = this.frame.data.changes, newest = JSON.stringify(changes[changes.length - 1] || null);
+    if (this.newestChange !== undefined && newest !== this.newestChange) this.moveTargets();
+    this.newestChange = newest;
+  }
+
   // ---- header --------------------------------------------------------------------------------------------------
 
   onFrame() {
@@ -281,6 +288,7 @@ class BoardView {
     this.showNotice(f.notice);
     this.showError(f.error);
     this.followKnobs(f.knobs);
+    this.noteChanges();
     this.redraw();
     this.drawTables();
   }
