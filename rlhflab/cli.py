@@ -80,7 +80,7 @@ def train_dpo(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to make; default 600.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pairs an update; default 32, of fresh pairs 128.")
+        int | None, typer.Option(help="Pairs an update; default 32, of fresh pairs 256.")
     ] = None,
     evaluate_every: Annotated[
         int | None, typer.Option(help="Updates between exact evaluations; default 25.")

@@ -53,7 +53,7 @@ def build_dpo(
         pairs: how many pairs to draw (or at most to read), or "fresh" for new ones at every step.
         label_noise: probability in [0, 0.5] that a drawn pair's label is swapped.
         steps: updates.
-        batch_size: pairs an update; by default 32, and 128 of fresh pairs.
+        batch_size: pairs an update; by default 32, and 256 of fresh pairs.
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
         device: "auto", "cpu" or "cuda".
@@ -64,7 +64,7 @@ def build_dpo(
         ValueError: a setting that makes no sense, in one line.
     """
     if batch_size is None:
-        batch_size = 128 if pairs == "fresh" else 32
+        batch_size = 256 if pairs == "fresh" else 32
     _validate(world, reference, pairs, label_noise, batch_size, seed)
     default_rate = 1e-3 if model == "tiny" else 1e-5
     knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)

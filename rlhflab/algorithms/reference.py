@@ -24,7 +24,7 @@ from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.worlds.micro import MicroWorld
 
 STAGES = ("pretrained", "sft")
-CACHE_VERSION = 2  # raise when the grammar, the tokenizer or the training code changes
+CACHE_VERSION = 3  # raise when the grammar, the tokenizer or the training code changes
 
 
 @dataclass(frozen=True)

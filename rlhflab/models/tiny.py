@@ -1,6 +1,6 @@
 """The tiny policy: a GPT-2 of about 100,000 parameters that trains in seconds on two CPU cores.
 
-GPT-2 with the fused tanh GELU is the fastest of the architectures tried at this size (benchmarks/dpo_step.py).
+GPT-2 with the exact GELU: on a CPU its kernel takes a fifth of the tanh form's time, which was a third of a forward pass.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def new_tiny_model(
         n_embd=shape.hidden_size,
         n_layer=shape.layers,
         n_head=shape.heads,
-        activation_function="gelu_pytorch_tanh",
+        activation_function="gelu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

@@ -52,7 +52,7 @@ def test_with_fresh_pairs_it_closes_half_of_the_regret_in_seconds_and_never_pass
     exact = [record.exact for record in run(250, pairs="fresh", batch_size=64)[1] if record.exact]
     attainable = exact[-1]["optimum"] - exact[-1]["ref_reward"]
     assert exact[-1]["regret"] < 0.5 * attainable
-    assert exact[-1]["efficiency"] > 0.75
+    assert exact[-1]["efficiency"] > 0.7
     assert all(e["efficiency"] <= 1 + 1e-9 and e["regret"] >= 0 for e in exact)
 
 
