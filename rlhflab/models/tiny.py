@@ -1,6 +1,6 @@
 """The tiny policy: a GPT-2 of about 100,000 parameters that trains in seconds on two CPU cores.
 
-GPT-2 with the exact GELU: on a CPU its kernel takes a fifth of the tanh form's time, which was a third of a forward pass.
+GPT-2 with the exact GELU: on a CPU its kernel takes a fifth of the time of the tanh form, which was a third of a pass.
 """
 
 from __future__ import annotations
