@@ -7,28 +7,18 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.browser.jupyter import FLAGS, KERNEL_READY, find_chromium, lab_server
+from tests.browser.jupyter import notebook as code_cells
+
 ROOT = Path(__file__).parents[1]
-CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-KERNEL_READY = """() => {
-  const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
-  const kernel = context?.session?.kernel;
-  return Boolean(context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle");
-}"""
 
 
 def say(*words: object) -> None:
@@ -112,58 +102,15 @@ def poll(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """Run JupyterLab in `folder`, touching nobody's settings; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = folder / ".home"
-    quiet = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    places = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython",
-    }  # fmt: skip
-    environment = {**os.environ, **{name: str(home / place) for name, place in places.items()}}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
-        f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
-    with (folder / ".server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            poll(lambda: server.poll() is not None or _answers(url), 90, "JupyterLab")
-            if server.poll() is not None:
-                raise RuntimeError((folder / ".server.log").read_text()[-2000:])
-            yield url
-        finally:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            server.kill()
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(urllib.request.urlopen(url + "/api", timeout=2).read())
-    return False
-
-
-@contextlib.contextmanager
 def chromium(width: int = 1500, height: int = 1100) -> Iterator[Any]:
     """Yield a page of a headless Chromium; its errors go to stderr."""
     from playwright.sync_api import sync_playwright
 
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next((found for found in map(shutil.which, names) if found), None)
+    path = find_chromium()
     if path is None:
         raise RuntimeError("no Chromium found: apt install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         page = browser.new_page(viewport={"width": width, "height": height})
         page.on("pageerror", lambda error: say("page error:", error))
         try:
@@ -175,12 +122,8 @@ def chromium(width: int = 1500, height: int = 1100) -> Iterator[Any]:
 @contextlib.contextmanager
 def notebook(folder: Path, *cells: str) -> Iterator[Any]:
     """Open a notebook of `cells` in JupyterLab in Chromium and run them all; yields the page."""
-    import nbformat.v4 as v4
-
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    book = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernel})
-    (folder / "benchmark.ipynb").write_text(json.dumps(book))
-    with jupyterlab(folder) as url, chromium() as page:
+    (folder / "benchmark.ipynb").write_text(json.dumps(code_cells(*cells)))
+    with lab_server(folder) as url, chromium() as page:
         page.goto(f"{url}/lab/tree/benchmark.ipynb?reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
         poll(lambda: page.evaluate(KERNEL_READY), 90, "kernel")
