@@ -135,7 +135,9 @@ def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it
     lab.write("again.ipynb", SETUP, SHOW)
     lab.open("again.ipynb")
     lab.run_all()
-    lab.poll(lambda: in_kernel(lab, "'board' in globals() and board.history.step > 30"), 90)  # two evaluations
+    lab.poll(
+        lambda: in_kernel(lab, "'board' in globals() and board.history.step > 30"), 90
+    )  # two evaluations
     alive = "sum(thread.name.startswith('rlhflab') and thread.is_alive() for thread in threading.enumerate())"
     threads = in_kernel(lab, alive)
     run_cell(lab, 1)
