@@ -72,6 +72,7 @@ class MicroWorld:
         tokenizer: word-level, 21 tokens.
         tree: the prefix tree of all answers.
         prompt_ids: [prompts, 3] token ids.
+        max_tokens: 4.
         rewards: [prompts, answers] true rewards, float64.
     """
 
@@ -83,7 +84,13 @@ class MicroWorld:
         ids = self.tokenizer.convert_tokens_to_ids
         self.tree = PrefixTree(ids(list(grammar.WORDS)), len(self.tokenizer), grammar.MAX_WORDS)
         self.prompt_ids = torch.tensor([ids(prompt.split()) for prompt in self.prompts])
+        self.max_tokens = grammar.MAX_WORDS
         self.rewards = self._true_rewards()
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Token ids that end an answer."""
+        return tuple(self.tree.stops.tolist())
 
     @cached_property
     def answers(self) -> tuple[str, ...]:
@@ -155,6 +162,16 @@ class MicroWorld:
         """Token ids of an answer's text, its ending included; inverse of `answers`."""
         index = self.answer_position(answer)
         return self.tree.answers[index, : int(self.tree.lengths[index])].tolist()
+
+    def decode_answer(self, tokens: Sequence[int]) -> str:
+        """Text of an answer's token ids, its ending included; inverse of `encode_answer`."""
+        answer = torch.tensor([[*tokens, *[tokens[-1]] * (self.max_tokens - len(tokens))]])
+        mask = torch.arange(self.max_tokens) < len(tokens)
+        return self.answers[int(self.tree.positions(answer, mask.unsqueeze(0)))]
+
+    def answer_rewards(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
+        """r*(x, y) of sampled answers; see `worlds.world.World`."""
+        return self.rewards[prompts.cpu(), self.tree.positions(answers, mask)]
 
     def logps(self, model: Any) -> Tensor:
         """log π(y|x) of every answer to every prompt: [prompts, answers], float64, on the model's device."""

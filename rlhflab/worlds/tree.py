@@ -55,6 +55,31 @@ class PrefixTree:
         sizes = [*range(1, self.depth + 1), self.depth]
         return torch.repeat_interleave(torch.tensor(sizes), torch.tensor(counts))
 
+    def positions(self, answers: Tensor, mask: Tensor) -> Tensor:
+        """Position of each answer in `answers`: its words are the digits of a number in base W.
+
+        Args:
+            answers: [batch, depth] token ids.
+            mask: [batch, depth] bool, True on the answer's tokens, the stop included.
+
+        Returns:
+            [batch] indices, on the CPU.
+        """
+        digit = torch.full((self.vocab_size,), -1)
+        digit[self.words] = torch.arange(len(self.words))
+        digit[self.stops] = torch.arange(len(self.stops))
+        stops = torch.zeros(self.vocab_size, dtype=torch.bool)
+        stops[self.stops] = True
+        answers, mask = answers.cpu(), mask.cpu()
+        position = torch.zeros(len(answers), dtype=torch.long)
+        offset = torch.zeros(len(answers), dtype=torch.long)
+        for level, (tokens, counts) in enumerate(zip(answers.T, mask.T, strict=True)):
+            ends = stops[tokens]
+            base = torch.where(ends, len(self.stops), len(self.words))
+            position = torch.where(counts, position * base + digit[tokens], position)
+            offset += torch.where(counts & ~ends, len(self.words) ** level * len(self.stops), 0)
+        return position + offset
+
     @staticmethod
     def _extend(prefixes: Tensor, tokens: Tensor) -> Tensor:
         rows = prefixes.repeat_interleave(len(tokens), 0)

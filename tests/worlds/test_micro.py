@@ -121,3 +121,23 @@ def test_no_model_exceeds_the_frontier(world, reference):
 def test_evaluation_of_the_reference_itself(reference):
     found = reference.evaluate_logps(reference.logps, 1.0)
     assert found.kl == 0 and found.reward == pytest.approx(found.ref_reward) and found.efficiency == 0
+
+
+def test_positions_find_every_answer_whatever_the_padding_says(world):
+    tree = world.tree
+    mask = torch.arange(tree.depth) < tree.lengths.unsqueeze(1)
+    everything = torch.arange(len(tree.answers))
+    assert torch.equal(tree.positions(tree.answers, mask), everything)
+    other_padding = torch.where(mask, tree.answers, int(tree.words[0]))
+    assert torch.equal(tree.positions(other_padding, mask), everything)
+
+
+def test_answers_are_decoded_and_rewarded_as_their_texts(world):
+    rows = torch.randint(len(world.answers), (50,), generator=torch.Generator().manual_seed(0))
+    prompts = torch.arange(50) % len(world.prompts)
+    answers, lengths = world.tree.answers[rows], world.tree.lengths[rows]
+    rewards = world.answer_rewards(prompts, answers, torch.arange(4) < lengths.unsqueeze(1))
+    for row, prompt, reward in zip(rows.tolist(), prompts.tolist(), rewards.tolist(), strict=True):
+        text = world.answers[row]
+        assert world.decode_answer(world.encode_answer(text)) == text
+        assert world.true_reward(world.prompts[prompt], text) == reward
