@@ -1,0 +1,127 @@
+"""From rewards to advantages: returns, temporal differences, GAE, baselines, whitening.
+
+Shapes are [batch, time]: a row is a trajectory or a stretch of one, in order. `dones` is True on the step that ends an
+episode: nothing flows back over it. Steps after an answer's end are padding, with reward and value 0.
+
+Source: Schulman et al. (2016), "High-dimensional continuous control using generalized advantage estimation"; the
+leave-one-out baseline is Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlhflab.objectives.checks import same_shape, share
+
+
+def td_errors(
+    rewards: Tensor, values: Tensor, dones: Tensor, gamma: float = 1.0, last_values: Tensor | None = None
+) -> Tensor:
+    """δ_t = r_t + γ·V(s_{t+1}) − V(s_t), where V(s_{t+1}) is 0 after an end.
+
+    Args:
+        rewards, values: [batch, time], r_t and V(s_t).
+        dones: [batch, time] bool, True on the last step of an episode.
+        gamma: discount in [0, 1]; 1 for answers.
+        last_values: [batch], V of the state after the last step, where a row was cut in mid-episode; 0 where None.
+
+    Returns:
+        [batch, time], in the reward's unit.
+    """
+    same_shape(rewards=rewards, values=values, dones=dones)
+    share(gamma=gamma)
+    end = values.new_zeros(len(values)) if last_values is None else last_values
+    following = torch.cat([values[:, 1:], end.unsqueeze(1)], 1)
+    return rewards + gamma * following.masked_fill(dones, 0.0) - values
+
+
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    dones: Tensor,
+    gamma: float = 1.0,
+    gae_lambda: float = 0.95,
+    last_values: Tensor | None = None,
+) -> Tensor:
+    """Generalised advantage estimate A_t = Σ_k (γλ)^k·δ_{t+k} (eq. 16), by the recursion A_t = δ_t + γλ·A_{t+1}.
+
+    λ = 0 is the TD error: little variance, the value's bias. λ = 1 is return − value: no bias, most variance.
+
+    Args:
+        rewards, values, dones, gamma, last_values: as in `td_errors`.
+        gae_lambda: λ in [0, 1], usually 0.9–1.
+
+    Returns:
+        [batch, time]; `advantages + values` are the returns that a value function is fitted to.
+    """
+    share(gae_lambda=gae_lambda)
+    errors = td_errors(rewards, values, dones, gamma, last_values)
+    goes_on = (~dones).to(errors.dtype)
+    advantages, carried = torch.empty_like(errors), errors.new_zeros(len(errors))
+    for t in reversed(range(errors.shape[1])):
+        carried = errors[:, t] + gamma * gae_lambda * goes_on[:, t] * carried
+        advantages[:, t] = carried
+    return advantages
+
+
+def discounted_returns(
+    rewards: Tensor, dones: Tensor, gamma: float = 1.0, last_values: Tensor | None = None
+) -> Tensor:
+    """Return-to-go G_t = r_t + γ·G_{t+1}, 0 after an end; arguments and shape as in `td_errors`."""
+    return gae(rewards, torch.zeros_like(rewards), dones, gamma, 1.0, last_values)
+
+
+def leave_one_out(returns: Tensor, groups: Tensor) -> Tensor:
+    """Advantage of each answer over the mean of the others to the same prompt: A_i = R_i − mean_{j≠i} R_j.
+
+    The baseline does not depend on the answer itself, so the gradient stays unbiased.
+
+    Args:
+        returns: [batch], one return an answer.
+        groups: [batch] integer, equal where the prompt is the same.
+
+    Returns:
+        [batch]; 0 for an answer that is alone in its group.
+    """
+    same_shape(returns=returns, groups=groups)
+    _, index = groups.unique(return_inverse=True)
+    sums = torch.zeros(int(index.max()) + 1, dtype=returns.dtype, device=returns.device)
+    sizes = torch.zeros_like(sums).index_add_(0, index, torch.ones_like(returns))[index]
+    others = (sums.index_add_(0, index, returns)[index] - returns) / (sizes - 1).clamp(min=1)
+    return torch.where(sizes > 1, returns - others, 0.0)
+
+
+def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and standard deviation 1 over the steps that count.
+
+    Args:
+        advantages: [batch, time].
+        mask: [batch, time] bool, True on the steps that count; at least one.
+
+    Returns:
+        [batch, time], 0 where the mask is False. All 0 where the advantages do not differ.
+    """
+    same_shape(advantages=advantages, mask=mask)
+    chosen = advantages[mask]
+    centred = advantages - chosen.mean()
+    deviation = chosen.std(correction=0)
+    return (centred / deviation.clamp(min=1e-8) if deviation > 0 else centred * 0).masked_fill(~mask, 0.0)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """1 − Var(returns − values)/Var(returns): 1 is a perfect value function, 0 a constant, below 0 worse than that.
+
+    Args:
+        values, returns: [batch, time].
+        mask: [batch, time] bool.
+
+    Returns:
+        scalar ≤ 1; 0 where the returns do not differ.
+    """
+    same_shape(values=values, returns=returns, mask=mask)
+    target = returns[mask]
+    variance = target.var(correction=0)
+    if not variance > 0:
+        return torch.zeros_like(variance)
+    return 1 - (target - values[mask]).var(correction=0) / variance

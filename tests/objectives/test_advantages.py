@@ -1,0 +1,99 @@
+"""GAE's limits, baselines that stay unbiased, whitening."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhflab.objectives.advantages import (
+    discounted_returns,
+    explained_variance,
+    gae,
+    leave_one_out,
+    td_errors,
+    whiten,
+)
+
+
+def rollout(seed=0, batch=4, time=7):
+    generator = torch.Generator().manual_seed(seed)
+    rewards, values = torch.randn(2, batch, time, generator=generator, dtype=torch.float64)
+    dones = torch.rand(batch, time, generator=generator) < 0.25
+    last = torch.randn(batch, generator=generator, dtype=torch.float64)
+    return rewards, values, dones, last
+
+
+def test_by_hand():
+    rewards, values = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.5, 0.25, 1.0]])
+    dones = torch.tensor([[False, False, True]])
+    assert td_errors(rewards, values, dones, 0.5).tolist() == [[0.625, 2.25, 2.0]]
+    # A_2 = 2, A_1 = 2.25 + 0.25·2, A_0 = 0.625 + 0.25·2.75
+    assert gae(rewards, values, dones, 0.5, 0.5).tolist() == [[1.3125, 2.75, 2.0]]
+
+
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_lambda_0_is_the_td_error_and_lambda_1_is_return_minus_value(seed, gamma):
+    rewards, values, dones, last = rollout(seed)
+    errors = td_errors(rewards, values, dones, gamma, last)
+    assert torch.allclose(gae(rewards, values, dones, gamma, 0.0, last), errors)
+    returns = discounted_returns(rewards, dones, gamma, last)
+    assert torch.allclose(gae(rewards, values, dones, gamma, 1.0, last), returns - values)
+
+
+def test_nothing_flows_back_over_an_end():
+    rewards, values, dones, last = rollout()
+    dones[:, 3] = True
+    first = gae(rewards, values, dones, 0.9, 0.9, last)[:, :4]
+    rewards[:, 4:] += 100
+    assert torch.equal(first, gae(rewards, values, dones, 0.9, 0.9, last)[:, :4])
+
+
+def test_returns_are_sums_where_nothing_is_discounted():
+    rewards = torch.arange(6.0).view(1, 6)
+    dones = torch.tensor([[False, False, True, False, False, False]])
+    returns = discounted_returns(rewards, dones, 1.0, torch.tensor([10.0]))
+    assert returns.tolist() == [[3.0, 3.0, 2.0, 22.0, 19.0, 15.0]]
+
+
+def test_leave_one_out_by_hand():
+    returns, groups = torch.tensor([1.0, 2.0, 6.0, 5.0]), torch.tensor([7, 7, 7, 3])
+    assert leave_one_out(returns, groups).tolist() == [1.0 - 4.0, 2.0 - 3.5, 6.0 - 1.5, 0.0]
+
+
+def test_leave_one_out_keeps_the_gradient_of_a_bandit_unbiased():
+    """Two arms, p = σ(θ): ∇E[r] = p(1−p)(r₁ − r₀); the estimator's mean over all outcomes of two draws is that."""
+    p, r = 0.3, torch.tensor([1.0, 4.0], dtype=torch.float64)
+    mean = 0.0
+    for a in (0, 1):
+        for b in (0, 1):
+            probability = (p if a else 1 - p) * (p if b else 1 - p)
+            advantages = leave_one_out(r[[a, b]], torch.zeros(2, dtype=torch.long))
+            scores = torch.tensor([(1 - p) if arm else -p for arm in (a, b)], dtype=torch.float64)
+            mean += probability * float((advantages * scores).mean())
+    assert mean == pytest.approx(p * (1 - p) * 3.0)
+
+
+def test_whitening_subtracts_the_mean_and_leaves_padding_alone():
+    advantages = torch.tensor([[1.0, 2.0, 99.0], [3.0, 6.0, -99.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    white = whiten(advantages, mask)
+    assert white[mask].mean().abs() < 1e-6 and white[mask].std(correction=0) == pytest.approx(1)
+    assert (white[~mask] == 0).all()
+    assert (whiten(torch.ones(2, 3), mask) == 0).all()
+
+
+def test_explained_variance_of_perfect_constant_and_bad_values():
+    returns = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    assert explained_variance(returns + 3, returns, mask) == pytest.approx(1)
+    assert explained_variance(torch.zeros(5, 5), returns, mask) == pytest.approx(0)
+    assert explained_variance(-returns, returns, mask) == pytest.approx(-3)
+    assert explained_variance(returns, torch.ones(5, 5), mask) == 0
+
+
+def test_bad_input_is_named():
+    rewards, values, dones, _ = rollout()
+    with pytest.raises(ValueError, match=r"gae_lambda must be in \[0, 1\], got 1.5"):
+        gae(rewards, values, dones, 1.0, 1.5)
+    with pytest.raises(ValueError, match=r"shapes must agree: rewards \(4, 7\), values \(4, 6\)"):
+        td_errors(rewards, values[:, 1:], dones)
