@@ -14,6 +14,18 @@ from rlhflab.worlds.micro import ReferencePoint
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
 
 
+def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
+    """The exact frontier as boards and runs keep it."""
+    curve = reference.frontier(BACKDROP_BETAS)
+    return Backdrop(
+        beta=tuple(curve.beta.tolist()),
+        kl=tuple(curve.kl.tolist()),
+        reward=tuple(curve.reward.tolist()),
+        objective=tuple(curve.objective.tolist()),
+        ref_reward=reference.evaluate_logps(reference.logps, 1.0).ref_reward,
+    )
+
+
 class ExactEvaluator:
     """Exact reward, KL, regret and efficiency in the micro world, and one sample answer a prompt.
 
@@ -26,14 +38,7 @@ class ExactEvaluator:
 
     def __init__(self, reference: ReferencePoint, seed: int) -> None:
         self.reference = reference
-        curve = reference.frontier(BACKDROP_BETAS)
-        self.backdrop: Backdrop | None = Backdrop(
-            beta=tuple(curve.beta.tolist()),
-            kl=tuple(curve.kl.tolist()),
-            reward=tuple(curve.reward.tolist()),
-            objective=tuple(curve.objective.tolist()),
-            ref_reward=reference.evaluate_logps(reference.logps, 1.0).ref_reward,
-        )
+        self.backdrop: Backdrop | None = frontier_backdrop(reference)
         prompts = len(reference.world.prompts)
         generator = torch.Generator().manual_seed(seed)
         self._heights = torch.rand(prompts, dtype=torch.float64, generator=generator)
@@ -86,8 +91,8 @@ class SampleEvaluator:
         generator = torch.Generator().manual_seed(self._seed)
         texts = []
         for ids in self._ids:
-            answers, mask = sample_answers(model, ids, self._max_tokens, self._stop_ids, 0, generator)
-            texts.append(self._decode(answers[0][mask[0]].tolist()))
+            drawn = sample_answers(model, ids, self._max_tokens, self._stop_ids, 0, generator)
+            texts.append(self._decode(drawn.answers[0][drawn.mask[0]].tolist()))
         return texts
 
     def __call__(self, policy: Any, beta: float) -> tuple[None, tuple[Sample, ...]]:

@@ -19,7 +19,9 @@ class Knob:
         default: value when none is given.
         low, high: ends of the slider (the number box may go beyond them, within the allowed range).
         above: every value must be greater than this (exclusive).
+        at_least: every value must be no less than this, where it is given; `above` then does not count.
         at_most: every value must be no greater than this.
+        whole: whether only whole numbers are allowed.
         log: whether the slider is logarithmic.
         label, help: one or two words, and one sentence, for the person at the slider.
     """
@@ -28,22 +30,30 @@ class Knob:
     low: float
     high: float
     above: float = 0.0
+    at_least: float | None = None
     at_most: float = math.inf
+    whole: bool = False
     log: bool = True
     label: str = ""
     help: str = ""
 
+    @property
+    def allowed(self) -> str:
+        """What a value must be, in words: "a number > 0", "a whole number ≥ 1 and ≤ 20"."""
+        low = f"> {self.above:g}" if self.at_least is None else f"≥ {self.at_least:g}"
+        high = f" and ≤ {self.at_most:g}" if self.at_most < math.inf else ""
+        return f"a {'whole ' if self.whole else ''}number {low}{high}"
+
     def validate(self, name: str, value: Any) -> float:
         """Return `value` as a float; raise ValueError in one line if it is not allowed."""
-        allowed = f"a number > {self.above:g}" + (
-            f" and ≤ {self.at_most:g}" if self.at_most < math.inf else ""
-        )
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise ValueError(f"{name} must be {allowed}, got {value!r}") from None
-        if not (math.isfinite(number) and self.above < number <= self.at_most):
-            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+            raise ValueError(f"{name} must be {self.allowed}, got {value!r}") from None
+        high_enough = number > self.above if self.at_least is None else number >= self.at_least
+        fits = math.isfinite(number) and high_enough and number <= self.at_most
+        if not fits or (self.whole and number != round(number)):
+            raise ValueError(f"{name} must be {self.allowed}, got {value!r}")
         return number
 
 

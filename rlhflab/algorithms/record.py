@@ -61,6 +61,7 @@ class Record:
         pairs: the batch's preference pairs, where the algorithm has them.
         samples: sample answers, on the steps that drew some.
         exact: the enumerable world's exact evaluation, on the steps that made one.
+        arrays: named columns of numbers, for histograms and scatter plots, on the steps that made some.
     """
 
     step: int
@@ -68,7 +69,8 @@ class Record:
     knobs: Mapping[str, float]
     pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
-    exact: Mapping[str, float] | None = field(default=None)
+    exact: Mapping[str, float] | None = None
+    arrays: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""
@@ -79,6 +81,8 @@ class Record:
             data["samples"] = [asdict(sample) for sample in self.samples]
         if self.exact is not None:
             data["exact"] = dict(self.exact)
+        if self.arrays:
+            data["arrays"] = {name: list(column) for name, column in self.arrays.items()}
         return data
 
     @classmethod
@@ -92,6 +96,7 @@ class Record:
             pairs=None if pairs is None else Pairs(**{name: tuple(column) for name, column in pairs.items()}),
             samples=tuple(Sample(**sample) for sample in data.get("samples", ())),
             exact=dict(data["exact"]) if data.get("exact") is not None else None,
+            arrays={name: tuple(column) for name, column in data.get("arrays", {}).items()},
         )
 
 

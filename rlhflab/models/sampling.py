@@ -6,11 +6,27 @@ estimate made from them is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Sampled(NamedTuple):
+    """Answers y ∼ π(·|x); all [batch, max_tokens].
+
+    Attributes:
+        answers: token ids; `pad` after the end.
+        mask: bool, True on the answer's tokens, the stop included.
+        logps: log π(y_t|x, y_<t) of the tokens drawn, float32; 0 outside the mask.
+        values: what `value` made of the state before each token; 0 where there is no `value`, and outside the mask.
+    """
+
+    answers: Tensor
+    mask: Tensor
+    logps: Tensor
+    values: Tensor
 
 
 @torch.no_grad()
@@ -21,8 +37,12 @@ def sample_answers(
     stop_ids: Collection[int],
     pad: int,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Draw one answer a prompt, y ∼ π(·|x).
+    value: Callable[[], Tensor] | None = None,
+) -> Sampled:
+    """Draw one answer a prompt, y ∼ π(·|x), by inverting each step's cumulative distribution.
+
+    All random numbers are drawn beforehand, one a token; so the same generator state gives two policies the same
+    luck, and a GPU never waits for the CPU.
 
     Args:
         model: any Hugging Face causal LM.
@@ -31,16 +51,18 @@ def sample_answers(
         stop_ids: token ids that end an answer (they belong to it).
         pad: fills the positions after the end.
         generator: source of randomness, on the CPU.
+        value: called after every forward pass; returns [batch, 1], the value of the state it read last.
 
     Returns:
-        answers: [batch, max_tokens] token ids.
-        mask: [batch, max_tokens] bool, True on the answer's tokens, the stop included.
+        see `Sampled`.
     """
-    device = model.device
-    batch = len(prompt_ids)
+    device, batch = model.device, len(prompt_ids)
+    heights = torch.rand(max_tokens, batch, 1, dtype=torch.float64, generator=generator).to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     answers = torch.full((batch, max_tokens), pad, device=device)
     mask = torch.zeros(batch, max_tokens, dtype=torch.bool, device=device)
+    logps = torch.zeros(batch, max_tokens, device=device)
+    values = torch.zeros(batch, max_tokens, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
     ids, cache = prompt_ids.to(device), None
     was_training = model.training
@@ -49,14 +71,18 @@ def sample_answers(
         for step in range(max_tokens):
             output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
-            probs = output.logits[:, -1].float().softmax(-1)
-            tokens = torch.multinomial(probs.cpu(), 1, generator=generator).to(device)
-            answers[:, step] = torch.where(alive, tokens[:, 0], pad)
+            step_logps = output.logits[:, -1].float().log_softmax(-1)
+            climb = step_logps.double().exp().cumsum(-1)
+            ids = torch.searchsorted(climb, heights[step] * climb[:, -1:], right=True)
+            ids.clamp_(max=climb.shape[-1] - 1)
+            answers[:, step] = torch.where(alive, ids[:, 0], pad)
+            logps[:, step] = step_logps.gather(1, ids)[:, 0] * alive
+            if value is not None:
+                values[:, step] = value()[:, -1] * alive
             mask[:, step] = alive
-            alive = alive & ~torch.isin(tokens[:, 0], stops)
-            ids = tokens
+            alive = alive & ~torch.isin(ids[:, 0], stops)
             if not alive.any():
                 break
     finally:
         model.train(was_training)
-    return answers, mask
+    return Sampled(answers, mask, logps, values)

@@ -79,3 +79,29 @@ def label_pairs(
     wins = uniform[0] < preference_probability(first_rewards, second_rewards).to(uniform.device)
     flipped = uniform[1] < label_noise
     return wins ^ flipped, flipped
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's ρ over the last dimension: the correlation of ranks, ties at their mean rank.
+
+    Args:
+        first, second: [..., n], n ≥ 2.
+
+    Returns:
+        [...] in [−1, 1]; 0 where one of the two does not vary.
+
+    >>> rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 1000.0, 100.0]))
+    tensor(0.5000)
+    """
+    same_shape(first=first, second=second)
+    a, b = (ranks - ranks.mean(-1, keepdim=True) for ranks in (_ranks(first), _ranks(second)))
+    scale = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+    return torch.where(scale > 0, (a * b).sum(-1) / scale.clamp(min=1e-12), 0.0).to(first.dtype)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Rank of each value, from 0, ties at their mean rank; float64."""
+    ordered = values.contiguous().sort(-1).values
+    below = torch.searchsorted(ordered, values.contiguous(), right=False)
+    up_to = torch.searchsorted(ordered, values.contiguous(), right=True)
+    return (below + up_to - 1).double() / 2

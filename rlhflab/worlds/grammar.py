@@ -38,6 +38,14 @@ CLASH = -1.0  # "good and bad", "good but great"
 FREQUENCIES = {"good": 5, "great": 2, "funny": 3, "tense": 3, "slow": 4, "dull": 4, "bad": 5, "awful": 2}
 P_NOT, P_VERY, P_SECOND_CLAUSE, P_AND = 0.25, 0.3, 0.4, 0.5
 
+# What a reward model may be blind to: words it reads as other words, so that it cannot tell them apart.
+BLINDNESS = {
+    "film": {"comedy": "plot", "thriller": "plot"},
+    "negation": {"not": "very"},
+    "strength": {"great": "good", "awful": "bad"},
+    "conjunction": {"but": "and"},
+}
+
 
 def parse(words: Sequence[str]) -> tuple[list[tuple[bool, bool, str]], str | None] | None:
     """Parse a remark into its clauses (negated, intensified, adjective) and the conjunction; None if ungrammatical.

@@ -10,6 +10,7 @@ nothing is masked, renormalised or left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -142,6 +143,43 @@ class PrefixTree:
             leaves.append(total[..., stops].flatten(1))
             prefix = total[..., words].flatten(1)
         return torch.cat([*leaves, prefix], 1)
+
+    @torch.no_grad()
+    def leaf_scores(
+        self, score: Callable[[Tensor, Tensor, Tensor], Tensor], prompt_ids: Tensor, rows: int = 1024
+    ) -> Tensor:
+        """A reward model's score of every answer, read at its last token.
+
+        A row holds a prompt, the words down to an inner node, and side by side all tokens that can end an answer there.
+
+        Args:
+            score: (input_ids, attention_mask, position_ids) → one number a position, [rows, time].
+            prompt_ids: [prompts, T], prompts of one length, on the model's device.
+            rows: at most so many in one call.
+
+        Returns:
+            [prompts, A] float64, in the order of `answers`.
+        """
+        prompts, length, device = len(prompt_ids), prompt_ids.shape[1], prompt_ids.device
+        stops, words = self.stops.to(device), self.words.to(device)
+        prefixes, leaves = prompt_ids, []
+        for level in range(self.depth):
+            ends = torch.cat([stops, words]) if level == self.depth - 1 else stops
+            stem, width = length + level, length + level + len(ends)
+            sees = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+            sees[stem:, stem:] = torch.eye(len(ends), dtype=torch.bool)
+            position = torch.arange(width, device=device).clamp(max=stem)
+            ids = torch.cat([prefixes, ends.expand(len(prefixes), -1)], 1)
+            parts = [
+                score(part, sees.expand(1, 1, -1, -1), position.expand(len(part), -1))[:, stem:]
+                for part in ids.split(rows)
+            ]
+            scores = torch.cat(parts).double().view(prompts, -1, len(ends))
+            leaves.append(scores[..., : len(stops)].flatten(1))
+            if level == self.depth - 1:
+                leaves.append(scores[..., len(stops) :].flatten(1))
+            prefixes = self._extend(prefixes, words)
+        return torch.cat(leaves, 1)
 
     def logps(self, model: Any, prompt_ids: Tensor) -> Tensor:
         """log π(y|x) of every answer under `model`: [prompts, A], float64; each row's exp sums to 1."""

@@ -37,6 +37,15 @@ def test_upper_bound_is_allowed_and_named():
         knobs.clip_range = 1.5
 
 
+def test_whole_numbers_and_inclusive_bounds():
+    epochs = Knob(default=2, low=1, high=8, at_least=1, at_most=20, whole=True)
+    assert epochs.validate("epochs", 3) == 3.0 and epochs.validate("epochs", 1) == 1.0
+    for bad in (0, 2.5, 21):
+        with pytest.raises(ValueError, match=f"epochs must be a whole number ≥ 1 and ≤ 20, got {bad}"):
+            epochs.validate("epochs", bad)
+    assert Knob(default=1, low=0, high=1, at_least=0, at_most=1).validate("gae_lambda", 0) == 0.0
+
+
 def test_values_beyond_the_slider_are_allowed():
     assert Example(beta=1000).beta == 1000.0
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
 from rlhflab.models.sampling import sample_answers
 from rlhflab.models.tiny import new_tiny_model
 
@@ -10,8 +11,8 @@ def test_frequencies_agree_with_exact_probabilities_and_stops_end_answers(world)
     model = new_tiny_model(world.tokenizer, seed=5).eval()
     size = 20_000
     prompts = world.prompt_ids[:1].repeat(size, 1)
-    answers, mask = sample_answers(
-        model, prompts, 4, world.tree.stops.tolist(), 0, torch.Generator().manual_seed(0)
+    answers, mask, logps, _ = sample_answers(
+        model, prompts, 4, world.stop_ids, 0, torch.Generator().manual_seed(0)
     )
     lengths = mask.sum(1)
     exact = world.logps(model)[0].exp()
@@ -23,6 +24,43 @@ def test_frequencies_agree_with_exact_probabilities_and_stops_end_answers(world)
     for row, length in zip(answers[:200].tolist(), lengths[:200].tolist(), strict=True):
         assert all(token not in stops for token in row[: length - 1])
         assert row[length - 1] in stops or length == 4
+
+    assert (logps[~mask] == 0).all()
+    positions = world.tree.positions(answers, mask)
+    assert torch.allclose(logps.sum(1).double(), world.logps(model)[0][positions], atol=1e-4)
+
+
+def test_every_single_answer_comes_as_often_as_its_probability(world):
+    """χ² over the 40 likeliest first tokens and their followers, 30 degrees of freedom and more."""
+    model = new_tiny_model(world.tokenizer, seed=5).eval()
+    drawn = sample_answers(
+        model, world.prompt_ids[:1].repeat(40_000, 1), 4, world.stop_ids, 0, torch.Generator().manual_seed(1)
+    )
+    exact = world.logps(model)[0].exp() * 40_000
+    counts = torch.bincount(world.tree.positions(drawn.answers, drawn.mask), minlength=len(exact)).double()
+    often = exact > 20
+    assert often.sum() > 30
+    chi2 = float(((counts - exact)[often].square() / exact[often]).sum())
+    freedom = int(often.sum())
+    assert abs(chi2 - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_values_are_read_at_the_state_before_each_token(world):
+    model = new_tiny_model(world.tokenizer, seed=5).eval()
+    hidden, head = HiddenStates(model), ValueHead(hidden_size(model))
+    torch.nn.init.normal_(head.weight)
+    drawn = sample_answers(
+        model,
+        world.prompt_ids,
+        4,
+        world.stop_ids,
+        0,
+        torch.Generator().manual_seed(2),
+        lambda: head(hidden.take()),
+    )
+    model(input_ids=torch.cat([world.prompt_ids, drawn.answers], 1)[:, :-1], logits_to_keep=4)
+    assert torch.allclose(head(hidden.take()) * drawn.mask, drawn.values, atol=1e-5)
+    assert drawn.values.std() > 0
 
 
 def test_the_same_seed_gives_the_same_answers(world):

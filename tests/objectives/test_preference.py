@@ -13,6 +13,7 @@ from rlhflab.objectives.preference import (
     label_pairs,
     plackett_luce_loss,
     preference_probability,
+    rank_correlation,
 )
 
 SCORES = st.lists(st.floats(-5, 5), min_size=2, max_size=4)
@@ -54,3 +55,14 @@ def test_bad_input_is_named():
         plackett_luce_loss(torch.zeros(3, 1))
     with pytest.raises(ValueError, match=r"chosen_scores \(2,\), rejected_scores \(3,\)"):
         preference_probability(torch.zeros(2), torch.zeros(3))
+
+
+def test_rank_correlation_agrees_with_scipy_ties_included():
+    stats = pytest.importorskip("scipy.stats")
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(0, 6, (4, 40), generator=generator).double()
+    second = first + torch.randint(0, 9, (4, 40), generator=generator)
+    found = rank_correlation(first, second)
+    for row in range(4):
+        assert found[row] == pytest.approx(stats.spearmanr(first[row], second[row]).statistic)
+    assert rank_correlation(torch.ones(3), torch.arange(3.0)) == 0

@@ -110,7 +110,7 @@ def test_the_line_search_stops_at_the_first_share_with_gain_and_small_kl():
         tried.append(share)
         return share * (1 - 1.5 * share), 0.08 * share**2
 
-    trials = backtrack(attempt, max_kl=0.01)
+    trials = backtrack(attempt, max_kl=0.01, factor=0.5)
     assert tried == [1.0, 0.5, 0.25]
     assert [trial.accepted for trial in trials] == [False, False, True]
     assert all(not trial.accepted for trial in backtrack(lambda share: (-1.0, 0.0), 0.01, tries=4))

@@ -1,0 +1,194 @@
+"""Policy optimisation of a language model as a task: state = prompt and tokens so far, action = next token.
+
+The four roles of RLHF: the policy π_θ acts; the frozen reference π_ref prices its distance; a reward function scores
+whole answers; the value model V predicts, at every token, what is still to come.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rlhflab.algorithms.dpo import Evaluator
+from rlhflab.algorithms.record import Sample
+from rlhflab.algorithms.rewards import Answers, RewardFunction
+from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
+from rlhflab.algorithms.supervised import ShuffledBatches
+from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
+from rlhflab.models.logps import AnswerBatch, token_logps
+from rlhflab.models.sampling import sample_answers
+from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
+
+VALUE_MODELS = ("shared", "own", "none")
+
+
+class LanguageTask:
+    """Answers of a causal LM to a set of prompts.
+
+    Args:
+        policy: π_θ, any Hugging Face causal LM; trained in place. It runs without dropout.
+        ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model, adapters off.
+        prompt_ids: [prompts, time] token ids, all of one length.
+        stop_ids: token ids that end an answer.
+        max_tokens: longest answer.
+        reward: scores of answers.
+        batch_size: answers a rollout; every prompt comes about equally often.
+        seed: of prompts and answers.
+        value: "shared" for a head on the policy's trunk, "own" for a trunk of its own that starts as the policy's,
+            "none" for no value model.
+        missing_stop_penalty: subtracted from the score of an answer that was cut before it stopped; 0 where answers
+            may end by their length.
+        evaluator: exact evaluation and samples, where the world offers them.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        ref_policy: Any,
+        prompt_ids: Tensor,
+        stop_ids: Iterable[int],
+        max_tokens: int,
+        reward: RewardFunction,
+        batch_size: int,
+        seed: int,
+        value: str = "shared",
+        missing_stop_penalty: float = 0.0,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        if value not in VALUE_MODELS:
+            raise ValueError(f"value must be one of {', '.join(VALUE_MODELS)}, got {value!r}")
+        if ref_policy is None and not hasattr(policy, "disable_adapter"):
+            raise ValueError("a ref_policy is needed where the policy has no adapters to switch off")
+        self.policy, self.ref_policy = policy.eval(), ref_policy
+        self.reward, self.evaluator = reward, evaluator
+        self.backdrop = evaluator.backdrop if evaluator else None
+        self._prompt_ids, self._start = prompt_ids, prompt_ids.shape[1]
+        self._stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
+        self._stops = torch.tensor(self._stop_ids, device=policy.device)
+        self._penalty = missing_stop_penalty
+        self._prompts = ShuffledBatches(len(prompt_ids), batch_size, seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._hidden = HiddenStates(policy)
+        self.trunk = copy.deepcopy(policy.base_model) if value == "own" else None
+        self.head = None if value == "none" else ValueHead(hidden_size(policy)).to(policy.device)
+
+    # ---- what is trained ---------------------------------------------------------------------------------------
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """π_θ's trainable parameters."""
+        return [p for p in self.policy.parameters() if p.requires_grad]
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """The value head's, and its own trunk's where it has one."""
+        modules = [module for module in (self.trunk, self.head) if module is not None]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    # ---- acting ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def collect(self, knobs: Mapping[str, float]) -> Collected:
+        """Sample answers, score them, and make per-token rewards with the KL term at `knobs["beta"]`."""
+        prompts = self._prompts.next()
+        value = None if self.head is None or self.trunk is not None else self._value_of_last_pass
+        drawn = sample_answers(
+            self.policy, self._prompt_ids[prompts], self._max_tokens, self._stop_ids,
+            self._stop_ids[0], self._generator, value,
+        )  # fmt: skip
+        longest = int(drawn.mask.any(0).sum())
+        tokens, mask, logps, values = (x[:, :longest] for x in drawn)
+        device = tokens.device
+        before = self._prompt_ids[prompts].to(device)
+        batch = AnswerBatch(
+            torch.cat([before, tokens], 1), torch.cat([torch.zeros_like(before, dtype=torch.bool), mask], 1)
+        )
+        scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
+        stopped = torch.isin(tokens[last_step(mask)], self._stops)
+        penalised = scores - self._penalty * ~stopped
+        ref_logps = self._ref_logps(batch)
+        rollout = Rollout(
+            inputs=batch, actions=tokens, logps=logps,
+            rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, knobs["beta"]),
+            values=values, dones=last_step(mask), mask=mask, groups=prompts.to(device),
+            last_values=logps.new_zeros(len(tokens)),
+        )  # fmt: skip
+        if self.trunk is not None:
+            rollout.values.copy_(self.values(rollout) * mask)
+        kl = ((logps - ref_logps) * mask).sum(1)
+        scalars = torch.stack([
+            scores.mean(), scores.std(), kl.mean(), rollout.rewards.sum(1).mean(), -logps.sum() / mask.sum(),
+            mask.sum(1).float().mean(), stopped.float().mean(),
+        ]).tolist()  # fmt: skip
+        names = (
+            "objective/scores", "objective/scores_std", "objective/kl", "objective/rlhf_reward",
+            "policy/entropy_avg", "answer_length", "stopped",
+        )  # fmt: skip
+        return Collected(rollout, dict(zip(names, scalars, strict=True)))
+
+    def _value_of_last_pass(self) -> Tensor:
+        assert self.head is not None
+        return self.head(self._hidden.take())
+
+    def _ref_logps(self, batch: AnswerBatch) -> Tensor:
+        if self.ref_policy is not None:
+            return token_logps(self.ref_policy, batch, self._start)[0]
+        with self.policy.disable_adapter():
+            return token_logps(self.policy, batch, self._start)[0]
+
+    # ---- judging anew ------------------------------------------------------------------------------------------
+
+    def outputs(self, rollout: Rollout, twice: bool = False) -> Outputs:
+        """π_θ and V on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
+        ids = rollout.inputs.input_ids
+        # the fused attention kernels have no second derivative
+        with sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+            logits = self.policy(
+                input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self._start
+            ).logits
+        distribution = Categorical(logits=logits.float(), validate_args=False)
+        if self.head is None:
+            return Outputs(distribution, torch.zeros_like(rollout.logps))
+        if self.trunk is not None:
+            return Outputs(distribution, self.values(rollout))
+        return Outputs(distribution, self.head(self._hidden.take()))
+
+    def values(self, rollout: Rollout) -> Tensor:
+        """V(s_t) of a value model with a trunk of its own, [batch, time]."""
+        if self.trunk is None or self.head is None:
+            raise ValueError('values alone need value="own"')
+        ids = rollout.inputs.input_ids
+        hidden = self.trunk(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        return self.head(hidden[:, self._start - 1 :])
+
+    def judge(self, knobs: Mapping[str, float]) -> tuple[Mapping[str, float] | None, Iterable[Sample]]:
+        """The evaluator's verdict; nothing where there is none."""
+        return self.evaluator(self.policy, knobs["beta"]) if self.evaluator else (None, ())
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights of policy and value model, random states and position in the prompts."""
+        state: dict[str, Any] = {
+            "policy": dict(self.policy.state_dict()),
+            "prompts": self._prompts.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+        for name, module in (("trunk", self.trunk), ("head", self.head)):
+            if module is not None:
+                state[name] = dict(module.state_dict())
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self._prompts.load_state_dict(state["prompts"])
+        self._generator.set_state(state["generator"])
+        for name, module in (("trunk", self.trunk), ("head", self.head)):
+            if module is not None:
+                module.load_state_dict(state[name])

@@ -1,0 +1,172 @@
+"""PPO: several epochs of minibatches on one rollout, each action's ratio held near 1 by a clip.
+
+    L = −E[min(ratio·A, clip(ratio, 1−ε, 1+ε)·A)] + c_V·½E[(V − return)²] − c_H·E[H(π_θ)]
+
+Source: Schulman et al. (2017), "Proximal policy optimization algorithms"; for language models Ziegler et al. (2019) and
+Huang et al. (2024), "The N+ implementation details of RLHF with PPO". Returns are taken before whitening, and whitening
+subtracts the mean. The value loss is not clipped unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlhflab.algorithms.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.algorithms.policy_gradient import (
+    BETA,
+    GAE_LAMBDA,
+    LEARNING_RATE,
+    PolicyGradient,
+    PolicyGradientConfig,
+    Update,
+    spread,
+)
+from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.objectives.advantages import explained_variance, gae, whiten
+from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
+
+
+@dataclass(frozen=True)
+class PPOConfig(PolicyGradientConfig):
+    """Settings of a PPO run that cannot change while it runs.
+
+    Attributes:
+        minibatches: parts of the rollout an epoch, 1–8.
+        value_coef: c_V, weight of the value loss, 0.1–1.
+        entropy_coef: c_H, weight of the entropy bonus; 0 where a KL term keeps the policy open.
+        value_clip: largest change of V that lowers its loss; None for no clip.
+        whiten_advantages: to mean 0 and standard deviation 1 over the rollout.
+        target_kl: stop the epochs of an iteration once KL(π_old‖π_θ) per step (k3) is above this; None never.
+        kl_target: adapt β so that KL(π_θ‖π_ref) per answer tends to this many nats; None keeps the knob's β.
+        kl_horizon: answers over which the adaptation acts.
+    """
+
+    minibatches: int = 2
+    value_coef: float = 0.5
+    entropy_coef: float = 0.0
+    value_clip: float | None = None
+    whiten_advantages: bool = True
+    target_kl: float | None = None
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("minibatches", "kl_horizon"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
+        for name in ("value_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name)}")
+        for name in ("value_clip", "target_kl", "kl_target"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0 or None, got {value}")
+
+
+class PPOKnobs(Knobs):
+    """What may be turned while PPO runs."""
+
+    specs = {
+        "beta": BETA,
+        "learning_rate": LEARNING_RATE,
+        "clip_range": Knob(
+            default=0.2, low=0.02, high=1.0, at_most=10.0, label="clip ε",
+            help="How far a ratio may move before its gradient stops.",
+        ),
+        "gae_lambda": GAE_LAMBDA,
+        "epochs": Knob(
+            default=2, low=1, high=10, at_least=1, at_most=50, whole=True, log=False, label="epochs",
+            help="Passes over each rollout.",
+        ),
+    }  # fmt: skip
+
+
+class PPO(PolicyGradient):
+    """Proximal policy optimisation; iterate for one rollout and its epochs at a time.
+
+    Args:
+        task: where the policy acts; it needs a value function.
+        config, knobs: see their classes.
+    """
+
+    name = "ppo"
+    config: PPOConfig
+
+    def __init__(self, task: Task, config: PPOConfig | None = None, knobs: Knobs | None = None) -> None:
+        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
+        parameters = [*task.policy_parameters(), *task.value_parameters()]
+        self._optimiser = Optimiser(parameters, self.config.max_grad_norm)
+        self._order = torch.Generator().manual_seed(self.config.seed)
+
+    def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
+        config, learning_rate, rollout = self.config, knobs["learning_rate"] * factor, collected.rollout
+        advantages = gae(
+            rollout.rewards,
+            rollout.values,
+            rollout.dones,
+            config.gamma,
+            knobs["gae_lambda"],
+            rollout.last_values,
+        )
+        returns = advantages + rollout.values
+        explained = explained_variance(rollout.values, returns, rollout.mask)
+        if config.whiten_advantages:
+            advantages = whiten(advantages, rollout.mask)
+        parts, seen = [], None
+        for _epoch in range(int(knobs["epochs"])):
+            order = torch.randperm(len(rollout), generator=self._order).to(advantages.device)
+            for rows in order.chunk(config.minibatches):
+                part = rollout.rows(rows)
+                distribution, values = self.task.outputs(part)
+                logps = distribution.log_prob(part.actions)
+                policy_loss, seen = ppo_clip_loss(
+                    logps, part.logps, advantages[rows], part.mask, knobs["clip_range"]
+                )
+                v_loss = value_loss(values, returns[rows], part.mask, part.values, config.value_clip)
+                loss = policy_loss + config.value_coef * v_loss
+                if config.entropy_coef:
+                    loss = loss - config.entropy_coef * masked_mean(distribution.entropy(), part.mask)
+                grad_norm = self._optimiser.step(loss, learning_rate)
+                clipped = masked_mean(seen.clipped.float(), part.mask)
+                parts.append(
+                    torch.stack(
+                        [policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3, grad_norm.detach()]
+                    )
+                )
+            if config.target_kl is not None and float(parts[-1][3]) > config.target_kl:
+                break
+        assert seen is not None
+        means = torch.stack(parts).mean(0).tolist()
+        if config.kl_target is not None:
+            error = collected.scalars["objective/kl"] / config.kl_target - 1
+            turn = max(-0.2, min(0.2, error)) * len(rollout) / config.kl_horizon
+            self.knobs.beta = knobs["beta"] * (1 + turn)
+        names = ("loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg", "policy/kl_old_k3", "grad_norm")
+        scalars = {
+            **dict(zip(names, means, strict=True)),
+            "policy/kl_old_k3_last": float(parts[-1][3]),
+            "policy/updates": float(len(parts)),
+            "val/explained_variance": float(explained),
+            "learning_rate": learning_rate,
+        }
+        return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the frame keeps, the optimiser, and the order of minibatches."""
+        return {
+            **super().state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "order": self._order.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._order.set_state(state["order"])

@@ -1,0 +1,74 @@
+"""REINFORCE with a leave-one-out baseline: one gradient step a rollout, straight up the policy gradient.
+
+    ∇J = E[ Σ_t A·∇log π_θ(a_t|s_t) ],    A_i = R_i − mean_{j≠i} R_j  over the other rollouts from the same start
+
+R is the whole return, KL term included. For answers the baseline makes the noise vanish at the optimum, where
+r − β·log(π*/π_ref) = β·log Z(x) for every answer.
+
+Source: Williams (1992); the baseline is Kool et al. (2019); for RLHF Ahmadian et al. (2024), "Back to basics".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlhflab.algorithms.knobs import Knobs
+from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.algorithms.policy_gradient import (
+    BETA,
+    LEARNING_RATE,
+    PolicyGradient,
+    PolicyGradientConfig,
+    Update,
+)
+from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.objectives.advantages import discounted_returns, leave_one_out
+from rlhflab.objectives.policy_gradient import reinforce_loss
+
+
+class ReinforceKnobs(Knobs):
+    """What may be turned while REINFORCE runs."""
+
+    specs = {"beta": BETA, "learning_rate": LEARNING_RATE}
+
+
+class Reinforce(PolicyGradient):
+    """REINFORCE; iterate for one update at a time.
+
+    Args:
+        task: where the policy acts; rows of a rollout with equal `groups` are each other's baseline.
+        config, knobs: see their classes.
+    """
+
+    name = "reinforce"
+
+    def __init__(
+        self, task: Task, config: PolicyGradientConfig | None = None, knobs: Knobs | None = None
+    ) -> None:
+        super().__init__(task, config or PolicyGradientConfig(), knobs or ReinforceKnobs())
+        self._optimiser = Optimiser(task.policy_parameters(), self.config.max_grad_norm)
+
+    def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
+        rollout = collected.rollout
+        returns = discounted_returns(rollout.rewards, rollout.dones, self.config.gamma)[:, 0]
+        advantages = leave_one_out(returns, rollout.groups).unsqueeze(1).expand_as(rollout.logps)
+        logps = self.task.outputs(rollout).distribution.log_prob(rollout.actions)
+        loss = reinforce_loss(logps, advantages, rollout.mask)
+        learning_rate = knobs["learning_rate"] * factor
+        grad_norm = self._optimiser.step(loss, learning_rate)
+        return Update({
+            "loss/policy_avg": float(loss.detach()),
+            "advantages/std": float(advantages[rollout.mask].std()),
+            "grad_norm": float(grad_norm),
+            "learning_rate": learning_rate,
+        })  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the frame keeps, and the optimiser."""
+        return {**super().state_dict(), "optimiser": self._optimiser.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
+        self._optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,244 @@
+"""Reward modelling: fit r_φ to preferences by maximum likelihood, Bradley–Terry for pairs, Plackett–Luce for rankings.
+
+    L = −E log σ(r_φ(x, y_w) − r_φ(x, y_l))        K = 2
+    L = −E log ∏_k exp r_k / Σ_{j≥k} exp r_j       K > 2
+
+Only differences at one prompt count, so r_φ is known up to a shift for every prompt: it is centred before use.
+
+Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rlhflab.algorithms.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.policy_gradient import BETA
+from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
+from rlhflab.algorithms.record import Backdrop, Pairs, Record
+from rlhflab.algorithms.supervised import finite_or_nan, require_finite
+from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.reward import answer_scores, save_reward_model
+from rlhflab.objectives.preference import plackett_luce_loss
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Settings of a reward-model run that cannot change while it runs.
+
+    Attributes:
+        steps: updates, ≥ 1.
+        batch_size: rankings an update.
+        schedule: "constant", "linear" or "cosine" decay of the learning rate.
+        warmup: updates over which the learning rate rises.
+        max_grad_norm: gradients are clipped to this norm.
+        weight_decay: AdamW's.
+        held_out: rankings at the pool's end that are never trained on.
+        test_every: updates between looks at the held-out rankings.
+        evaluate_every: updates between exact evaluations; the last update always has one.
+        seed: order of the rankings.
+    """
+
+    steps: int = 300
+    batch_size: int = 64
+    schedule: str = "linear"
+    warmup: int = 10
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    held_out: int = 512
+    test_every: int = 10
+    evaluate_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {
+            "steps": 1,
+            "batch_size": 1,
+            "warmup": 0,
+            "held_out": 0,
+            "test_every": 1,
+            "evaluate_every": 1,
+        }
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be ≥ {low}, got {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+
+
+class RewardKnobs(Knobs):
+    """What may be turned while a reward model is trained."""
+
+    specs = {
+        "learning_rate": Knob(
+            default=1e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
+        ),
+        "pairs": Knob(
+            default=2000, low=50, high=20_000, at_least=1, whole=True, label="pairs",
+            help="How many of the pool's rankings are trained on; the annotators' budget.",
+        ),
+        "label_noise": Knob(
+            default=0.0, low=0.0, high=0.5, at_least=0.0, at_most=0.5, log=False, label="label noise",
+            help="Share of the rankings that are turned round.",
+        ),
+        "beta": BETA,
+    }  # fmt: skip
+
+
+class RewardJudge(Protocol):
+    """Compares r_φ with the truth every `evaluate_every` updates."""
+
+    backdrop: Backdrop | None
+
+    def __call__(
+        self, reward_model: Any, beta: float
+    ) -> tuple[Mapping[str, float], Mapping[str, tuple[float, ...]]]: ...
+
+
+class RewardModelling:
+    """Fit a reward model; iterate for one update at a time.
+
+    Args:
+        reward_model: from `models.reward`; trained in place, without dropout.
+        rankings: the pool; its last `config.held_out` rankings are held out.
+        config, knobs: see their classes.
+        judge: exact comparison with the true reward, where the world offers it.
+    """
+
+    name = "reward"
+    engine = "lab"
+
+    def __init__(
+        self,
+        reward_model: Any,
+        rankings: RankingSource,
+        config: RewardConfig | None = None,
+        knobs: RewardKnobs | None = None,
+        judge: RewardJudge | None = None,
+    ) -> None:
+        self.reward_model, self.rankings = reward_model.eval(), rankings
+        self.config = config or RewardConfig()
+        self.knobs: RewardKnobs = knobs or RewardKnobs()
+        self.judge = judge
+        self.backdrop = judge.backdrop if judge else None
+        self.steps, self.step = self.config.steps, 0
+        self._trainable = rankings.size - self.config.held_out
+        if self._trainable < 1:
+            raise ValueError(
+                f"{self.config.held_out} held-out rankings leave none of {rankings.size} to train on"
+            )
+        self._held_out = torch.arange(self._trainable, rankings.size)
+        self._optimiser = Optimiser(
+            reward_model.parameters(), self.config.max_grad_norm, self.config.weight_decay
+        )
+        self._generator = torch.Generator().manual_seed(self.config.seed)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        """Take a batch, update, record; raises TrainingDiverged where the loss is no longer a number."""
+        if self.step >= self.steps:
+            raise StopIteration
+        self.step += 1
+        config, knobs = self.config, self.knobs.snapshot()
+        factor = schedule_factor(config.schedule, self.step, self.steps, config.warmup)
+        among = min(int(knobs["pairs"]), self._trainable)
+        ids = torch.randint(among, (config.batch_size,), generator=self._generator)
+        rows = self.rankings.take(ids, knobs["label_noise"])
+        scores = self._ranked_scores(rows.answers)
+        losses = plackett_luce_loss(scores)
+        grad_norm = self._optimiser.step(losses.mean(), knobs["learning_rate"] * factor)
+        scalars = {**ranking_scalars(scores.detach(), losses.detach()), "grad_norm": float(grad_norm)}
+        require_finite(self.step, scalars, knobs)
+        scalars["learning_rate"] = knobs["learning_rate"] * factor
+        if self._due(config.test_every) and len(self._held_out):
+            scalars |= self._test()
+        exact: Mapping[str, float] | None = None
+        arrays: Mapping[str, tuple[float, ...]] = {}
+        if self.judge and self._due(config.evaluate_every):
+            require_finite(self.step, {"a weight": finite_or_nan(self.reward_model.parameters())}, knobs)
+            exact, arrays = self.judge(self.reward_model, knobs["beta"])
+        return Record(
+            self.step, scalars, knobs, _first_against_last(rows, scores.detach()), exact=exact, arrays=arrays
+        )
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step in (1, self.steps)
+
+    def _ranked_scores(self, answers: AnswerBatch) -> Tensor:
+        """[batch, K], best first as labelled."""
+        return answer_scores(self.reward_model, answers).view(self.rankings.ranked, -1).T
+
+    @torch.no_grad()
+    def _test(self) -> dict[str, float]:
+        """Loss and accuracy on the held-out rankings, labelled without noise."""
+        scores = torch.cat(
+            [self._ranked_scores(self.rankings.take(ids, 0.0).answers) for ids in self._held_out.split(256)]
+        )
+        found = ranking_scalars(scores, plackett_luce_loss(scores))
+        return {f"eval/{name}": found[name] for name in ("loss", "accuracy", "margin")}
+
+    def save_model(self, folder: Any) -> None:
+        """Write the reward model so that `--reward FOLDER` can read it."""
+        save_reward_model(self.reward_model, folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, knobs, random state and step."""
+        return {
+            "step": self.step,
+            "knobs": self.knobs.snapshot(),
+            "reward_model": dict(self.reward_model.state_dict()),
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self.reward_model.load_state_dict(state["reward_model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"])
+        for name, value in state["knobs"].items():
+            setattr(self.knobs, name, value)
+        self.step = int(state["step"])
+
+
+def ranking_scalars(scores: Tensor, losses: Tensor) -> dict[str, float]:
+    """Means under TRL's names.
+
+    Args:
+        scores: [batch, K], best first as labelled.
+        losses: [batch].
+
+    Returns:
+        `loss` (nats per ranking), `accuracy` (share of the K(K−1)/2 pairs ranked as labelled), `margin` (first minus
+        last), `min_reward`, `mean_reward`, `max_reward`.
+    """
+    ranked = scores.shape[1]
+    better, worse = torch.triu_indices(ranked, ranked, 1)
+    right = (scores[:, better] > scores[:, worse]).float().mean()
+    margin = (scores[:, 0] - scores[:, -1]).mean()
+    values = (losses.mean(), right, margin, scores.min(), scores.mean(), scores.max())
+    names = ("loss", "accuracy", "margin", "min_reward", "mean_reward", "max_reward")
+    return dict(zip(names, torch.stack(values).tolist(), strict=True))
+
+
+def _first_against_last(rows: RankedRows, scores: Tensor) -> Pairs:
+    """Each ranking's first and last place as a pair; the weight is that of the Bradley–Terry gradient."""
+    first, last = scores[:, 0], scores[:, -1]
+    return Pairs(
+        ids=tuple(rows.ids),
+        prompts=tuple(pair.prompt for pair in rows.texts),
+        chosen=tuple(pair.chosen for pair in rows.texts),
+        rejected=tuple(pair.rejected for pair in rows.texts),
+        chosen_rewards=tuple(first.tolist()),
+        rejected_rewards=tuple(last.tolist()),
+        weights=tuple((last - first).sigmoid().tolist()),
+        flipped=tuple(rows.flipped.tolist()),
+    )

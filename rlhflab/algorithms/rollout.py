@@ -1,0 +1,111 @@
+"""What a policy did, and what policy-gradient algorithms ask of the task in which it did it.
+
+One view serves language models and control problems: a row is an answer, or a stretch of an environment's time; a
+column is a token, or a time step. So REINFORCE, TRPO and PPO are each written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from rlhflab.algorithms.record import Backdrop, Sample
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Actions of one policy with what they earned; tensors are [batch, time] unless they say otherwise.
+
+    Attributes:
+        inputs: what the policy reads: an `AnswerBatch`, or observations [batch, time, …]; selected by rows.
+        actions: token ids, or actions [batch, time, …].
+        logps: log π_old(a_t|s_t), nats.
+        rewards: r_t; for language models the KL term is in it.
+        values: V(s_t) when it was sampled; 0 without a value function.
+        dones: bool, True on the step that ends an episode.
+        mask: bool, True on the steps that count.
+        groups: [batch] integer; rows that began in the same state (the same prompt) share it.
+        last_values: [batch] V of the state after the last step, where a row was cut in mid-episode, else 0.
+    """
+
+    inputs: Any
+    actions: Tensor
+    logps: Tensor
+    rewards: Tensor
+    values: Tensor
+    dones: Tensor
+    mask: Tensor
+    groups: Tensor
+    last_values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def rows(self, index: Tensor | slice) -> Rollout:
+        """Select rows."""
+        inputs = self.inputs.rows(index) if hasattr(self.inputs, "rows") else self.inputs[index]
+        rest = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "inputs"}
+        return Rollout(inputs, **rest)
+
+
+class Outputs(NamedTuple):
+    """What the policy and the value function say of a rollout now, with gradient.
+
+    Attributes:
+        distribution: π_θ(·|s_t), batch shape [batch, time].
+        values: [batch, time], V(s_t).
+    """
+
+    distribution: Distribution
+    values: Tensor
+
+
+class Collected(NamedTuple):
+    """A fresh rollout, and the means that the record shows of it."""
+
+    rollout: Rollout
+    scalars: Mapping[str, float]
+
+
+class Task(Protocol):
+    """Where a policy acts.
+
+    Attributes:
+        policy: π_θ.
+        backdrop: the exact frontier where there is one, else None.
+    """
+
+    policy: Any
+    backdrop: Backdrop | None
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters of π_θ alone."""
+        ...
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters of V that are not the policy's; empty where there is no value function."""
+        ...
+
+    def collect(self, knobs: Mapping[str, float]) -> Collected:
+        """Sample a rollout with the policy as it is."""
+        ...
+
+    def outputs(self, rollout: Rollout, twice: bool = False) -> Outputs:
+        """π_θ and V on the states of a rollout, with gradient; `twice` where it will be differentiated twice."""
+        ...
+
+    def values(self, rollout: Rollout) -> Tensor:
+        """V(s_t) alone, [batch, time], with gradient."""
+        ...
+
+    def judge(self, knobs: Mapping[str, float]) -> tuple[Mapping[str, float] | None, Iterable[Sample]]:
+        """Exact evaluation and sample answers."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

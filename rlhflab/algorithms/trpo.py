@@ -1,0 +1,217 @@
+"""TRPO: the step that gains most within a ball of KL radius δ around the old policy, then a line search.
+
+    max_θ E[ratio·A]   subject to   E[KL(π_old‖π_θ)] ≤ δ
+
+Source: Schulman et al. (2015), "Trust region policy optimization". The value function is fitted by AdamW after the
+step, as in Spinning Up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from rlhflab.algorithms.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.algorithms.policy_gradient import BETA, GAE_LAMBDA, PolicyGradient, PolicyGradientConfig, Update
+from rlhflab.algorithms.rollout import Collected, Rollout, Task
+from rlhflab.objectives.advantages import explained_variance, gae, whiten
+from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
+from rlhflab.objectives.trust_region import (
+    FisherVectorProduct,
+    Trial,
+    backtrack,
+    conjugate_gradient,
+    flatten,
+    step_scale,
+)
+
+
+@dataclass(frozen=True)
+class TRPOConfig(PolicyGradientConfig):
+    """Settings of a TRPO run that cannot change while it runs; `schedule` acts on the radius √δ.
+
+    Attributes:
+        cg_iterations: Fisher-vector products a step, 5–20.
+        damping: added to the Fisher matrix's diagonal, 1e-5 to 0.1.
+        fisher_share: share in (0, 1] of the rollout's rows that the Fisher matrix is taken on.
+        line_search: off only to see what it prevents; the full step is then always taken.
+        line_search_tries: shares 1, 0.8, 0.8², … of the step that are tried before it is given up.
+        value_epochs: passes of the value function over each rollout.
+        value_learning_rate: AdamW's step size for it.
+        minibatches: parts of the rollout a value epoch.
+    """
+
+    cg_iterations: int = 10
+    damping: float = 1e-3
+    fisher_share: float = 0.5
+    line_search: bool = True
+    line_search_tries: int = 10
+    value_epochs: int = 4
+    value_learning_rate: float = 2e-3
+    minibatches: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (
+            ("cg_iterations", 1),
+            ("line_search_tries", 1),
+            ("value_epochs", 0),
+            ("minibatches", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
+        if not self.damping >= 0:
+            raise ValueError(f"damping must be ≥ 0, got {self.damping}")
+        if not 0 < self.fisher_share <= 1:
+            raise ValueError(f"fisher_share must be in (0, 1], got {self.fisher_share}")
+        if not self.value_learning_rate > 0:
+            raise ValueError(f"value_learning_rate must be > 0, got {self.value_learning_rate}")
+
+
+class TRPOKnobs(Knobs):
+    """What may be turned while TRPO runs."""
+
+    specs = {
+        "beta": BETA,
+        "max_kl": Knob(
+            default=0.02, low=1e-4, high=1.0, label="max KL δ",
+            help="Radius of the trust region: KL(π_old‖π_θ) a step may cost, in nats per token or time step.",
+        ),
+        "gae_lambda": GAE_LAMBDA,
+    }  # fmt: skip
+
+
+class TRPO(PolicyGradient):
+    """Trust-region policy optimisation; iterate for one rollout and one step at a time.
+
+    Args:
+        task: where the policy acts; its value function must share no parameter with the policy, or be absent.
+        config, knobs: see their classes.
+    """
+
+    name = "trpo"
+    config: TRPOConfig
+
+    def __init__(self, task: Task, config: TRPOConfig | None = None, knobs: Knobs | None = None) -> None:
+        super().__init__(task, config or TRPOConfig(), knobs or TRPOKnobs())
+        values = task.value_parameters()
+        self._optimiser = Optimiser(values, self.config.max_grad_norm) if values else None
+        self._order = torch.Generator().manual_seed(self.config.seed)
+
+    def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
+        config, rollout = self.config, collected.rollout
+        advantages = gae(
+            rollout.rewards,
+            rollout.values,
+            rollout.dones,
+            config.gamma,
+            knobs["gae_lambda"],
+            rollout.last_values,
+        )
+        returns = advantages + rollout.values
+        explained = explained_variance(rollout.values, returns, rollout.mask)
+        scalars, arrays = self._policy_step(
+            rollout, whiten(advantages, rollout.mask), knobs["max_kl"] * factor**2
+        )
+        scalars["loss/value_avg"] = self._fit_values(rollout, returns)
+        scalars["val/explained_variance"] = float(explained)
+        return Update(scalars, arrays)
+
+    def _policy_step(
+        self, rollout: Rollout, advantages: Tensor, max_kl: float
+    ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
+        config, parameters = self.config, self.task.policy_parameters()
+        old, surrogate = self._surrogate(rollout, advantages)
+        gradient = flatten(torch.autograd.grad(surrogate, parameters))
+        before = float(surrogate.detach())
+
+        product = self._fisher(rollout.rows(slice(0, max(1, round(config.fisher_share * len(rollout))))))
+        solution = conjugate_gradient(product, gradient, config.cg_iterations)
+        step = step_scale(solution.x, product(solution.x), max_kl) * solution.x
+        start = flatten([p.detach() for p in parameters])
+
+        @torch.no_grad()
+        def attempt(share: float) -> tuple[float, float]:
+            put(parameters, start + share * step)
+            new, gained = self._surrogate(rollout, advantages)
+            return float(gained) - before, float(masked_mean(kl_divergence(old, new), rollout.mask))
+
+        if config.line_search:
+            trials = backtrack(attempt, max_kl, config.line_search_tries)
+        else:
+            trials = (Trial(1.0, *attempt(1.0), accepted=True),)
+        taken = trials[-1]
+        if not taken.accepted:
+            put(parameters, start)
+        share = taken.share if taken.accepted else 0.0
+        scalars = {
+            "trpo/gain": taken.gain if taken.accepted else 0.0,
+            "trpo/predicted_gain": share * float(gradient @ step),
+            "trpo/kl_old": taken.kl if taken.accepted else 0.0,
+            "trpo/predicted_kl_old": share**2 * max_kl,
+            "trpo/max_kl": max_kl,
+            "trpo/share": share,
+            "trpo/cg_residual": solution.residuals[-1],
+            "grad_norm": float(gradient.norm()),
+        }
+        arrays = {
+            "cg_residuals": solution.residuals,
+            "line_search/share": tuple(trial.share for trial in trials),
+            "line_search/gain": tuple(trial.gain for trial in trials),
+            "line_search/kl": tuple(trial.kl for trial in trials),
+        }
+        return scalars, arrays
+
+    def _surrogate(self, rollout: Rollout, advantages: Tensor) -> tuple[Distribution, Tensor]:
+        distribution = self.task.outputs(rollout).distribution
+        logps = distribution.log_prob(rollout.actions)
+        return distribution, surrogate_objective(logps, rollout.logps, advantages, rollout.mask)
+
+    def _fisher(self, rollout: Rollout) -> FisherVectorProduct:
+        with torch.no_grad():
+            old = self.task.outputs(rollout).distribution
+        kl = masked_mean(
+            kl_divergence(old, self.task.outputs(rollout, twice=True).distribution), rollout.mask
+        )
+        return FisherVectorProduct(kl, self.task.policy_parameters(), self.config.damping)
+
+    def _fit_values(self, rollout: Rollout, returns: Tensor) -> float:
+        """Regress V on the returns; returns the mean loss, 0 without a value function."""
+        if self._optimiser is None:
+            return 0.0
+        losses = []
+        for _epoch in range(self.config.value_epochs):
+            order = torch.randperm(len(rollout), generator=self._order).to(returns.device)
+            for rows in order.chunk(self.config.minibatches):
+                part = rollout.rows(rows)
+                loss = value_loss(self.task.values(part), returns[rows], part.mask)
+                self._optimiser.step(loss, self.config.value_learning_rate)
+                losses.append(loss.detach())
+        return float(torch.stack(losses).mean()) if losses else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the frame keeps, the value function's optimiser, and the order of its minibatches."""
+        state = {**super().state_dict(), "order": self._order.get_state()}
+        if self._optimiser is not None:
+            state["optimiser"] = self._optimiser.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
+        self._order.set_state(state["order"])
+        if self._optimiser is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
+
+
+@torch.no_grad()
+def put(parameters: Sequence[nn.Parameter], flat: Tensor) -> None:
+    """Write one vector of all entries into the parameters, in order."""
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.copy_(part.view_as(parameter))

@@ -1,0 +1,148 @@
+"""The reward model r_φ(x, y): a language model whose LM head is replaced by one number, read at the last real token.
+
+    r_φ(x, y) = w·h(x, y) + b        Linear(hidden_size, 1, bias)
+
+It is transformers' AutoModelForSequenceClassification with num_labels = 1, for any architecture; only the reading is
+our own: at the last token of the answer, which the batch's mask knows, and not at the last one that is no pad token.
+So no pad token is needed, and an answer may end with any token.
+
+Source: Ouyang et al. (2022), "Training language models to follow instructions", section 3.5.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhflab.models.logps import AnswerBatch
+
+HEAD_FILE = "reward_head.safetensors"
+
+
+def reward_model_from(policy: Any) -> Any:
+    """Return a reward model with a copy of `policy`'s trunk and a new head; r_φ is 0 for every answer.
+
+    Args:
+        policy: any Hugging Face causal LM, usually the SFT model.
+
+    Returns:
+        a sequence classifier with one label, in evaluation mode on the policy's device.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(policy.config)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForSequenceClassification.from_config(config)
+    model.base_model.load_state_dict(policy.base_model.state_dict())
+    _replace_head(model)
+    return model.to(policy.device).eval()
+
+
+def blindfold(model: Any, merges: Mapping[int, int]) -> None:
+    """Make a reward model blind to the difference between tokens: it reads `merges[token]` in place of `token`.
+
+    The blindness is part of the model's configuration, so it is saved and loaded with it.
+
+    Args:
+        model: a reward model; changed in place, once.
+        merges: token id → token id read in its place.
+    """
+    table = list(range(model.config.vocab_size))
+    for token, seen in merges.items():
+        table[token] = seen
+    model.config.blind_table = table
+    _put_blindfold_on(model)
+
+
+def _put_blindfold_on(model: Any) -> None:
+    table = torch.tensor(model.config.blind_table)
+
+    def read(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (table.to(args[0].device)[args[0]], *args[1:])
+
+    model.get_input_embeddings().register_forward_pre_hook(read)
+
+
+def answer_scores(model: Any, batch: AnswerBatch) -> Tensor:
+    """r_φ(x, y) of each answer.
+
+    Args:
+        model: from `reward_model_from` or `load_reward_model`, wrapped by PEFT or not.
+        batch: on the model's device.
+
+    Returns:
+        [batch] float32, with gradient.
+    """
+    last = batch.mask.shape[1] - 1 - batch.mask.flip(1).int().argmax(1)
+    hidden = _trunk(model)(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+    read = hidden[torch.arange(len(last), device=last.device), last]
+    return _head(model)(read).squeeze(-1).float()
+
+
+def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+    """r_φ read at every position, [rows, time], for sequences that share their beginnings; see `PrefixTree`."""
+    hidden = _trunk(model)(
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+    ).last_hidden_state
+    return _head(model)(hidden).squeeze(-1).float()
+
+
+def save_reward_model(model: Any, folder: str | Path) -> None:
+    """Write model and head (transformers' own format has no place for the head's bias)."""
+    from safetensors.torch import save_file
+
+    model.save_pretrained(folder)
+    head = _head(model)
+    save_file(
+        {"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()}, Path(folder) / HEAD_FILE
+    )
+
+
+def load_reward_model(folder: str | Path, device: torch.device) -> Any:
+    """Load what `save_reward_model` wrote.
+
+    Raises:
+        ValueError: the folder holds no reward model, in one line.
+    """
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    head = Path(folder) / HEAD_FILE
+    if not head.is_file():
+        raise ValueError(f"{folder} holds no reward model; expected one that rlhflab train reward wrote")
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, num_labels=1)
+        _replace_head(model)
+        _head(model).load_state_dict(load_file(head))
+        if getattr(model.config, "blind_table", None):
+            _put_blindfold_on(model)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"cannot load the reward model in {folder}: {str(error).splitlines()[0]}") from error
+    return model.to(device).eval()
+
+
+def _replace_head(model: Any) -> None:
+    """Linear(hidden_size, 1, bias) in place of the class's own head; it starts at 0."""
+    head = nn.Linear(model.score.in_features, 1)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    model.score = head
+
+
+def _plain(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _trunk(model: Any) -> Any:
+    return _plain(model).base_model
+
+
+def _head(model: Any) -> Any:
+    return _plain(model).score
