@@ -9,6 +9,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: no test needs the network
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Before torch is imported, and for every process started from here: where other programs use the cores, two threads
+# that wait for each other are up to ten times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
 
 REFERENCES = ("sft", "preferred")
+Encoder = Callable[[str], list[int]]
 
 
 @cache
@@ -80,7 +81,7 @@ def build_dpo(
 
     lab = micro_world()
     if data is not None:
-        _require_micro_language(lab, data, world)
+        require_micro_language(lab, data, world)
     start = tiny_reference(lab, progress=progress).to(target)
     if reference == "preferred":
         chosen = data or _draw(ReferencePoint(lab, start), int(pairs), label_noise, seed)
@@ -109,6 +110,11 @@ def _validate(
         raise ValueError(f"pairs must be a whole number ≥ 1 or fresh, got {pairs!r}")
     if pairs == "fresh" and (world != "micro" or reference != "sft"):
         raise ValueError("fresh pairs need the micro world and the SFT reference")
+    check_common(label_noise, batch_size, seed)
+
+
+def check_common(label_noise: float, batch_size: int, seed: int) -> None:
+    """Raise ValueError in one line where a setting that every run has makes no sense."""
     if not 0 <= label_noise <= 0.5:
         raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise!r}")
     if batch_size < 1:
@@ -117,11 +123,44 @@ def _validate(
         raise ValueError(f"seed must be ≥ 0, got {seed}")
 
 
+def encoders_of(tokenizer: Any) -> tuple[Encoder, Encoder]:
+    """Text → token ids of a prompt, and of an answer with its EOS."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_answer(text: str) -> list[int]:
+        return [*encode(text), int(tokenizer.eos_token_id)]
+
+    return encode, encode_answer
+
+
+def pairs_that_fit(
+    data: Sequence[PreferencePair], encode_prompt: Encoder, encode_answer: Encoder, model: Any
+) -> list[PreferencePair]:
+    """The pairs whose dialogues fit into the model's positions; ValueError where none does."""
+    longest = positions_of(model)
+    fits = []
+    for pair in data:
+        answers = max(len(encode_answer(pair.chosen)), len(encode_answer(pair.rejected)))
+        if len(encode_prompt(pair.prompt)) + answers <= longest:
+            fits.append(pair)
+    if not fits:
+        raise ValueError(f"no pair fits into the model's {longest} positions")
+    return fits
+
+
+def positions_of(model: Any) -> int:
+    """Longest sequence a model takes; 1024 where it does not say."""
+    return int(getattr(model.config, "max_position_embeddings", 1024) or 1024)
+
+
 def _draw(point: ReferencePoint, pairs: int, label_noise: float, seed: int) -> list[PreferencePair]:
     return point.texts(point.sample_pairs(pairs, label_noise, torch.Generator().manual_seed(seed)))
 
 
-def _require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:
+def require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:
+    """Raise ValueError with the pair's number where a text is not of the micro world."""
     for number, pair in enumerate(data, start=1):
         try:
             lab.encode_prompt(pair.prompt)
@@ -143,22 +182,8 @@ def _build_on_text(
     device: torch.device,
 ) -> DPO:
     policy, tokenizer = load_model(name, device)
-    eos = int(tokenizer.eos_token_id)
-    longest = int(getattr(policy.config, "max_position_embeddings", 1024) or 1024)
-
-    def encode(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def encode_answer(text: str) -> list[int]:
-        return [*encode(text), eos]
-
-    fits = [
-        p
-        for p in data
-        if len(encode(p.prompt)) + max(len(encode(p.chosen)), len(encode(p.rejected))) < longest
-    ]
-    if not fits:
-        raise ValueError(f"no pair fits into the model's {longest} positions")
+    encode, encode_answer = encoders_of(tokenizer)
+    fits = pairs_that_fit(data, encode, encode_answer, policy)
     ref_policy = frozen_copy(policy)
     source = FixedPairs(fits, encode, encode_answer, ref_policy, batch_size, seed)
 
@@ -166,6 +191,7 @@ def _build_on_text(
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
     prompts = list(dict.fromkeys(pair.prompt for pair in fits))[:3]
-    room = longest - max(len(encode(prompt)) for prompt in prompts)
-    samples: Any = SampleEvaluator(ref_policy, prompts, encode, decode, [eos], min(48, room), seed)
+    room = positions_of(policy) - max(len(encode(prompt)) for prompt in prompts)
+    stop = [int(tokenizer.eos_token_id)]
+    samples: Any = SampleEvaluator(ref_policy, prompts, encode, decode, stop, min(48, room), seed)
     return DPO(policy, source, config, knobs, samples)

@@ -100,13 +100,13 @@ def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
         mask: [batch, time] bool, True on the steps that count; at least one.
 
     Returns:
-        [batch, time], 0 where the mask is False. All 0 where the advantages do not differ.
+        [batch, time], 0 where the mask is False. Where the advantages differ by rounding only, that is not blown up.
     """
     same_shape(advantages=advantages, mask=mask)
     chosen = advantages[mask]
-    centred = advantages - chosen.mean()
-    deviation = chosen.std(correction=0)
-    return (centred / deviation.clamp(min=1e-8) if deviation > 0 else centred * 0).masked_fill(~mask, 0.0)
+    floor = 1e-5 * chosen.abs().max() + 1e-12
+    white = (advantages - chosen.mean()) / chosen.std(correction=0).clamp(min=floor)
+    return white.masked_fill(~mask, 0.0)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:

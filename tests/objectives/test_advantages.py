@@ -79,7 +79,8 @@ def test_whitening_subtracts_the_mean_and_leaves_padding_alone():
     white = whiten(advantages, mask)
     assert white[mask].mean().abs() < 1e-6 and white[mask].std(correction=0) == pytest.approx(1)
     assert (white[~mask] == 0).all()
-    assert (whiten(torch.ones(2, 3), mask) == 0).all()
+    nearly_equal = 3.0 + 1e-7 * torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    assert whiten(nearly_equal, mask).abs().max() < 0.1
 
 
 def test_explained_variance_of_perfect_constant_and_bad_values():

@@ -1,0 +1,204 @@
+"""Put policy-gradient runs together from plain settings: REINFORCE, TRPO and PPO on the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlhflab.algorithms.build import check_common, micro_world
+from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.evaluators import ExactEvaluator
+from rlhflab.algorithms.language_task import LanguageTask
+from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
+from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
+from rlhflab.algorithms.reference import tiny_reference
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
+from rlhflab.algorithms.reward_judge import raw_scores
+from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
+from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
+from rlhflab.models.loading import choose_device, frozen_copy
+from rlhflab.models.reward import load_reward_model
+from rlhflab.objectives.optimum import expected_reward
+from rlhflab.worlds.micro import ReferencePoint
+
+Reward = str | Callable[[list[str], list[str]], Any]
+
+
+def build_reinforce(
+    world: str = "micro",
+    model: str = "tiny",
+    reward: Reward = "true",
+    beta: float = 1.0,
+    learning_rate: float = 3e-3,
+    pairs: int = 2000,
+    label_noise: float = 0.0,
+    steps: int = 500,
+    batch_size: int = 252,
+    evaluate_every: int = 25,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> Reinforce:
+    """Return a REINFORCE run with a leave-one-out baseline, ready to iterate.
+
+    Args:
+        world: "micro".
+        model: "tiny".
+        reward: "true"; "model" for a reward model fitted first to `pairs` preferences; the folder of a run of
+            `rlhflab train reward`; or, from Python, a function (prompts, answers) → one number each.
+        beta: KL strength > 0.
+        learning_rate: peak step size of AdamW.
+        pairs, label_noise: what a reward model is fitted to, where reward is "model".
+        steps: iterations; each samples `batch_size` answers.
+        batch_size: answers an iteration.
+        evaluate_every: iterations between exact evaluations.
+        seed: prompts, answers and the reward model's data.
+        device: "auto", "cpu" or "cuda".
+        progress: show bars while the tiny model or a reward model is trained.
+
+    Raises:
+        ValueError: a setting that makes no sense, in one line.
+    """
+    knobs = ReinforceKnobs(beta=beta, learning_rate=learning_rate)
+    config = PolicyGradientConfig(
+        steps=steps, warmup=min(20, steps // 10), evaluate_every=evaluate_every, seed=seed
+    )
+    task = _task(world, model, reward, pairs, label_noise, batch_size, "none", seed, device, progress)
+    return Reinforce(task, config, knobs)
+
+
+def build_ppo(
+    world: str = "micro",
+    model: str = "tiny",
+    reward: Reward = "true",
+    beta: float = 1.0,
+    learning_rate: float = 1e-3,
+    clip_range: float = 0.2,
+    gae_lambda: float = 0.95,
+    epochs: int = 2,
+    value: str = "shared",
+    pairs: int = 2000,
+    label_noise: float = 0.0,
+    steps: int = 400,
+    batch_size: int = 252,
+    minibatches: int = 2,
+    evaluate_every: int = 25,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> PPO:
+    """Return a PPO run, ready to iterate; arguments as in `build_reinforce`, and:
+
+    Args:
+        clip_range: ε > 0, how far a ratio may move before its gradient stops.
+        gae_lambda: λ in [0, 1].
+        epochs: passes over each rollout, ≥ 1.
+        value: "shared" for a value head on the policy's trunk, "own" for a trunk of its own.
+        minibatches: parts of a rollout an epoch.
+    """
+    knobs = PPOKnobs(
+        beta=beta, learning_rate=learning_rate, clip_range=clip_range, gae_lambda=gae_lambda, epochs=epochs
+    )
+    config = PPOConfig(
+        steps=steps, warmup=min(20, steps // 10), minibatches=minibatches, value_coef=0.1,
+        evaluate_every=evaluate_every, seed=seed,
+    )  # fmt: skip
+    if value == "none":
+        raise ValueError("value must be shared or own for PPO, got 'none'")
+    return PPO(
+        _task(world, model, reward, pairs, label_noise, batch_size, value, seed, device, progress),
+        config,
+        knobs,
+    )
+
+
+def build_trpo(
+    world: str = "micro",
+    model: str = "tiny",
+    reward: Reward = "true",
+    beta: float = 1.0,
+    max_kl: float = 0.02,
+    gae_lambda: float = 0.95,
+    damping: float = 1e-3,
+    cg_iterations: int = 10,
+    pairs: int = 2000,
+    label_noise: float = 0.0,
+    steps: int = 120,
+    batch_size: int = 252,
+    evaluate_every: int = 10,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> TRPO:
+    """Return a TRPO run, ready to iterate; arguments as in `build_reinforce`, and:
+
+    Args:
+        max_kl: δ > 0, KL(π_old‖π_θ) that a step may cost, nats per token; its root falls linearly to 0.
+        gae_lambda: λ in [0, 1].
+        damping: added to the Fisher matrix's diagonal, ≥ 0.
+        cg_iterations: Fisher-vector products a step.
+    """
+    knobs = TRPOKnobs(beta=beta, max_kl=max_kl, gae_lambda=gae_lambda)
+    config = TRPOConfig(
+        steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed
+    )
+    return TRPO(
+        _task(world, model, reward, pairs, label_noise, batch_size, "own", seed, device, progress),
+        config,
+        knobs,
+    )
+
+
+def _task(
+    world: str, model: str, reward: Reward, pairs: int, label_noise: float, batch_size: int, value: str, seed: int,
+    device: str, progress: bool,
+) -> LanguageTask:  # fmt: skip
+    if world != "micro":
+        raise ValueError(f"unknown world {world!r} for policy optimisation; use micro")
+    if model != "tiny":
+        raise ValueError(f"the micro world needs the tiny model, got {model!r}")
+    check_common(label_noise, batch_size, seed)
+    if isinstance(reward, str) and reward not in ("true", "model") and not Path(reward).is_dir():
+        raise ValueError(f"reward must be true, model or the folder of a reward model, got {reward!r}")
+    target, lab = choose_device(device), micro_world()
+    policy = tiny_reference(lab, progress=progress).to(target)
+    ref_policy = frozen_copy(policy)
+    point = ReferencePoint(lab, ref_policy)
+    scores = _reward(reward, point, pairs, label_noise, seed, device, progress)
+    return LanguageTask(
+        policy, ref_policy, lab.prompt_ids, lab.stop_ids, lab.max_tokens, scores, batch_size, seed, value,
+        evaluator=ExactEvaluator(point, seed),
+    )  # fmt: skip
+
+
+def _reward(
+    reward: Reward,
+    point: ReferencePoint,
+    pairs: int,
+    label_noise: float,
+    seed: int,
+    device: str,
+    progress: bool,
+) -> RewardFunction:
+    world = point.world
+    if not isinstance(reward, str):
+        return TextReward(reward, world.prompts, world.decode_answer)
+    if reward == "true":
+        return TrueReward(world)
+    if reward == "model":
+        fitting = build_reward(
+            pairs=pairs, label_noise=label_noise, seed=seed, device=device, evaluate=False, progress=progress
+        )
+        for _ in fitting:
+            pass
+        reward_model = fitting.reward_model
+    else:
+        folder = Path(reward)
+        folder = folder / "model" if (folder / "model").is_dir() else folder
+        reward_model = load_reward_model(folder, point.logps.device)
+        if reward_model.config.vocab_size != len(world.tokenizer):
+            raise ValueError(f"the reward model in {reward} has another vocabulary than the micro world")
+    reward_model.requires_grad_(False)
+    offsets = expected_reward(point.logps, raw_scores(point, reward_model))
+    return ModelReward(reward_model, offsets.float())

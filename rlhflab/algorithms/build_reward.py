@@ -1,0 +1,112 @@
+"""Put a reward-model run together from plain settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhflab.algorithms.build import (
+    check_common,
+    encoders_of,
+    micro_world,
+    pairs_that_fit,
+    require_micro_language,
+)
+from rlhflab.algorithms.ranking_source import RankingSource, TextRankings, WorldRankings
+from rlhflab.algorithms.reference import tiny_reference
+from rlhflab.algorithms.reward_judge import ExactRewardJudge
+from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+from rlhflab.models.loading import choose_device, load_model
+from rlhflab.models.reward import blindfold, reward_model_from
+from rlhflab.worlds.grammar import BLINDNESS
+from rlhflab.worlds.micro import MicroWorld, ReferencePoint
+from rlhflab.worlds.preferences import read_pairs
+
+
+def build_reward(
+    world: str = "micro",
+    model: str = "tiny",
+    beta: float = 1.0,
+    learning_rate: float | None = None,
+    pairs: int = 2000,
+    ranked: int = 2,
+    label_noise: float = 0.0,
+    blind: str = "",
+    steps: int = 300,
+    batch_size: int = 64,
+    evaluate_every: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    skip_bad: bool = False,
+    evaluate: bool = True,
+    progress: bool = True,
+) -> RewardModelling:
+    """Return a reward-model run, ready to iterate.
+
+    Args:
+        world: "micro", or a file of preference pairs (JSONL, may be gzipped).
+        model: "tiny", a folder written by save_pretrained, or a hub id: the trunk.
+        beta: KL strength > 0 at which the policy that is optimal for the reward model is judged.
+        learning_rate: peak step size; by default 1e-3 for the tiny model and 1e-5 for others.
+        pairs: how many rankings to train on (at most, for a file).
+        ranked: K, answers a ranking, 2–16; more than 2 in the micro world only.
+        label_noise: probability in [0, 0.5] that a ranking is turned round.
+        blind: what the model cannot see: "" for nothing, or film, negation, strength, conjunction; micro world only.
+        steps: updates.
+        batch_size: rankings an update.
+        evaluate_every: updates between exact evaluations (three seconds each on two cores).
+        seed: rankings and their order.
+        device: "auto", "cpu" or "cuda".
+        skip_bad: leave bad lines of a file out, with a warning that counts them.
+        evaluate: whether there are exact evaluations.
+        progress: show a bar while the tiny model is trained on first use.
+
+    Raises:
+        ValueError: a setting that makes no sense, in one line.
+    """
+    if world != "micro" and not Path(world).is_file():
+        raise ValueError(f"unknown world {world!r}; use micro or an existing file of preference pairs")
+    if not (isinstance(pairs, int) and pairs >= 1):
+        raise ValueError(f"pairs must be a whole number ≥ 1, got {pairs!r}")
+    if blind and blind not in BLINDNESS:
+        raise ValueError(f"blind must be one of {', '.join(BLINDNESS)} or nothing, got {blind!r}")
+    if world != "micro" and (blind or ranked != 2):
+        raise ValueError("blind and ranked need the micro world")
+    if world == "micro" and model != "tiny":
+        raise ValueError(
+            "the micro world needs --model tiny; other models need --world FILE with their pairs"
+        )
+    check_common(label_noise, batch_size, seed)
+    target, lab = choose_device(device), micro_world()
+    if learning_rate is None:
+        learning_rate = 1e-3 if model == "tiny" else 1e-5
+    knobs = RewardKnobs(beta=beta, learning_rate=learning_rate, pairs=pairs, label_noise=label_noise)
+    if model == "tiny":
+        policy, tokenizer = tiny_reference(lab, progress=progress).to(target), lab.tokenizer
+    else:
+        policy, tokenizer = load_model(model, target)
+    held_out, judge = 512, None
+    if world == "micro":
+        point = ReferencePoint(lab, policy)
+        rankings: RankingSource = WorldRankings(point, pairs + held_out, ranked, seed)
+        judge = ExactRewardJudge(point, seed) if evaluate else None
+    else:
+        data, encoders = read_pairs(world, skip_bad), encoders_of(tokenizer)
+        if model == "tiny":
+            require_micro_language(lab, data, world)
+            encoders = (lab.encode_prompt, lab.encode_answer)
+        data = pairs_that_fit(data[: pairs + held_out], *encoders, policy)
+        held_out = min(held_out, len(data) // 10)
+        rankings = TextRankings(data, *encoders, target, seed)
+    reward_model = reward_model_from(policy)
+    if blind:
+        blindfold(reward_model, _merges(lab, blind))
+    config = RewardConfig(
+        steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
+    )
+    return RewardModelling(reward_model, rankings, config, knobs, judge)
+
+
+def _merges(world: MicroWorld, blind: str) -> dict[int, int]:
+    """Token id → id read in its place."""
+    ids = world.tokenizer.convert_tokens_to_ids
+    return {ids(word): ids(seen) for word, seen in BLINDNESS[blind].items()}
