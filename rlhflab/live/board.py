@@ -216,11 +216,11 @@ class Board:
 
     def reset(self) -> None:
         """Stop, throw the algorithm away and begin anew; the curves stay as ghosts, the knobs where they are."""
-        self.player.stop()
+        self.player.reset()  # first: from here on no record of the former run comes in
         self._leave_ghost()
         self.history.clear()
         self._runs += 1
-        self.player.reset()
+        self._wake.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the training rests (see Player.wait); raises what the algorithm raised."""
@@ -336,10 +336,9 @@ class Board:
         trail = _thin([(kl, reward) for _, kl, reward in self.history.trail()])
         if not series and len(trail) < 2:
             return
+        beta = self.history.knobs.get("beta")
         ghost = {
-            "label": " · ".join(
-                f"{'β' if k == 'beta' else k} {v:.3g}" for k, v in self.history.knobs.items() if k == "beta"
-            ),
+            "label": "" if beta is None else f"β {beta:.3g}",
             "series": series,
             "trail": {"kl": [rounded(p[0], 4) for p in trail], "reward": [rounded(p[1], 4) for p in trail]},
         }
