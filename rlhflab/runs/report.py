@@ -28,37 +28,12 @@ CONFIG = {"displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d"
 Points = tuple[list[float], list[float]]
 
 
-class Optimum(NamedTuple):
-    """The exact optimal policy π* at one β: E[r], KL(π*‖π_ref) and J* = reward − β·kl."""
-
-    reward: float
-    kl: float
-    objective: float
-
-
 class Plot(NamedTuple):
     """A figure with its title and the one line that says what to look for."""
 
     title: str
     caption: str
     figure: go.Figure
-
-
-def optimum_at(backdrop: Backdrop, beta: float) -> Optimum:
-    """Return the exact optimum at `beta`, interpolated in log β between the backdrop's points.
-
-    Args:
-        backdrop: the frontier; β ascending.
-        beta: > 0; beyond the traced range the nearest end is taken.
-    """
-    import numpy as np
-
-    log_betas = np.log(backdrop.beta)
-    reward, kl, objective = (
-        float(np.interp(math.log(beta), log_betas, column))
-        for column in (backdrop.reward, backdrop.kl, backdrop.objective)
-    )
-    return Optimum(reward, kl, objective)
 
 
 def figures(records: Sequence[Record], backdrop: Backdrop | None = None) -> list[Plot]:
@@ -150,7 +125,7 @@ def _optima(records: Sequence[Record], backdrop: Backdrop | None, field: str) ->
     with_beta = (record for record in records if record.knobs.get("beta", 0) > 0)
     for beta, stretch in groupby(with_beta, key=lambda record: record.knobs["beta"]):
         inside = [float(record.step) for record in stretch]
-        value = getattr(optimum_at(backdrop, beta), field)
+        value = getattr(backdrop.at(beta), field)
         steps += [inside[0], inside[-1]]
         values += [value, value]
     return steps, values
@@ -243,7 +218,7 @@ def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
     figure = _figure("KL(π‖π_ref), nats per answer", "true reward")
     beta = trail[-1].knobs.get("beta", 0.0)
     if backdrop is not None:
-        end = 1.25 * max([*kls, optimum_at(backdrop, beta).kl if beta > 0 else 0.0, 0.1])
+        end = 1.25 * max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0, 0.1])
         frontier = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
         figure.add_scatter(
             x=[kl for kl, _ in frontier], y=[reward for _, reward in frontier], name="frontier", mode="lines",
@@ -255,7 +230,7 @@ def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
         line={"color": POLICY, "width": 1}, marker={"color": POLICY, "size": 5},
     )  # fmt: skip
     if backdrop is not None and beta > 0:
-        best = optimum_at(backdrop, beta)
+        best = backdrop.at(beta)
         figure.add_scatter(
             x=[best.kl], y=[best.reward], name=f"optimum at β = {beta:g}", mode="markers",
             marker={"symbol": "star", "size": 14, "color": TRUTH},

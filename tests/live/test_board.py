@@ -19,7 +19,6 @@ import pytest
 
 from rlhflab.algorithms.record import Record
 from rlhflab.live import board as board_module
-from rlhflab.live import still
 from rlhflab.live.board import Board, send_plotly, static_source
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.panels import COLOURS, PANELS, Line, Panel, series_of
@@ -286,15 +285,3 @@ def test_a_new_panel_needs_nothing_but_its_specification() -> None:
     board.start()
     assert list(board.frame()["data"]["series"]) == ["grad_norm"]
     assert len(board.figure().data) >= 1
-
-
-def test_the_optimum_is_interpolated_in_log_beta() -> None:
-    backdrop = toy_backdrop(7)
-    for beta, kl in zip(backdrop.beta, backdrop.kl, strict=True):
-        assert still.at_beta(backdrop, backdrop.kl, beta) == pytest.approx(kl)
-    middle = (backdrop.beta[2] * backdrop.beta[3]) ** 0.5
-    assert still.at_beta(backdrop, backdrop.kl, middle) == pytest.approx(
-        (backdrop.kl[2] + backdrop.kl[3]) / 2
-    )
-    assert still.at_beta(backdrop, backdrop.kl, 1e-9) == backdrop.kl[0]
-    assert still.at_beta(backdrop, backdrop.kl, 1e9) == backdrop.kl[-1]

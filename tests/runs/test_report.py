@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rlhflab.algorithms.record import Record, Sample
-from rlhflab.runs.report import POINTS, TOP_PAIRS, figures, optimum_at, write_report
+from rlhflab.runs.report import POINTS, TOP_PAIRS, figures, write_report
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
@@ -54,15 +54,6 @@ class Reader(HTMLParser):
 @pytest.fixture
 def run(tmp_path):
     return Run.create(tmp_path / "run", {"algorithm": "dpo", "world": EVIL}, BACKDROP)
-
-
-def test_the_optimum_is_interpolated_in_log_beta():
-    for i, beta in enumerate(BACKDROP.beta):
-        assert optimum_at(BACKDROP, beta) == pytest.approx(
-            (BACKDROP.reward[i], BACKDROP.kl[i], BACKDROP.objective[i])
-        )
-    assert optimum_at(BACKDROP, math.sqrt(0.1)) == pytest.approx((2.5, 2.5, 1.8))
-    assert optimum_at(BACKDROP, 1e9).kl == 0.1
 
 
 def test_all_plots_of_a_full_run():
