@@ -32,7 +32,8 @@ from rlhflab.live import still
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.panels import COLOURS, PANELS, Panel, ghost_series, series_of
 from rlhflab.live.player import ENDED, Driver, Player
-from rlhflab.runs.history import History, rounded
+from rlhflab.runs.buckets import rounded
+from rlhflab.runs.history import History
 
 FRAME_INTERVAL = 0.1  # seconds between frames, at least
 PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
