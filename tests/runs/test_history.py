@@ -67,6 +67,14 @@ def test_numbers_that_are_not_finite_become_null(values: list[float]) -> None:
     json.dumps(history.snapshot(), allow_nan=False)  # raises on NaN and infinity
 
 
+def test_many_series_share_the_points_of_a_frame_up_to_the_greatest_float() -> None:
+    history = History(points=10)
+    for step in range(1, 11):
+        history.add(Record(step, {f"s{i}": 1.7976e308 for i in range(24)}, {}))
+    entry = history.snapshot()["series"]["s0"]
+    assert len(entry["y"]) == 5 and "Infinity" not in json.dumps(entry)
+
+
 def test_short_runs_are_shown_as_they_are() -> None:
     history = History()
     for step in range(1, 11):
