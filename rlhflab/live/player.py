@@ -12,8 +12,6 @@ mailbox for its knobs.
 from __future__ import annotations
 
 import collections
-import contextlib
-import json
 import os
 import sys
 import threading
@@ -21,12 +19,12 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from typing import Any, Literal
 
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knob
 from rlhflab.algorithms.record import Record
+from rlhflab.live.colab import answer_widgets
 
 State = Literal["idle", "preparing", "running", "paused", "stopped", "finished", "error"]
 Driver = Literal["auto", "thread", "poll", "blocking"]
@@ -233,7 +231,7 @@ class Player:
         Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        poll = _ui_poll() if self.driver == "poll" else None
+        poll = answer_widgets() if self.driver == "poll" else None
         while True:
             with self._changed:
                 if self._resting():
@@ -368,46 +366,3 @@ class Player:
             except ValueError as error:
                 self._wanted.pop(name, None)
                 self.notice = str(error)
-
-
-def _ui_poll() -> Callable[[], None]:
-    """Return a function that lets the kernel answer waiting widget messages while a cell runs (ipykernel < 7)."""
-
-    def nothing() -> None:
-        return None
-
-    try:
-        from IPython import get_ipython
-
-        kernel = getattr(get_ipython(), "kernel", None)
-        if kernel is None or int(version("ipykernel").split(".")[0]) >= 7:
-            return nothing  # ipykernel 7 answers widgets in subshells by itself
-        stream, queue = kernel.shell_stream, kernel.msg_queue
-    except (ImportError, AttributeError, ValueError):
-        return nothing
-
-    def poll() -> None:
-        stream.flush()
-        later = []
-        while queue.qsize():
-            item = queue.get_nowait()
-            dispatch, args = item[1], item[2]
-            if not _is_widget_message(args):
-                later.append(item)  # other cells keep their turn
-                continue
-            with contextlib.suppress(StopIteration):
-                dispatch(*args).send(None)
-        for item in later:
-            queue.put_nowait(item)
-
-    return poll
-
-
-def _is_widget_message(args: Any) -> bool:
-    """Whether a queued kernel message is a comm message; its parts are identities, delimiter, signature, header, …"""
-    try:
-        parts = [bytes(part) for part in args[0]]
-        header = json.loads(parts[parts.index(b"<IDS|MSG>") + 2])
-        return str(header["msg_type"]).startswith("comm_")
-    except (IndexError, KeyError, TypeError, ValueError):
-        return False
