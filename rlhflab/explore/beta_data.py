@@ -175,7 +175,7 @@ def _bars(answers: list[str], ref: Tensor, rewards: Tensor, likely: list[Tensor]
             if len(taken) < wanted:
                 taken.add(order[place])
     mean_ref, mean_reward = ref.mean(0).tolist(), rewards.mean(0).tolist()
-    shown = sorted(taken, key=lambda i: (-mean_reward[i], -mean_ref[i]))
+    shown = sorted(taken, key=lambda i: (-round(mean_reward[i], 9), -mean_ref[i]))
     return {
         "texts": [shortened(answers[i]) for i in shown],
         "ref": [_digits(ref[:, i].tolist()) for i in shown],
