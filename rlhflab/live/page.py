@@ -32,6 +32,7 @@ FRAME_INTERVAL = 0.1  # seconds between frames, at least
 PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
 _CHUNK = 256_000  # Colab drops binary buffers and limits messages: text in pieces there
 
+SCRIPTS = ("common.js", "knobs.js", "plots.js", "tables.js", "board.js")  # of one module; board.js exports it
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -63,9 +64,7 @@ def send_plotly(widget: Any) -> None:
 class BoardWidget(anywidget.AnyWidget):
     """The widget behind a board; everything but the picture travels in messages of its own."""
 
-    _esm = f"const BOARD_CSS = {json.dumps(static_source('board.css'))};\n" + static_source(
-        "common.js", "board.js"
-    )
+    _esm = f"const BOARD_CSS = {json.dumps(static_source('board.css'))};\n" + static_source(*SCRIPTS)
     _css = """
     .jp-OutputArea:has(.rlhf-host) .rlhf-saved, .cell_container:has(.rlhf-host) .rlhf-saved,
     .rlhf-colab .rlhf-saved { display: none; }

@@ -23,7 +23,7 @@ from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Dials, describe
-from rlhflab.live.page import send_plotly, static_source
+from rlhflab.live.page import SCRIPTS, send_plotly, static_source
 from rlhflab.live.panels import COLOURS, PANELS, PLANE, Line, Panel, series_of
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 
@@ -237,7 +237,7 @@ def test_model_text_is_never_part_of_a_page_or_picture() -> None:
     board.start()
     assert "<img src=x" in board.frame()["data"]["pairs"]["lightest"][0]["chosen"]  # data, for textContent
     assert "onerror" not in board.widget.picture and "onerror" not in board.figure().to_json()
-    source = static_source("common.js", "board.js")
+    source = static_source(*SCRIPTS)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", source)
 
 
