@@ -170,6 +170,16 @@ class Lab:
         """Return the newest board of that title, as playwright's locator."""
         return self.page.locator(".rlhf", has=self.page.locator(f".rlhf-title:text-is('{title}')")).last
 
+    def show_cell(self, text: str) -> None:
+        """Scroll to the first cell with `text` in its source: a board out of sight is not drawn."""
+        self.page.evaluate(
+            """(text) => {
+              const { content } = window.jupyterapp.shell.currentWidget;
+              return content.scrollToItem(content.widgets.findIndex((c) => c.model.sharedModel.source.includes(text)));
+            }""",
+            text,
+        )
+
     def drag(self, slider: Any, share: float) -> None:
         """Drag a slider's thumb with the mouse to a share of its width, 0 to 1."""
         slider.scroll_into_view_if_needed()

@@ -27,7 +27,10 @@ def test_a_student_works_through_lab_07(steady, world, sft):
     # Run All trains: points arrive while it goes on.
     lab.poll(lambda: lab.in_kernel("'board' in globals()") or None, 240)
     view = lab.board(title)
-    lab.poll(lambda: view.count() and points(view, "reward") >= 2, 240)
+    lab.poll(view.count, 240)
+    lab.show_cell(title)
+    view.scroll_into_view_if_needed()
+    lab.poll(lambda: points(view, "reward") >= 2, 240)
     lab.poll(lambda: lab.in_kernel("'run' in globals() and run.folder.joinpath('report.html').exists()"), 400)
     assert lab.in_kernel("[board.state, noisy.state]") == ["finished", "finished"]
     view.scroll_into_view_if_needed()
