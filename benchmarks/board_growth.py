@@ -160,7 +160,7 @@ def in_kernel(repeats: int) -> tuple[dict[str, Any], dict[str, Any]]:
             shown[name] = peer.page_data()
             actions[length, name, "update_ms"] = update
         say(f"{length} steps:", {name: part["bytes"] for name, part in row.items()}, "bytes")
-    pages["setup"] = boards[0]._setup()
+    pages["setup"] = boards[0].setup()
     for key, times in in_turns(actions, repeats).items():
         length, name, what = key
         if what == "add_20_us":
@@ -247,7 +247,7 @@ def in_browser(pages: dict[str, Any], repeats: int) -> dict[str, dict[str, float
 
     from plotly.offline import get_plotlyjs
 
-    from rlhflab.live.board import BoardWidget
+    from rlhflab.live.page import BoardWidget
 
     times: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -6,9 +6,11 @@ strings only: no tensor, no model, no reference to the algorithm that made it.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ class Record:
         )
 
 
+class Optimum(NamedTuple):
+    """The exact optimal policy π* at one β: E[r], KL(π*‖π_ref) in nats per answer, J* = reward − β·kl."""
+
+    reward: float
+    kl: float
+    objective: float
+
+
 @dataclass(frozen=True)
 class Backdrop:
     """The exact truth drawn behind the curves of an enumerable world: the reward–KL frontier, traced by β.
@@ -119,6 +129,16 @@ class Backdrop:
     reward: tuple[float, ...]
     objective: tuple[float, ...]
     ref_reward: float
+
+    def at(self, beta: float) -> Optimum:
+        """Return the optimum at `beta` > 0, linear in log β between the points; the ends hold beyond them."""
+        right = bisect_left(self.beta, beta)
+        left, right = max(0, right - 1), min(right, len(self.beta) - 1)
+        share = 0.0
+        if left < right:
+            share = math.log(beta / self.beta[left]) / math.log(self.beta[right] / self.beta[left])
+        columns = (self.reward, self.kl, self.objective)
+        return Optimum(*(column[left] + share * (column[right] - column[left]) for column in columns))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and a float, ready for json.dumps."""

@@ -12,8 +12,6 @@ mailbox for its knobs.
 from __future__ import annotations
 
 import collections
-import contextlib
-import json
 import os
 import sys
 import threading
@@ -21,12 +19,12 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from typing import Any, Literal
 
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knob
 from rlhflab.algorithms.record import Record
+from rlhflab.live.colab import answer_widgets
 
 State = Literal["idle", "preparing", "running", "paused", "stopped", "finished", "error"]
 Driver = Literal["auto", "thread", "poll", "blocking"]
@@ -88,9 +86,7 @@ class Player:
         self._stopping = self._pausing = False
         self._single_steps = self._generation = 0
         self._wanted: dict[str, float] = {}  # every knob somebody has set, for the next algorithm too
-        self._mailbox: dict[
-            str, float
-        ] = {}  # newest value per knob, not yet taken over by the training thread
+        self._mailbox: dict[str, float] = {}  # newest value per knob, not yet taken by the training thread
         self._marks: collections.deque[float] = collections.deque(maxlen=200)
         if name is not None:
             with _registry_lock:
@@ -108,12 +104,14 @@ class Player:
     @property
     def steps_done(self) -> int:
         """Updates made so far."""
-        return self.algorithm.step if self.algorithm is not None else 0
+        algorithm = self.algorithm  # read once: a reset may take it away at any time
+        return algorithm.step if algorithm is not None else 0
 
     @property
     def steps(self) -> int:
         """Updates there will be; 0 while that is unknown."""
-        return self.algorithm.steps if self.algorithm is not None else 0
+        algorithm = self.algorithm
+        return algorithm.steps if algorithm is not None else 0
 
     @property
     def rate(self) -> float:
@@ -132,7 +130,8 @@ class Player:
     @property
     def specs(self) -> dict[str, Knob]:
         """The knobs' specifications: the algorithm's, or those given before there was one."""
-        return dict(self.algorithm.knobs.specs) if self.algorithm is not None else dict(self._specs)
+        algorithm = self.algorithm
+        return dict(algorithm.knobs.specs if algorithm is not None else self._specs)
 
     @property
     def knobs(self) -> dict[str, float]:
@@ -177,8 +176,10 @@ class Player:
         return not thread.is_alive()
 
     def request_stop(self) -> None:
-        """As `stop`, without waiting for it."""
+        """As `stop`, without waiting for it; where nothing has started there is nothing to stop."""
         with self._changed:
+            if self._state == "idle" and self._thread is None:
+                return
             self._stopping = True
             self._changed.notify_all()
             if self.driver == "blocking" and self._thread is None and self._state == "paused":
@@ -230,7 +231,7 @@ class Player:
         Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        poll = _ui_poll() if self.driver == "poll" else None
+        poll = answer_widgets() if self.driver == "poll" else None
         while True:
             with self._changed:
                 if self._resting():
@@ -294,7 +295,8 @@ class Player:
 
     def _main(self, generation: int) -> None:
         try:
-            if self.algorithm is None:
+            algorithm = self.algorithm
+            if algorithm is None:
                 self._set_state("preparing", generation)
                 algorithm = self._make()
                 with self._changed:
@@ -302,7 +304,7 @@ class Player:
                         return
                     self._mailbox = {**self._wanted, **self._mailbox}
                     self.algorithm = algorithm
-            self._loop(self.algorithm, generation)
+            self._loop(algorithm, generation)
         except KeyboardInterrupt:
             self._set_state("stopped", generation)  # with the blocking driver this is how a person stops it
             raise
@@ -314,9 +316,11 @@ class Player:
 
     def _loop(self, algorithm: Algorithm, generation: int) -> None:
         while True:
-            self._take_knobs(algorithm)
             with self._changed:
-                stop = self._stopping or generation != self._generation
+                if generation != self._generation:
+                    return  # given up by a reset: the knobs in the mailbox are for its successor
+                self._take_knobs(algorithm)
+                stop = self._stopping
                 single = self._pausing and self._single_steps > 0
                 rest = self._pausing and not single
             if stop:
@@ -338,6 +342,8 @@ class Player:
             except StopIteration:
                 self._set_state("finished", generation)
                 return
+            if generation != self._generation:
+                return  # given up during a long step: nobody waits for this record any more
             self.record = record
             for sink in self._sinks:
                 sink(record)
@@ -353,56 +359,10 @@ class Player:
         return self._stopping or not self._pausing or self._single_steps > 0 or bool(self._mailbox)
 
     def _take_knobs(self, algorithm: Algorithm) -> None:
-        if not self._mailbox:
-            return
-        with self._changed:
-            mailbox, self._mailbox = self._mailbox, {}
-            for name, value in mailbox.items():
-                try:
-                    setattr(algorithm.knobs, name, value)
-                except ValueError as error:
-                    self._wanted.pop(name, None)
-                    self.notice = str(error)
-
-
-def _ui_poll() -> Callable[[], None]:
-    """Return a function that lets the kernel answer waiting widget messages while a cell runs (ipykernel < 7)."""
-
-    def nothing() -> None:
-        return None
-
-    try:
-        from IPython import get_ipython
-
-        kernel = getattr(get_ipython(), "kernel", None)
-        if kernel is None or int(version("ipykernel").split(".")[0]) >= 7:
-            return nothing  # ipykernel 7 answers widgets in subshells by itself
-        stream, queue = kernel.shell_stream, kernel.msg_queue
-    except (ImportError, AttributeError, ValueError):
-        return nothing
-
-    def poll() -> None:
-        stream.flush()
-        later = []
-        while queue.qsize():
-            item = queue.get_nowait()
-            dispatch, args = item[1], item[2]
-            if not _is_widget_message(args):
-                later.append(item)  # other cells keep their turn
-                continue
-            with contextlib.suppress(StopIteration):
-                dispatch(*args).send(None)
-        for item in later:
-            queue.put_nowait(item)
-
-    return poll
-
-
-def _is_widget_message(args: Any) -> bool:
-    """Whether a queued kernel message is a comm message; its parts are identities, delimiter, signature, header, …"""
-    try:
-        parts = [bytes(part) for part in args[0]]
-        header = json.loads(parts[parts.index(b"<IDS|MSG>") + 2])
-        return str(header["msg_type"]).startswith("comm_")
-    except (IndexError, KeyError, TypeError, ValueError):
-        return False
+        mailbox, self._mailbox = self._mailbox, {}
+        for name, value in mailbox.items():
+            try:
+                setattr(algorithm.knobs, name, value)
+            except ValueError as error:
+                self._wanted.pop(name, None)
+                self.notice = str(error)

@@ -5,8 +5,6 @@ Both draw the same marks (`marks`), made from the panels' specifications and one
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -67,18 +65,6 @@ def colour(name: str) -> str:
     return COLOURS[name][0]
 
 
-def at_beta(backdrop: Backdrop, values: Sequence[float], beta: float) -> float:
-    """Interpolate `values` of the frontier at `beta`, linearly in log β; the ends hold beyond them."""
-    betas = backdrop.beta
-    at = bisect_left(betas, beta)
-    if at == 0:
-        return values[0]
-    if at == len(betas):
-        return values[-1]
-    share = math.log(beta / betas[at - 1]) / math.log(betas[at] / betas[at - 1])
-    return values[at - 1] + share * (values[at] - values[at - 1])
-
-
 def marks(panel: Panel, scene: Scene) -> Plot:
     """Return what `panel` shows of `scene`."""
     plot = Plot(panel)
@@ -105,7 +91,7 @@ def _lines(plot: Plot, scene: Scene) -> None:
             Mark("stroke", across, [level] * 2, name="π_ref", colour=colour("reference"), dash="dot")
         )
     if panel.target and scene.backdrop is not None and scene.beta:
-        level = at_beta(scene.backdrop, getattr(scene.backdrop, panel.target), scene.beta)
+        level = getattr(scene.backdrop.at(scene.beta), panel.target)
         name = f"π* at β = {scene.beta:.3g}"
         plot.marks.append(Mark("stroke", across, [level] * 2, name=name, colour=colour("truth"), dash="dash"))
     for line in panel.lines:
@@ -174,10 +160,8 @@ def _plane(plot: Plot, scene: Scene) -> None:
     furthest = max([kl for kl in trail["kl"] if kl is not None], default=0.0)
     for ghost in scene.ghosts:
         furthest = max([furthest, *ghost["trail"]["kl"]])
-    best: tuple[float, float] | None = None
-    if backdrop is not None and scene.beta:
-        best = (at_beta(backdrop, backdrop.kl, scene.beta), at_beta(backdrop, backdrop.reward, scene.beta))
-    right = 1.25 * max(furthest, min(best[0], 3 * furthest + 0.5) if best else 0.0, 0.05)
+    best = backdrop.at(scene.beta) if backdrop is not None and scene.beta else None
+    right = 1.25 * max(furthest, min(best.kl, 3 * furthest + 0.5) if best else 0.0, 0.05)
     if backdrop is not None:
         kept = [
             (kl, r) for kl, r in sorted(zip(backdrop.kl, backdrop.reward, strict=True)) if kl <= 1.3 * right
@@ -195,7 +179,7 @@ def _plane(plot: Plot, scene: Scene) -> None:
     if best is not None:
         name = f"π* at β = {scene.beta:.3g}"
         diamond = Mark(
-            "dots", [best[0]], [best[1]], name=name, colour=colour("truth"), symbol="diamond", width=10
+            "dots", [best.kl], [best.reward], name=name, colour=colour("truth"), symbol="diamond", width=10
         )
         plot.marks.append(diamond)
     plot.x_range = (0.0, right)

@@ -1,142 +1,24 @@
-"""The memory behind a live view: any number of records, kept in flat memory, shown in one flat frame.
+"""The memory behind a live view: everything a board shows of a run, in flat memory, shown in one flat frame.
 
-Every series is kept in a fixed number of buckets. When the buckets are full, two neighbours merge, from the oldest
-on, so the number of buckets stays the same however long the run; a bucket keeps the mean and both extrema of the
-steps it covers, so no spike is ever lost. A frame (`snapshot`) is stateless: it says all there is to draw, and who
-missed the frames before it has missed nothing.
+A frame (`snapshot`) is stateless: it says all there is to draw, and who missed the frames before it has missed nothing.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from rlhflab.algorithms.record import Record
+from rlhflab.algorithms.record import Pairs, Record, Sample
+from rlhflab.runs.buckets import Bucket, Buckets, Curve, Shown, rounded
 
 BINS = 20
 """Bins of the weight histogram and of the heat map, over (0, 1)."""
 
 _TEXT_BUDGET = 8_000  # bytes of model text in one frame, all rows together
 _MAX_CHANGES = 12  # knob moves that a frame marks
-
-Item = TypeVar("Item")
-
-
-def rounded(value: float | None, digits: int = 5) -> float | None:
-    """Return `value` with at most `digits` significant digits; None where it is not finite (JSON has no NaN)."""
-    if value is None or value - value != 0:
-        return None
-    result = float(f"{value:.{digits}g}")
-    return result if result - result == 0 else None  # the greatest floats round up to infinity
-
-
-class Buckets(Generic[Item]):
-    """At most `capacity` items of about equal width; a new one makes the two oldest unmerged neighbours merge.
-
-    Args:
-        capacity: number of items kept.
-        merge: (older, newer) → one item.
-        show: item → what a frame carries of it; called once per item, not once per frame.
-    """
-
-    __slots__ = ("_merge", "_show", "_sweep", "capacity", "items", "shown", "width")
-
-    def __init__(
-        self, capacity: int, merge: Callable[[Item, Item], Item], show: Callable[[Item], Any]
-    ) -> None:
-        self.capacity = capacity
-        self.items: list[Item] = []
-        self.shown: list[Any] = []
-        self.width = 1  # how many steps the next item should cover
-        self._sweep = 0  # items before this one are twice as wide already
-        self._merge = merge
-        self._show = show
-
-    def append(self, item: Item) -> None:
-        items, shown = self.items, self.shown
-        items.append(item)
-        shown.append(self._show(item))
-        if len(items) <= self.capacity:
-            return
-        at = self._sweep
-        items[at] = self._merge(items[at], items.pop(at + 1))
-        del shown[at + 1]
-        shown[at] = self._show(items[at])
-        self._sweep = at + 1
-        if self._sweep >= self.capacity:  # every item is twice as wide: the next ones must be too
-            self._sweep = 0
-            self.width *= 2
-
-
-# One bucket of a curve: last step, number of finite values, their sum, least and greatest.
-_Bucket = tuple[int, int, float, float, float]
-
-
-def _merge_values(a: _Bucket, b: _Bucket) -> _Bucket:
-    return b[0], a[1] + b[1], a[2] + b[2], min(a[3], b[3]), max(a[4], b[4])
-
-
-def _show_values(bucket: _Bucket) -> tuple[int, float | None, float | None, float | None]:
-    step, n, total, low, high = bucket
-    if n == 0:
-        return step, None, None, None
-    # The mean of finite numbers may overflow their sum; a frame then shows a gap rather than infinity.
-    return step, rounded(total / n), rounded(low, 4), rounded(high, 4)
-
-
-class Curve:
-    """One series of numbers over steps in `capacity` buckets, extrema kept; 1–2 µs to add a value.
-
-    >>> curve = Curve(capacity=4)
-    >>> for step in range(1, 1001):
-    ...     curve.add(step, -5.0 if step == 77 else 1.0)
-    >>> len(curve.buckets()), min(bucket[3] for bucket in curve.buckets())
-    (5, -5.0)
-    """
-
-    __slots__ = ("_done", "_high", "_low", "_n", "_seen", "_step", "_total", "last")
-
-    def __init__(self, capacity: int = 100) -> None:
-        self._done: Buckets[_Bucket] = Buckets(capacity, _merge_values, _show_values)
-        self.last: float | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._step = self._seen = self._n = 0
-        self._total = 0.0
-        self._low, self._high = math.inf, -math.inf
-
-    def add(self, step: int, value: float) -> None:
-        self._step = step
-        self._seen += 1
-        if value - value == 0:  # finite; the others leave a gap
-            self._n += 1
-            self._total += value
-            if value < self._low:
-                self._low = value
-            if value > self._high:
-                self._high = value
-            self.last = value
-        if self._seen >= self._done.width:
-            self._done.append((step, self._n, self._total, self._low, self._high))
-            self._reset()
-
-    def buckets(self) -> list[_Bucket]:
-        """Return all buckets, oldest first, the unfinished one included: (step, n, sum, least, greatest)."""
-        if not self._seen:
-            return list(self._done.items)
-        return [*self._done.items, (self._step, self._n, self._total, self._low, self._high)]
-
-    def shown(self) -> list[tuple[int, float | None, float | None, float | None]]:
-        """Return the buckets as (last step, mean, least, greatest), rounded for a frame."""
-        if not self._seen:
-            return list(self._done.shown)
-        return [*self._done.shown, _show_values((self._step, self._n, self._total, self._low, self._high))]
-
 
 # One column of the heat map: last step, counts per bin.
 _Column = tuple[int, list[int]]
@@ -159,6 +41,19 @@ def _show_point(point: _Point) -> tuple[int, float | None, float | None]:
     return point[0], rounded(point[1], 4), rounded(point[2], 4)
 
 
+class _Row(NamedTuple):
+    """One preference pair as it was seen last."""
+
+    id: int
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_reward: float
+    rejected_reward: float
+    weight: float
+    flipped: bool | None
+
+
 def clipped(text: str, length: int) -> str:
     """Return `text` with at most `length` characters, an ellipsis last where it was longer."""
     return text if len(text) <= length else text[: max(0, length - 1)] + "…"
@@ -177,7 +72,7 @@ class History:
         self.points = points
         self._max_pairs = pairs
         self._lock = threading.Lock()
-        self._table_lock = threading.Lock()
+        self._table_lock = threading.Lock()  # making the table takes too long to hold up `add`
         self.clear()
 
     def clear(self) -> None:
@@ -193,10 +88,10 @@ class History:
             self._trail_seen = 0
             self._point: _Point | None = None
             self._first_point: _Point | None = None
-            self._pending: list[Any] = []
-            self._pairs: OrderedDict[int, tuple[Any, ...]] = OrderedDict()  # newest last
+            self._pending: list[Pairs] = []  # batches that are not in the table yet
+            self._rows: OrderedDict[int, _Row] = OrderedDict()  # by id, newest last
             self._batch: dict[str, Any] | None = None
-            self._samples: tuple[Any, ...] = ()
+            self._samples: tuple[Sample, ...] = ()
             self._samples_step = 0
             self._exact: dict[str, float] = {}
             self._knobs: dict[str, float] = {}
@@ -207,12 +102,7 @@ class History:
         with self._lock:
             step = self.step = record.step
             self.records += 1
-            curves = self._curves
-            for name, value in record.scalars.items():
-                curve = curves.get(name)
-                if curve is None:
-                    curve = curves[name] = Curve(self.points)
-                curve.add(step, value)
+            self._add_values(step, record.scalars)
             if record.exact is not None:
                 self._add_exact(step, record.exact)
             if record.pairs is not None:
@@ -222,13 +112,16 @@ class History:
             if record.knobs != self._knobs:
                 self._add_knobs(step, record.knobs)
 
+    def _add_values(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            curve = self._curves.get(name)
+            if curve is None:
+                curve = self._curves[name] = Curve(self.points)
+            curve.add(step, value)
+
     def _add_exact(self, step: int, exact: Mapping[str, float]) -> None:
         self._exact = dict(exact)
-        for name, value in exact.items():
-            curve = self._curves.get(f"exact/{name}")
-            if curve is None:
-                curve = self._curves[f"exact/{name}"] = Curve(self.points)
-            curve.add(step, value)
+        self._add_values(step, {f"exact/{name}": value for name, value in exact.items()})
         if "kl" in exact and "reward" in exact:
             self._point = (step, exact["kl"], exact["reward"])
             self._first_point = self._first_point or self._point
@@ -237,7 +130,7 @@ class History:
                 self._trail.append(self._point)
                 self._trail_seen = 0
 
-    def _add_pairs(self, step: int, pairs: Any) -> None:
+    def _add_pairs(self, step: int, pairs: Pairs) -> None:
         self._pending.append(pairs)  # the table is made when somebody looks
         if len(self._pending) > 1024:
             del self._pending[:512]
@@ -254,12 +147,12 @@ class History:
             self._heat.append((step, self._column))
             self._column, self._columns_seen = [0] * BINS, 0
 
-    def _table(self) -> list[tuple[Any, ...]]:
-        """Rows of the pairs seen last, one per id."""
+    def _table(self) -> list[_Row]:
+        """Return the pairs seen last, one row per id."""
         with self._table_lock:
             with self._lock:
                 pending, self._pending = self._pending, []
-                known = self._pairs
+                rows = self._rows
             for pairs in pending:
                 columns = (
                     pairs.ids,
@@ -271,12 +164,12 @@ class History:
                     pairs.weights,
                     pairs.flipped,
                 )
-                for row in zip(*columns, strict=True):
-                    known[row[0]] = row
-                    known.move_to_end(row[0])
-                while len(known) > self._max_pairs:
-                    known.popitem(last=False)
-            return list(known.values())
+                for row in map(_Row._make, zip(*columns, strict=True)):
+                    rows[row.id] = row
+                    rows.move_to_end(row.id)
+                while len(rows) > self._max_pairs:
+                    rows.popitem(last=False)
+            return list(rows.values())
 
     def _add_knobs(self, step: int, knobs: Mapping[str, float]) -> None:
         if self._knobs:
@@ -309,7 +202,7 @@ class History:
         with self._lock:
             return list(self._curves)
 
-    def curve(self, name: str) -> list[_Bucket]:
+    def curve(self, name: str) -> list[Bucket]:
         """Return the buckets of one series, unrounded: (last step, n, sum, least, greatest)."""
         with self._lock:
             return self._curves[name].buckets() if name in self._curves else []
@@ -366,7 +259,7 @@ class History:
             lightest = heapq.nsmallest(rows, pairs, key=_weight)
             frame["pairs"] = {
                 "known": len(pairs),
-                "flipped": sum(1 for row in pairs if row[7]),
+                "flipped": sum(1 for row in pairs if row.flipped),
                 "heaviest": [_row(row) for row in heaviest],
                 "lightest": [_row(row) for row in lightest],
             }
@@ -379,12 +272,11 @@ class History:
         return frame
 
 
-def _weight(row: tuple[Any, ...]) -> float:
-    weight: float = row[6]
-    return weight if weight == weight else 0.0
+def _weight(row: _Row) -> float:
+    return row.weight if row.weight == row.weight else 0.0  # NaN sorts as 0
 
 
-def _pack(shown: Mapping[str, list[Any]], limit: int) -> dict[str, Any]:
+def _pack(shown: Mapping[str, list[Shown]], limit: int) -> dict[str, Any]:
     """Columns of all series; those with the same steps share one list of steps."""
     rows = sum(len(points) for points in shown.values())
     group = -(-rows // limit) if rows else 1
@@ -404,28 +296,27 @@ def _pack(shown: Mapping[str, list[Any]], limit: int) -> dict[str, Any]:
     return {"x": steps, "series": packed}
 
 
-def _join(points: list[Any]) -> tuple[int, float | None, float | None, float | None]:
-    finite = [point for point in points if point[1] is not None]
-    if not finite:
-        return points[-1][0], None, None, None
-    mean = sum(point[1] for point in finite) / len(finite)
-    return points[-1][0], rounded(mean), min(p[2] for p in finite), max(p[3] for p in finite)
+def _join(points: list[Shown]) -> Shown:
+    means = [mean for _, mean, _, _ in points if mean is not None]
+    lows = [low for _, _, low, _ in points if low is not None]
+    highs = [high for _, _, _, high in points if high is not None]
+    mean = rounded(sum(means) / len(means)) if means else None
+    return points[-1][0], mean, min(lows, default=None), max(highs, default=None)
 
 
-def _row(row: tuple[Any, ...]) -> dict[str, Any]:
-    ids, prompt, chosen, rejected, chosen_reward, rejected_reward, weight, flipped = row
+def _row(row: _Row) -> dict[str, Any]:
     return {
-        "id": ids,
-        "prompt": prompt,
-        "chosen": chosen,
-        "rejected": rejected,
-        "margin": rounded(chosen_reward - rejected_reward, 4),
-        "weight": rounded(weight, 4),
-        "flipped": flipped,
+        "id": row.id,
+        "prompt": row.prompt,
+        "chosen": row.chosen,
+        "rejected": row.rejected,
+        "margin": rounded(row.chosen_reward - row.rejected_reward, 4),
+        "weight": rounded(row.weight, 4),
+        "flipped": row.flipped,
     }
 
 
-def _sample(sample: Any) -> dict[str, Any]:
+def _sample(sample: Sample) -> dict[str, Any]:
     return {
         "prompt": sample.prompt,
         "before": sample.before,

@@ -19,7 +19,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -31,8 +30,6 @@ from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.files import written_beside
 
 if TYPE_CHECKING:
-    import torch
-
     from rlhflab.algorithms.algorithm import Algorithm
 
 PACKAGES = (
@@ -221,16 +218,12 @@ class Run:
         Raises:
             ValueError: a value in `state_dict()` that is neither a tensor nor JSON.
         """
-        from safetensors.torch import save_file
+        from rlhflab.runs.checkpoint import write_checkpoint  # torch takes seconds, and a report needs none
 
-        tensors: dict[str, torch.Tensor] = {}
-        state = _pack(algorithm.state_dict(), "state", tensors)
         for handle in (self._pairs, self._records):
             if handle is not None:
                 os.fsync(handle.fileno())
-        with written_beside(self.folder / "checkpoint.safetensors") as path:
-            save_file(_separate(tensors), path, {"step": str(algorithm.step), "state": json.dumps(state)})
-            shutil.copymode(self.folder / "config.json", path)  # safetensors keeps its files to the owner
+        write_checkpoint(self.folder / "checkpoint.safetensors", algorithm.state_dict(), algorithm.step)
 
     def load_checkpoint(self, algorithm: Algorithm) -> int:
         """Put the algorithm back where its last checkpoint was taken and drop the records made after it.
@@ -243,16 +236,11 @@ class Run:
         Raises:
             ValueError: the checkpoint cannot be read.
         """
-        from safetensors import SafetensorError, safe_open
+        from rlhflab.runs.checkpoint import read_checkpoint
 
         path, step = self.folder / "checkpoint.safetensors", 0
         if path.exists():
-            try:
-                with safe_open(path, framework="pt") as file:
-                    meta = file.metadata() or {}
-                    step, state = int(meta["step"]), _unpack(json.loads(meta["state"]), file.get_tensor)
-            except (SafetensorError, KeyError, ValueError) as error:
-                raise ValueError(f"{path} is no checkpoint: {error}") from None
+            step, state = read_checkpoint(path)
             algorithm.load_state_dict(state)
         self._drop_records_after(step)
         (self.folder / "status.json").unlink(missing_ok=True)
@@ -335,59 +323,6 @@ def _read_json(path: Path) -> Any:
         return _loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-
-
-# State. A nested state becomes JSON in which {"tensor": name} stands for a tensor in the same file. Mappings are kept
-# as lists of [key, value], because an optimiser's state has integers for keys.
-
-
-def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        tensors[name] = value.detach()
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        items = list(value.items())
-        if not all(isinstance(key, str | int) for key, _ in items):
-            raise ValueError(f"{name} has keys that are neither strings nor integers")
-        return {"map": [[key, _pack(item, f"{name}.{key}", tensors)] for key, item in items]}
-    if isinstance(value, list | tuple):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_pack(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ValueError(f"{name} is a {type(value).__name__}; a state holds tensors and JSON values only")
-
-
-def _unpack(value: Any, tensor: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensor(content)
-    if kind == "map":
-        return {key: _unpack(item, tensor) for key, item in content}
-    if kind == "float":
-        return float(content)
-    items = [_unpack(item, tensor) for item in content]
-    return tuple(items) if kind == "tuple" else items
-
-
-def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Move to the CPU and copy what shares memory (tied weights), which safetensors refuses."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.cpu().contiguous()
-        address = tensor.untyped_storage().data_ptr()
-        if address in seen and tensor.numel():
-            tensor = tensor.clone()
-        seen.add(address)
-        result[name] = tensor
-    return result
 
 
 def _environment() -> dict[str, Any]:

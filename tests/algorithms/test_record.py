@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from tests.toy import BACKDROP
 
 PAIRS = Pairs((4, 9), ("a", "b"), ("c", "d"), ("e", "f"), (0.1, -2.0), (0.0, 1.5), (0.5, 0.97), (None, True))
 FULL = Record(
@@ -58,3 +60,13 @@ def test_record_is_frozen():
 def test_backdrop_survives_json():
     backdrop = Backdrop((0.1, 1.0), (3.0, 0.5), (2.0, 1.0), (1.7, 0.5), -0.25)
     assert Backdrop.from_dict(json.loads(json.dumps(backdrop.to_dict()))) == backdrop
+
+
+def test_the_optimum_is_interpolated_in_log_beta():
+    for i, beta in enumerate(BACKDROP.beta):
+        exact = (BACKDROP.reward[i], BACKDROP.kl[i], BACKDROP.objective[i])
+        assert BACKDROP.at(beta) == pytest.approx(exact)
+    assert BACKDROP.at(math.sqrt(0.1)) == pytest.approx((2.5, 2.5, 1.8))
+    assert BACKDROP.at(1e9) == (1.1, 0.1, 0.1) and BACKDROP.at(1e-9) == (3.0, 4.0, 2.6)
+    single = Backdrop(beta=(1.0,), kl=(2.0,), reward=(3.0,), objective=(1.0,), ref_reward=0.0)
+    assert single.at(0.5) == single.at(1.0) == single.at(2.0) == (3.0, 2.0, 1.0)

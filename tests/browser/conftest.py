@@ -14,6 +14,11 @@ import pytest
 
 from tests.browser.jupyter import FLAGS, Lab, find_chromium, lab_server, open_page
 
+NOT_OURS = (  # what the servers' own pages say, with an empty notebook too
+    "favicon",
+    "Cannot read properties of undefined (reading 'schema')",  # Notebook 7.6: shortcuts of plugins not loaded
+)
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
@@ -49,3 +54,10 @@ def lab(browser: Any, lab_address: tuple[str, Path]) -> Iterator[Lab]:
     url, folder = lab_address
     yield Lab(url, folder, page, errors)
     page.context.close()
+
+
+@pytest.fixture
+def steady(lab: Lab) -> Iterator[Lab]:
+    """A page that must end without a console error."""
+    yield lab
+    assert [error for error in lab.errors if not any(known in error for known in NOT_OURS)] == []

@@ -1,8 +1,12 @@
-"""A real JupyterLab server and pages on it, for the browser tests, the benchmarks and the README's screenshot."""
+"""A real JupyterLab server and pages on it, for the browser tests, the benchmarks and the README's screenshot.
+
+The same server gives Notebook 7 at /notebooks/NAME.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -63,6 +67,7 @@ def lab_server(folder: Path, **environment: str) -> Iterator[str]:
         "ServerApp.disable_check_xsrf": "True",
         "ServerApp.root_dir": str(folder),
         "LabApp.expose_app_in_browser": "True",
+        "JupyterNotebookApp.expose_app_in_browser": "True",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
     variables = {
@@ -112,6 +117,17 @@ KERNEL_READY = """() => {
   const kernel = context?.session?.kernel;
   return Boolean(context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle");
 }"""
+RUN_IN_KERNEL = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const future = kernel.requestExecute({ code, silent: false, store_history: false });
+  let text = "";
+  future.onIOPub = (message) => {
+    if (message.header.msg_type === "stream") text += message.content.text;
+    if (message.header.msg_type === "error") text += message.content.traceback.join("\\n");
+  };
+  await future.done;
+  return text;
+}"""
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -133,19 +149,47 @@ class Lab:
 
     def write(self, name: str, *cells: str) -> None:
         """Write a notebook of code cells into the server's folder."""
-        import json
-
         (self.folder / name).write_text(json.dumps(notebook(*cells)), encoding="utf-8")
 
-    def open(self, name: str) -> None:
-        """Open a notebook and wait for its kernel."""
-        self.page.goto(f"{self.url}/lab/tree/{name}?reset")
+    def open(self, name: str, route: str = "lab/tree") -> None:
+        """Open a notebook and wait for its kernel; the route "notebooks" opens it in Notebook 7."""
+        self.page.goto(f"{self.url}/{route}/{name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         self.poll(lambda: self.page.evaluate(KERNEL_READY), 60)
 
     def run_all(self) -> None:
         """Run all cells, top to bottom; does not wait for their end."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'), null")
+
+    def in_kernel(self, expression: str) -> Any:
+        """Return the value of a JSON-able expression in the notebook's kernel."""
+        text = self.page.evaluate(RUN_IN_KERNEL, f"import json; print(json.dumps({expression}))")
+        return json.loads(text.strip().splitlines()[-1])
+
+    def board(self, title: str) -> Any:
+        """Return the newest board of that title, as playwright's locator."""
+        return self.page.locator(".rlhf", has=self.page.locator(f".rlhf-title:text-is('{title}')")).last
+
+    def show_cell(self, text: str) -> None:
+        """Scroll to the first cell with `text` in its source: a board out of sight is not drawn."""
+        self.page.evaluate(
+            """(text) => {
+              const { content } = window.jupyterapp.shell.currentWidget;
+              return content.scrollToItem(content.widgets.findIndex((c) => c.model.sharedModel.source.includes(text)));
+            }""",
+            text,
+        )
+
+    def drag(self, slider: Any, share: float) -> None:
+        """Drag a slider's thumb with the mouse to a share of its width, 0 to 1."""
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        value = slider.evaluate("s => (s.value - s.min) / (s.max - s.min)")
+        y = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + 8 + value * (box["width"] - 16), y)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + share * box["width"], y, steps=8)
+        self.page.mouse.up()
 
     def poll(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Wait until `condition()` is true and return its value; plots appear late."""
@@ -156,6 +200,14 @@ class Lab:
                 return value
             self.page.wait_for_timeout(100)
         raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+def points(view: Any, panel: str) -> int:
+    """Return how many points the longest curve of a board's panel has on the page."""
+    found: int = view.locator(f"[data-panel='{panel}'] .rlhf-plot").evaluate(
+        "plot => Math.max(0, ...(plot.data || []).map((trace) => (trace.x || []).length))"
+    )
+    return found
 
 
 def open_page(browser: Any, width: int = 1400, height: int = 1000) -> tuple[Any, list[str]]:

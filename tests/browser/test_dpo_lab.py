@@ -1,69 +1,19 @@
 """Lab 07 in a real JupyterLab and a real Chromium: everything a student does with the board."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-import pytest
+from tests.browser.jupyter import points
 
 LABS = Path(__file__).resolve().parents[2] / "labs"
 SHOTS = os.environ.get("RLHFLAB_SHOTS")  # a folder to keep screenshots in, to look at
-
-RUN_IN_KERNEL = """async (code) => {
-  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  const future = kernel.requestExecute({ code, silent: false, store_history: false });
-  let text = "";
-  future.onIOPub = (message) => {
-    if (message.header.msg_type === "stream") text += message.content.text;
-    if (message.header.msg_type === "error") text += message.content.traceback.join("\\n");
-  };
-  await future.done;
-  return text;
-}"""
-
-
-def in_kernel(lab, expression):
-    """Value of a JSON-able expression in the notebook's kernel."""
-    text = lab.page.evaluate(RUN_IN_KERNEL, f"import json; print(json.dumps({expression}))")
-    return json.loads(text.strip().splitlines()[-1])
 
 
 def shot(lab, name):
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         lab.page.screenshot(path=f"{SHOTS}/{name}.png")
-
-
-def board(lab, title):
-    return lab.page.locator(".rlhf", has=lab.page.locator(f".rlhf-title:text-is('{title}')")).last
-
-
-def points(view, panel):
-    """How many points the first curve of a panel has on the page."""
-    return view.locator(f"[data-panel='{panel}'] .rlhf-plot").evaluate(
-        "plot => Math.max(0, ...(plot.data || []).map((trace) => (trace.x || []).length))"
-    )
-
-
-def drag(lab, slider, share):
-    """Drag a slider's thumb with the mouse to a share of its width."""
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    value = slider.evaluate("s => (s.value - s.min) / (s.max - s.min)")
-    y = box["y"] + box["height"] / 2
-    lab.page.mouse.move(box["x"] + 8 + value * (box["width"] - 16), y)
-    lab.page.mouse.down()
-    lab.page.mouse.move(box["x"] + share * box["width"], y, steps=8)
-    lab.page.mouse.up()
-
-
-@pytest.fixture
-def steady(lab):
-    """A page that must end without a console error."""
-    yield lab
-    ours = [error for error in lab.errors if "favicon" not in error]
-    assert ours == []
 
 
 def test_a_student_works_through_lab_07(steady, world, sft):
@@ -75,38 +25,39 @@ def test_a_student_works_through_lab_07(steady, world, sft):
     page.wait_for_selector(".jp-OutputArea", timeout=60_000)
 
     # Run All trains: points arrive while it goes on.
-    lab.poll(lambda: in_kernel(lab, "'board' in globals()") or None, 240)
-    view = board(lab, title)
-    lab.poll(lambda: view.count() and points(view, "reward") >= 2, 240)
-    lab.poll(
-        lambda: in_kernel(lab, "'run' in globals() and run.folder.joinpath('report.html').exists()"), 400
-    )
-    assert in_kernel(lab, "[board.state, noisy.state]") == ["finished", "finished"]
+    lab.poll(lambda: lab.in_kernel("'board' in globals()") or None, 240)
+    view = lab.board(title)
+    lab.poll(view.count, 240)
+    lab.show_cell(title)
+    view.scroll_into_view_if_needed()
+    lab.poll(lambda: points(view, "reward") >= 2, 240)
+    lab.poll(lambda: lab.in_kernel("'run' in globals() and run.folder.joinpath('report.html').exists()"), 400)
+    assert lab.in_kernel("[board.state, noisy.state]") == ["finished", "finished"]
     view.scroll_into_view_if_needed()
     shot(lab, "07-finished")
 
     # Start, drag β, see it in the records.
     view.get_by_role("button", name="Start again").click()
-    lab.poll(lambda: in_kernel(lab, "board.state") == "running", 60)
-    lab.poll(lambda: in_kernel(lab, "board.history.step") >= 5, 60)
-    before = in_kernel(lab, "board.history.knobs['beta']")
-    drag(lab, view.locator("input[type=range]").first, 0.25)
-    lab.poll(lambda: abs(in_kernel(lab, "board.history.knobs['beta']") - before) > 0.05, 30)
-    assert in_kernel(lab, "board.algorithm.knobs.beta == board.history.knobs['beta']")
+    lab.poll(lambda: lab.in_kernel("board.state") == "running", 60)
+    lab.poll(lambda: lab.in_kernel("board.history.step") >= 5, 60)
+    before = lab.in_kernel("board.history.knobs['beta']")
+    lab.drag(view.locator("input[type=range]").first, 0.25)
+    lab.poll(lambda: abs(lab.in_kernel("board.history.knobs['beta']") - before) > 0.05, 30)
+    assert lab.in_kernel("board.algorithm.knobs.beta == board.history.knobs['beta']")
     shot(lab, "07-beta-dragged")
 
     # Pause stands still, step makes one update, resume goes on, stop ends.
     view.get_by_role("button", name="Pause").click()
-    lab.poll(lambda: in_kernel(lab, "board.state") == "paused", 30)
-    step = in_kernel(lab, "board.history.step")
+    lab.poll(lambda: lab.in_kernel("board.state") == "paused", 30)
+    step = lab.in_kernel("board.history.step")
     page.wait_for_timeout(500)
-    assert in_kernel(lab, "board.history.step") == step
+    assert lab.in_kernel("board.history.step") == step
     view.get_by_role("button", name="Step").click()
-    lab.poll(lambda: in_kernel(lab, "board.history.step") == step + 1, 30)
+    lab.poll(lambda: lab.in_kernel("board.history.step") == step + 1, 30)
     view.get_by_role("button", name="Resume").click()
-    lab.poll(lambda: in_kernel(lab, "board.history.step") > step + 3, 60)
+    lab.poll(lambda: lab.in_kernel("board.history.step") > step + 3, 60)
     view.get_by_role("button", name="Stop").click()
-    lab.poll(lambda: in_kernel(lab, "board.state") == "stopped", 30)
+    lab.poll(lambda: lab.in_kernel("board.state") == "stopped", 30)
 
 
 SETUP = """
@@ -135,26 +86,24 @@ def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it
     lab.write("again.ipynb", SETUP, SHOW)
     lab.open("again.ipynb")
     lab.run_all()
-    lab.poll(
-        lambda: in_kernel(lab, "'board' in globals() and board.history.step > 30"), 90
-    )  # two evaluations
+    lab.poll(lambda: lab.in_kernel("'board' in globals() and board.history.step > 30"), 90)  # two evaluations
     alive = "sum(thread.name.startswith('rlhflab') and thread.is_alive() for thread in threading.enumerate())"
-    threads = in_kernel(lab, alive)
+    threads = lab.in_kernel(alive)
     run_cell(lab, 1)
-    lab.poll(lambda: in_kernel(lab, "board.history.step > 10 and len(board._ghosts) == 1"), 90)
-    assert in_kernel(lab, alive) == threads
-    assert board(lab, "Again").locator(".rlhf-ghost").count() == 1
+    lab.poll(lambda: lab.in_kernel("board.history.step > 10 and len(board._ghosts) == 1"), 90)
+    assert lab.in_kernel(alive) == threads
+    assert lab.board("Again").locator(".rlhf-ghost").count() == 1
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_timeout(1000)
 
-    step = in_kernel(lab, "board.history.step")
+    step = lab.in_kernel("board.history.step")
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    view = board(lab, "Again")
+    view = lab.board("Again")
     lab.poll(lambda: view.count() and points(view, "reward") >= 2, 60)
-    lab.poll(lambda: in_kernel(lab, "board.history.step") > step, 60)
+    lab.poll(lambda: lab.in_kernel("board.history.step") > step, 60)
     shot(lab, "again-reopened")
-    in_kernel(lab, "board.stop()")
+    lab.in_kernel("board.stop()")
 
 
 def test_an_exception_is_shown_in_the_view_as_text_and_the_kernel_stays_usable(steady, world, sft):
@@ -176,9 +125,9 @@ board
     lab.write("broken.ipynb", SETUP, broken)
     lab.open("broken.ipynb")
     lab.run_all()
-    box = board(lab, "Broken").locator(".rlhf-error")
+    box = lab.board("Broken").locator(".rlhf-error")
     lab.poll(lambda: box.count() and box.is_visible(), 90)
     assert "<img src=x onerror=alert(1)> went wrong" in box.inner_text()
     assert lab.page.locator("img[src=x]").count() == 0
-    assert in_kernel(lab, "[board.state, 1 + 1]") == ["error", 2]
+    assert lab.in_kernel("[board.state, 1 + 1]") == ["error", 2]
     shot(lab, "broken")

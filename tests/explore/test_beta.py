@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from rlhflab.explore import BetaExplorable, chosen_rejected_means, optimum_at, reward_levels
-from rlhflab.explore.beta import MAX_BETA, MIN_BETA, merge_levels
+from rlhflab.explore import BetaExplorable
+from rlhflab.explore.beta_data import MAX_BETA, MIN_BETA, chosen_rejected_means, levels_of, merge_levels
+from rlhflab.objectives.optimum import log_partition
 
 BETAS = (MIN_BETA, 0.2, 0.7, 1.0, 3.0, MAX_BETA)
 
@@ -36,39 +38,28 @@ def brute_force(logps: np.ndarray, rewards: np.ndarray, beta: float) -> tuple[fl
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_optimum_equals_brute_force_over_answers(beta: float) -> None:
+    widget = BetaExplorable(*world())
     _, _, logps, rewards = world()
-    for row, r in zip(logps, rewards, strict=True):
-        assert optimum_at(*reward_levels(row, r), beta) == pytest.approx(brute_force(row, r, beta), abs=1e-9)
-
-
-@pytest.mark.parametrize("beta", BETAS)
-def test_optimum_equals_the_one_of_objectives(beta: float) -> None:
-    torch = pytest.importorskip("torch")
-    from rlhflab.objectives.optimum import log_partition
-
-    _, _, logps, rewards = world()
-    expected = log_partition(torch.tensor(logps), torch.tensor(rewards), beta).tolist()
-    found = [optimum_at(*reward_levels(row, r), beta).log_z for row, r in zip(logps, rewards, strict=True)]
-    assert found == pytest.approx(expected, abs=1e-12)
+    rows = [brute_force(row, r, beta) for row, r in zip(logps, rewards, strict=True)]
+    for prompt, row in enumerate(rows):
+        assert widget.optimum(beta, prompt) == pytest.approx(row, abs=1e-6)
+    assert widget.optimum(beta, -1) == pytest.approx(tuple(np.mean(rows, axis=0)), abs=1e-6)
 
 
 def test_objective_is_beta_log_z_and_the_frontier_has_slope_beta() -> None:
-    _, _, logps, rewards = world()
-    levels, masses = reward_levels(logps[0], rewards[0])
+    widget = BetaExplorable(*world())
     for beta in BETAS:
-        o = optimum_at(levels, masses, beta)
+        o = widget.optimum(beta)
         assert o.reward - beta * o.kl == pytest.approx(beta * o.log_z, abs=1e-12)
-        a, b = optimum_at(levels, masses, beta * 1.0001), optimum_at(levels, masses, beta / 1.0001)
+        a, b = widget.optimum(beta * 1.0001), widget.optimum(beta / 1.0001)
         if b.kl - a.kl > 1e-9:
             assert (b.reward - a.reward) / (b.kl - a.kl) == pytest.approx(beta, rel=1e-3)
 
 
-def test_levels_merge_equal_rewards_and_forgive_zero_probability() -> None:
-    levels, masses = reward_levels(np.log([0.5, 0.2, 0.3]), [1.0, -1.0, 1.0])
-    assert levels.tolist() == [-1.0, 1.0]
-    assert masses == pytest.approx([0.2, 0.8])
-    levels, masses = reward_levels([0.0, -np.inf], [0.0, 9.0])
-    assert optimum_at(levels, masses, MIN_BETA) == pytest.approx((0.0, 0.0, 0.0))
+def test_answers_of_zero_probability_count_for_nothing() -> None:
+    widget = BetaExplorable(["x"], ["y", "never"], [[0.0, -np.inf]], [[0.0, 9.0]])
+    assert widget.optimum(MIN_BETA) == pytest.approx((0.0, 0.0, 0.0))
+    assert widget._bars(MIN_BETA)[3] == [0.0, 1.0]
 
 
 def test_pair_means_equal_brute_force_over_pairs_of_answers() -> None:
@@ -79,43 +70,39 @@ def test_pair_means_equal_brute_force_over_pairs_of_answers() -> None:
         mass = 2 * p[i] * p[j] / (1 + np.exp(r[j] - r[i]))  # y_w = i, y_l = j, drawn in either order
         chosen, rejected, total = chosen + mass * r[i], rejected + mass * r[j], total + mass
     assert total == pytest.approx(1)
-    assert chosen_rejected_means(*reward_levels(logps[0], r)) == pytest.approx((chosen, rejected), abs=1e-12)
+    means = chosen_rejected_means(*levels_of(torch.tensor(logps[0]), torch.tensor(r)))
+    assert means == pytest.approx((chosen, rejected), abs=1e-12)
 
 
 def test_chosen_log_ratio_is_exact_and_falls_below_zero_at_small_beta() -> None:
     _, _, logps, rewards = world(answers=25)
     p, r = np.exp(logps[0]), rewards[0]
-    mean, _ = chosen_rejected_means(*reward_levels(logps[0], r))
+    mean, _ = chosen_rejected_means(*levels_of(torch.tensor(logps[0]), torch.tensor(r)))
     chosen_mass = 2 * p * (p[None, :] / (1 + np.exp(r[None, :] - r[:, None]))).sum(1)
     found = []
     for beta in (0.1, 10.0):
-        log_ratio = r / beta - brute_force(logps[0], r, beta)[2]
-        found.append(mean / beta - optimum_at(*reward_levels(logps[0], r), beta).log_z)
+        log_z = brute_force(logps[0], r, beta)[2]
+        log_ratio = r / beta - log_z
+        found.append(mean / beta - log_z)
         assert found[-1] == pytest.approx(float(chosen_mass @ log_ratio), abs=1e-9)
     assert found[0] < 0 < found[1]
 
 
 def test_merging_keeps_the_mean_and_bounds_the_error() -> None:
     random = np.random.default_rng(1)
-    levels, masses = np.sort(random.normal(0, 1, 3000)), random.dirichlet(np.ones(3000))
+    levels = torch.tensor(np.sort(random.normal(0, 1, 3000)))
+    masses = torch.tensor(random.dirichlet(np.ones(3000)))
     merged = merge_levels(levels, masses, 200)
     assert len(merged[0]) <= 200
-    assert merged[1].sum() == pytest.approx(1)
-    assert merged[0] @ merged[1] == pytest.approx(levels @ masses, abs=1e-12)
-    width = (levels[-1] - levels[0]) / 200
+    assert float(merged[1].sum()) == pytest.approx(1)
+    assert float(merged[0] @ merged[1]) == pytest.approx(float(levels @ masses), abs=1e-12)
+    width = float(levels[-1] - levels[0]) / 200
     for beta in (0.2, 1.0):
-        loss = optimum_at(levels, masses, beta).log_z - optimum_at(*merged, beta).log_z
+        loss = float(
+            log_partition(masses.log(), levels, beta) - log_partition(merged[1].log(), merged[0], beta)
+        )
         assert 0 <= loss <= width**2 / (8 * beta**2)
     assert merge_levels(levels, masses, 3000)[0] is levels
-
-
-def test_widget_agrees_with_brute_force_for_one_prompt_and_for_all() -> None:
-    prompts, answers, logps, rewards = world()
-    widget = BetaExplorable(prompts, answers, logps, rewards, beta=0.5)
-    rows = [brute_force(row, r, 0.5) for row, r in zip(logps, rewards, strict=True)]
-    assert widget.optimum() == pytest.approx(rows[0], abs=1e-6)
-    widget.prompt = -1
-    assert widget.optimum() == pytest.approx(tuple(np.mean(rows, axis=0)), abs=1e-6)
 
 
 def test_bars_are_probabilities_and_hold_what_grows() -> None:
@@ -133,7 +120,6 @@ def test_bars_are_probabilities_and_hold_what_grows() -> None:
 
 
 def test_tensors_are_taken_as_they_come() -> None:
-    torch = pytest.importorskip("torch")
     prompts, answers, logps, rewards = world()
     tensors = torch.tensor(logps, requires_grad=True), torch.tensor(rewards, dtype=torch.float32)
     a, b = BetaExplorable(prompts, answers, *tensors), BetaExplorable(prompts, answers, logps, rewards)
@@ -182,8 +168,6 @@ def test_shapes_that_differ_are_both_named() -> None:
     prompts, answers, logps, rewards = world()
     with pytest.raises(ValueError, match=r"got \(3, 60\) and \(3, 59\)"):
         BetaExplorable(prompts, answers, logps, rewards[:, :-1])
-    with pytest.raises(ValueError, match=r"\(60,\) and \(59,\)"):
-        reward_levels(logps[0], rewards[0, 1:])
 
 
 @pytest.mark.parametrize("beta", [0, -1, 11, float("nan"), float("inf"), "big", None])
@@ -200,7 +184,7 @@ def test_bad_beta_is_refused(beta: Any) -> None:
 @pytest.mark.parametrize("beta", [0, -1, float("nan")])
 def test_optimum_refuses_bad_beta(beta: float) -> None:
     with pytest.raises(ValueError, match="beta must be a finite number > 0"):
-        optimum_at([0.0, 1.0], [0.5, 0.5], beta)
+        BetaExplorable(*world()).optimum(beta)
 
 
 def test_bad_top_prompt_and_too_many_prompts_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 import sys
 import threading
@@ -19,10 +20,11 @@ import pytest
 
 from rlhflab.algorithms.record import Record
 from rlhflab.live import board as board_module
-from rlhflab.live import still
-from rlhflab.live.board import Board, send_plotly, static_source
+from rlhflab.live import page as page_module
+from rlhflab.live.board import Board
 from rlhflab.live.controls import Dials, describe
-from rlhflab.live.panels import COLOURS, PANELS, Line, Panel, series_of
+from rlhflab.live.page import SCRIPTS, send_plotly, static_source
+from rlhflab.live.panels import COLOURS, PANELS, PLANE, Line, Panel, series_of
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 
 
@@ -54,7 +56,7 @@ def watch(board: Board) -> list[dict[str, Any]]:
 
 
 def tell(board: Board, **message: Any) -> None:
-    board._on_message(board.widget, {"view": "page", **message}, [])
+    board._page._on_message(board.widget, {"view": "page", **message}, [])
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -82,7 +84,7 @@ def test_frames_and_setup_stay_small() -> None:
     for _ in range(6):
         board.start()
     assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000
-    assert len(json.dumps(board._setup()).encode()) <= 50_000
+    assert len(json.dumps(board.setup()).encode()) <= 50_000
     assert 1000 < len(board.widget.picture) <= 20_000
     assert len(board._ghosts) == 4
 
@@ -106,8 +108,8 @@ def test_the_pump_sends_while_training_moves_and_rests_with_it() -> None:
     tell(board, op="do", what="stop")
     until(lambda: sent[-1].get("state") == "stopped")
     tell(board, op="do", what="reset")
-    until(lambda: sent[-1].get("state") == "idle")
-    assert board.history.records == 0 and len(board._ghosts) == 1
+    until(lambda: sent[-1].get("state") == "idle" and sent[-1]["data"]["records"] == 0)
+    assert len(board._ghosts) == 1
 
 
 def test_a_slow_page_gets_fewer_frames() -> None:
@@ -161,9 +163,20 @@ def test_running_the_cell_again_stops_the_former_board_and_keeps_its_curves() ->
     assert [ghost["label"] for ghost in second._ghosts] == ["β 0.5"]
     assert set(second._ghosts[0]["series"]) == {"exact/reward", "exact/kl"}
     tell(second, op="clear_ghosts")
-    assert second._setup()["ghosts"] == []
+    assert second.setup()["ghosts"] == []
     names = [t.name for t in threading.enumerate() if t.name.startswith("rlhflab")]
     assert names == []
+
+
+def test_a_ghost_of_a_diverged_run_holds_finite_points_only() -> None:
+    first = blocking(name="lesson", panels=(PLANE,))
+    nan = {"kl": math.nan, "reward": math.nan}
+    for step, exact in enumerate([{"kl": 0.1, "reward": 1.0}, {"kl": 0.2, "reward": 2.0}, nan], start=1):
+        first.history.add(Record(step, {}, {"beta": 0.5}, exact=exact))
+    second = blocking(name="lesson", panels=(PLANE,))
+    assert second._ghosts[0]["trail"] == {"kl": [0.1, 0.2], "reward": [1.0, 2.0]}
+    second.start()
+    assert second.widget.picture
 
 
 def test_sinks_get_every_record() -> None:
@@ -179,7 +192,7 @@ def test_replay_shows_a_stored_run() -> None:
     board = Board.replay(records, toy_backdrop())
     frame = board.frame()
     assert (frame["state"], frame["step"], frame["data"]["records"]) == ("finished", 50, 50)
-    assert len(board._setup()["backdrop"]["kl"]) == 60
+    assert len(board.setup()["backdrop"]["kl"]) == 60
 
     class Stored:
         backdrop = toy_backdrop()
@@ -224,7 +237,7 @@ def test_model_text_is_never_part_of_a_page_or_picture() -> None:
     board.start()
     assert "<img src=x" in board.frame()["data"]["pairs"]["lightest"][0]["chosen"]  # data, for textContent
     assert "onerror" not in board.widget.picture and "onerror" not in board.figure().to_json()
-    source = static_source("common.js", "board.js")
+    source = static_source(*SCRIPTS)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", source)
 
 
@@ -236,7 +249,7 @@ def test_still_pictures_escape_titles() -> None:
 
 def test_plotly_travels_gzipped_and_in_pieces_on_colab(monkeypatch: pytest.MonkeyPatch) -> None:
     source = b"window.Plotly = {};" * 50_000
-    monkeypatch.setattr(board_module, "plotly_source", lambda: gzip.compress(source, 0))
+    monkeypatch.setattr(page_module, "plotly_source", lambda: gzip.compress(source, 0))
     sent: list[tuple[dict[str, Any], Any]] = []
 
     class Widget:
@@ -286,15 +299,3 @@ def test_a_new_panel_needs_nothing_but_its_specification() -> None:
     board.start()
     assert list(board.frame()["data"]["series"]) == ["grad_norm"]
     assert len(board.figure().data) >= 1
-
-
-def test_the_optimum_is_interpolated_in_log_beta() -> None:
-    backdrop = toy_backdrop(7)
-    for beta, kl in zip(backdrop.beta, backdrop.kl, strict=True):
-        assert still.at_beta(backdrop, backdrop.kl, beta) == pytest.approx(kl)
-    middle = (backdrop.beta[2] * backdrop.beta[3]) ** 0.5
-    assert still.at_beta(backdrop, backdrop.kl, middle) == pytest.approx(
-        (backdrop.kl[2] + backdrop.kl[3]) / 2
-    )
-    assert still.at_beta(backdrop, backdrop.kl, 1e-9) == backdrop.kl[0]
-    assert still.at_beta(backdrop, backdrop.kl, 1e9) == backdrop.kl[-1]

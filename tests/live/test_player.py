@@ -224,6 +224,39 @@ def test_reset_does_not_wait_for_a_model_that_is_still_being_built() -> None:
     assert player.run(10) and player.state == "finished"
 
 
+def test_a_step_given_up_by_a_reset_leaves_no_record_and_takes_no_knob(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way, go_on = threading.Event(), threading.Event()
+
+    class Long(ToyDPO):
+        def __next__(self) -> Record:
+            under_way.set()
+            go_on.wait(10)
+            return super().__next__()
+
+    records: list[Record] = []
+    algorithms = iter([Long(pause=0), ToyDPO(steps=3, pause=0)])
+    player = Player(lambda: next(algorithms), [records.append])
+    player.start()
+    assert under_way.wait(10)
+    (former,) = threads()
+    monkeypatch.setattr(player, "stop", player.request_stop)  # as if the step took longer than stop waits
+    player.reset()
+    player.set_knob("beta", 2.0)
+    go_on.set()
+    former.join(10)
+    assert (player.state, records) == ("idle", [])
+    assert player.run(10)
+    assert [(record.step, record.knobs["beta"]) for record in records] == [(1, 2.0), (2, 2.0), (3, 2.0)]
+
+
+def test_a_stop_before_the_start_stops_nothing() -> None:
+    player = Player(lambda: ToyDPO(steps=3, pause=0))
+    assert player.stop()
+    assert player.run(10) and player.state == "finished"
+
+
 def test_blocking_runs_in_the_caller_and_leaves_no_thread() -> None:
     where = []
     player = Player(

@@ -197,6 +197,13 @@ def test_a_failed_save_keeps_the_former_checkpoint(run):
     assert not list(run.folder.glob(".*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+def test_a_checkpoint_may_be_read_by_whoever_may_read_the_run(run):
+    run.save_checkpoint(Toy())
+    modes = {(run.folder / name).stat().st_mode for name in ("config.json", "checkpoint.safetensors")}
+    assert len(modes) == 1
+
+
 def test_a_damaged_checkpoint_is_named_and_drops_nothing(run):
     take(Toy(), run, 2)
     (run.folder / "checkpoint.safetensors").write_bytes(b"junk")

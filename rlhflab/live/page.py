@@ -1,0 +1,249 @@
+"""The pages that show a board: one widget, and a pump that sends them setup, frames, pictures and plotly.js.
+
+A pump thread sends at most ten frames a second, fewer where the page needs longer to draw; frames are stateless, so
+whatever was missed does not matter. The page draws with plotly.js, which it gets once from the installed plotly
+package. Nothing here waits for the page, and the training thread never writes to the view.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import json
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from rlhflab.algorithms.record import Record
+from rlhflab.live.player import ENDED
+
+if TYPE_CHECKING:
+    from rlhflab.live.board import Board
+
+FRAME_INTERVAL = 0.1  # seconds between frames, at least
+PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
+_CHUNK = 256_000  # Colab drops binary buffers and limits messages: text in pieces there
+
+SCRIPTS = ("common.js", "knobs.js", "plots.js", "tables.js", "board.js")  # of one module; board.js exports it
+_STATIC = Path(__file__).parent / "static"
+
+
+def static_source(*names: str) -> str:
+    """Return the JavaScript or CSS files of live/static as one text."""
+    return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
+@functools.cache
+def plotly_source() -> bytes:
+    """Return the plotly.js of the installed plotly package, gzipped (1.5 MB)."""
+    from plotly.offline import get_plotlyjs
+
+    return gzip.compress(get_plotlyjs().encode(), compresslevel=6)
+
+
+def send_plotly(widget: Any) -> None:
+    """Send plotly.js to the page of `widget`: one binary buffer, on Colab pieces of text."""
+    source = plotly_source()
+    if "google.colab" not in sys.modules:
+        widget.send({"op": "plotly"}, buffers=[source])
+        return
+    text = base64.b64encode(source).decode()
+    parts = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)]
+    for number, part in enumerate(parts):
+        widget.send({"op": "plotly", "part": number, "parts": len(parts), "text": part})
+
+
+class BoardWidget(anywidget.AnyWidget):
+    """The widget behind a board; everything but the picture travels in messages of its own."""
+
+    _esm = f"const BOARD_CSS = {json.dumps(static_source('board.css'))};\n" + static_source(*SCRIPTS)
+    _css = """
+    .jp-OutputArea:has(.rlhf-host) .rlhf-saved, .cell_container:has(.rlhf-host) .rlhf-saved,
+    .rlhf-colab .rlhf-saved { display: none; }
+    """
+    picture = traitlets.Unicode("").tag(sync=True)
+    """An SVG of the newest state, for pages opened without a kernel."""
+
+
+class Page:
+    """All pages on which a board is open, and the saved picture for when none is.
+
+    Args:
+        board: what is shown; its setup, frames and pictures are asked for when they are sent.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self.widget = BoardWidget()
+        self._board = board
+        self._views = 0  # pages that have said hello
+        self._shown_at: float | None = None  # when it was put into an output that no page has answered from
+        self._knobs_seen: Mapping[str, float] = {}
+        self._setup_sent: Any = None
+        self._setup_time = 0.0
+        self._sent: Any = None
+        self._plotly_pushes = 0
+        self._draw_seconds = 0.0
+        self._picture_of: Any = None
+        self._picture_time = 0.0
+        self._display_id: str | None = None
+        self._closed = False
+        self._wake = threading.Event()
+        self._pump_thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self.widget.on_msg(self._on_message)
+
+    # ---- called by the board -----------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Send what is new without waiting for its turn; returns at once."""
+        self._wake.set()
+
+    def on_change(self) -> None:
+        """The player's state has changed: send it, from a thread of our own. May come from any thread."""
+        self._wake.set()
+        with self._lock:
+            if self._pump_thread is None and not self._closed and self._board.player.driver != "blocking":
+                self._pump_thread = threading.Thread(
+                    target=self._pump, name=f"rlhflab-{self._board.name}-pump", daemon=True
+                )
+                self._pump_thread.start()
+
+    def on_record(self, record: Record) -> None:
+        """On the training thread: the first record with a turned knob is sent without waiting for its turn."""
+        if record.knobs != self._knobs_seen:
+            self._knobs_seen = record.knobs
+            self._wake.set()
+
+    def display(self) -> None:
+        """Put the board into the output of the running cell, and below it a place for the saved picture."""
+        from IPython.display import display
+
+        data, metadata = self._board._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        if not self._views:
+            self._shown_at = time.monotonic()
+            self.on_change()
+        display_id = uuid.uuid4().hex
+        display({"text/html": self._saved_html()}, display_id=display_id, raw=True)
+        if self._board.state not in ENDED:
+            self._display_id = display_id
+
+    def settle(self) -> None:
+        """After the end: leave a picture, in the widget's state and in the notebook's output."""
+        self._take_picture()
+        with self._lock:
+            display_id, self._display_id = self._display_id, None
+        if display_id is not None and self._board.history.records:
+            from IPython.display import update_display
+
+            update_display({"text/html": self._saved_html()}, display_id=display_id, raw=True)
+
+    def close(self) -> None:
+        """Join the pump and close all views."""
+        self._closed = True
+        self._wake.set()
+        pump = self._pump_thread
+        if pump is not None and pump is not threading.current_thread():
+            pump.join(5)
+        self.widget.close()
+
+    # ---- the pump ----------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what is new, not more often than the page can draw; sleep while nothing moves."""
+        while True:
+            moving = self._board.state in ("running", "preparing")
+            # the page rests between draws too, so that they take a third of its time
+            interval = max(FRAME_INTERVAL, 1.5 * self._draw_seconds) if self._views else 0.3
+            watched = self._views or self._shown_at is not None
+            self._wake.wait(interval - FRAME_INTERVAL if moving and watched else None)
+            self._wake.clear()
+            if self._closed:
+                return
+            try:
+                self._send_news()
+            except Exception as error:  # a view that cannot be drawn must not end the training
+                self._board.notice = f"The view could not be updated: {type(error).__name__}: {error}"
+            time.sleep(FRAME_INTERVAL)  # never more than ten a second, whatever wakes this thread
+
+    def _send_news(self) -> None:
+        board, player = self._board, self._board.player
+        state = player.state
+        if not self._views:
+            self._push_to_silent_page()
+        if self._views or self._shown_at is not None:
+            self._send_setup_if_new()
+            notice = player.notice or board.notice
+            mark = (board.history.records, state, player.stopping, player.knobs, notice, player.rate)
+            if mark != self._sent or not self._views:
+                self._sent = mark
+                self.widget.send(board.frame())
+        if state in ENDED:
+            self.settle()
+        elif state == "paused" or time.monotonic() - self._picture_time > PICTURE_INTERVAL:
+            self._take_picture()
+
+    def _push_to_silent_page(self) -> None:
+        """Where cells run one after the other, a page cannot ask for anything: send it what it needs unasked."""
+        if self._shown_at is None:
+            return
+        now = time.monotonic()
+        if now - self._setup_time > 1.5:
+            self._setup_sent = None
+        if self._plotly_pushes < 3 and now - self._shown_at > (0.8, 4.0, 12.0)[self._plotly_pushes]:
+            self._plotly_pushes += 1
+            send_plotly(self.widget)
+
+    def _send_setup_if_new(self) -> None:
+        mark = self._board.setup_mark()
+        # Again every few seconds: a page opened again may have lost its hello.
+        if mark != self._setup_sent or time.monotonic() - self._setup_time > 4:
+            self._setup_sent = mark
+            self._setup_time = time.monotonic()
+            self.widget.send(self._board.setup())
+
+    def _take_picture(self) -> None:
+        """Put a small picture into the widget's state: what a page without a kernel shows."""
+        history = self._board.history
+        with self._lock:
+            mark = (history.records, self._board.state)
+            self._picture_time = time.monotonic()
+            if mark == self._picture_of or not history.records or self._closed:
+                return
+            self._picture_of = mark
+        self.widget.picture = self._board.picture()
+
+    def _saved_html(self) -> str:
+        """The picture for whoever opens the notebook later; hidden while the live board is there (see _css)."""
+        return f'<div class="rlhf-saved">{self._board._repr_html_() if self._board.history.records else ""}</div>'
+
+    # ---- messages ----------------------------------------------------------------------------------------------
+
+    def _on_message(self, _widget: Any, content: Mapping[str, Any], _buffers: Any) -> None:
+        """A message from the page; may come on the main thread or on a subshell's, and must return soon."""
+        op = content.get("op")
+        if op == "hello":
+            self._views += 1
+            self._shown_at = None
+            self._draw_seconds = 0.0
+            self.on_change()
+            self.widget.send(self._board.setup())
+            self.widget.send(self._board.frame())
+        elif op == "plotly":
+            threading.Thread(target=send_plotly, args=(self.widget,), daemon=True).start()
+        elif op == "draw":
+            self._draw_seconds = min(1.0, max(0.0, float(content.get("ms", 0)) / 1000))
+        elif op == "knob":
+            self._board.turn(str(content.get("name")), content.get("value"), by=str(content.get("view")))
+        elif op == "clear_ghosts":
+            self._board.clear_ghosts()
+        elif op == "do":
+            self._board.press(str(content.get("what")))

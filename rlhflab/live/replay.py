@@ -1,0 +1,45 @@
+"""A stored run as an algorithm: a board replays it as if it were training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rlhflab.algorithms.knobs import Knobs
+from rlhflab.algorithms.record import Backdrop, Record
+
+
+class StoredRun:
+    """An Algorithm that gives back stored records, one after the other; it has no knobs.
+
+    Args:
+        records: in the order of their steps.
+        backdrop: the exact frontier, where the world has one.
+        step: how many of the records have been given already.
+    """
+
+    name = "stored"
+
+    def __init__(self, records: list[Record], backdrop: Backdrop | None, step: int = 0) -> None:
+        self.steps = len(records)
+        self.step = step
+        self.knobs = Knobs()
+        self.backdrop = backdrop
+        self._records = records
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        if self.step >= self.steps:
+            raise StopIteration
+        self.step += 1
+        return self._records[self.step - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the position."""
+        self.step = int(state["step"])

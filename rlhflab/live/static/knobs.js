@@ -1,0 +1,86 @@
+// The sliders of a board: one control per knob, which no frame moves while a person is at it.
+
+class KnobRow {
+  /**
+   * `page` names this page among all that show the board; `post(name, value)` sends a value, `notice(text)` shows why
+   * one is not allowed, `moved(name)` is called at every move of a slider, a person's or the kernel's.
+   */
+  constructor({ page, post, notice, moved }) {
+    Object.assign(this, { page, post, notice, moved });
+    this.node = make("div", { class: "rlhf-knobs" });
+    this.knobs = new Map();
+  }
+
+  build(specs) {
+    this.node.replaceChildren();
+    this.knobs.clear();
+    for (const spec of specs) this.add(spec);
+  }
+
+  /** The value on a slider; undefined where there is no such knob. */
+  value(name) {
+    return this.knobs.get(name)?.value;
+  }
+
+  add(spec) {
+    const forth = spec.log ? Math.log : (v) => v, back = spec.log ? Math.exp : (v) => v;
+    const low = forth(spec.low), high = forth(spec.high), ticks = 400;
+    const toSlider = (v) => Math.round((ticks * (forth(v) - low)) / (high - low));
+    const fromSlider = (t) => Number(back(low + (t / ticks) * (high - low)).toPrecision(3));
+    const title = `${spec.help} Double-click: back to ${spec.default}.`.trim();
+    const slider = make("input", { type: "range", min: 0, max: ticks, step: 1, class: "rlhf-slider", title, "aria-label": spec.label });
+    const box = make("input", { type: "number", step: "any", class: "rlhf-number", title, "aria-label": `${spec.label}, value` });
+    const knob = { spec, value: spec.default, rev: -1, held: false, sent: 0, timer: null };
+    const show = (value, where) => {
+      knob.value = value;
+      if (where !== slider) slider.value = toSlider(value);
+      if (where !== box) box.value = String(Number(value.toPrecision(4)));
+      slider.setAttribute("aria-valuetext", String(value));
+      slider.style.setProperty("--at", `${(100 * slider.value) / ticks}%`);
+    };
+    knob.show = show;
+    const post = () => {
+      knob.timer = null;
+      knob.sent = Date.now();
+      this.post(spec.name, knob.value);
+    };
+    const change = (value, where) => { // at most 20 messages a second, the newest always
+      const allowed = Number.isFinite(value) && value > spec.above && (spec.at_most === null || value <= spec.at_most);
+      box.classList.toggle("rlhf-invalid", !allowed);
+      if (!allowed) {
+        const most = spec.at_most === null ? "" : ` and ≤ ${spec.at_most}`;
+        this.notice(`${spec.label} must be a number > ${spec.above}${most}.`);
+        return;
+      }
+      this.notice("");
+      show(value, where);
+      this.moved(spec.name);
+      if (knob.timer === null) knob.timer = setTimeout(post, Math.max(0, 50 - (Date.now() - knob.sent)));
+    };
+    slider.addEventListener("input", () => change(fromSlider(Number(slider.value)), slider));
+    slider.addEventListener("pointerdown", () => (knob.held = true));
+    const release = () => (knob.held = false);
+    for (const event of ["pointerup", "pointercancel", "change", "blur"]) slider.addEventListener(event, release);
+    box.addEventListener("focus", () => (knob.held = true));
+    box.addEventListener("blur", () => { knob.held = false; if (box.classList.contains("rlhf-invalid")) { box.classList.remove("rlhf-invalid"); show(knob.value, null); } });
+    box.addEventListener("change", () => change(box.value.trim() === "" ? NaN : Number(box.value), box));
+    slider.addEventListener("dblclick", () => change(spec.default, null));
+    this.node.append(make("label", { class: "rlhf-knob", title }, make("span", { class: "rlhf-knob-label" }, spec.label), slider, box));
+    this.knobs.set(spec.name, knob);
+    show(spec.default, null);
+  }
+
+  /** Take over what the newest frame says of the knobs, unless a person is at one or moved it here. */
+  follow(values) {
+    for (const [name, knob] of this.knobs) {
+      const seen = values[name];
+      if (!seen) continue;
+      if (knob.rev === -1 || (seen.rev > knob.rev && seen.by !== this.page)) {
+        if (knob.held || knob.timer !== null) continue; // a person is at it
+        const moved = Math.abs(knob.value - seen.value) > 1e-12 * Math.abs(seen.value);
+        knob.rev = seen.rev;
+        if (moved) { knob.show(seen.value, null); this.moved(name); }
+      } else if (seen.rev > knob.rev) knob.rev = seen.rev;
+    }
+  }
+}

@@ -1,0 +1,100 @@
+"""A checkpoint: the nested state of an algorithm in one safetensors file; nothing is pickled.
+
+The tensors are the file's own. The rest is JSON in its metadata, in which {"tensor": name} stands for a tensor;
+mappings are kept as lists of [key, value], because an optimiser's state has integers for keys.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from rlhflab.files import written_beside
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], step: int) -> None:
+    """Write `state` to `path`; a file that is there already is replaced at once, or kept where this fails.
+
+    Args:
+        path: the file; its folder must exist.
+        state: nested mappings (keys: strings and integers), lists and tuples of tensors and JSON values.
+        step: updates made so far.
+
+    Raises:
+        ValueError: a value that is neither a tensor nor JSON; says where it is.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    packed = _pack(state, "state", tensors)
+    with written_beside(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode
+        save_file(_separate(tensors), beside, {"step": str(step), "state": json.dumps(packed)})
+        beside.chmod(mode)  # safetensors keeps its files to the owner
+
+
+def read_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return (step, state) as `write_checkpoint` took them; tensors are on the CPU.
+
+    Raises:
+        ValueError: the file is no checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            return int(meta["step"]), _unpack(json.loads(meta["state"]), file.get_tensor)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no checkpoint: {error}") from None
+
+
+def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value.detach()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        items = list(value.items())
+        if not all(isinstance(key, str | int) for key, _ in items):
+            raise ValueError(f"{name} has keys that are neither strings nor integers")
+        return {"map": [[key, _pack(item, f"{name}.{key}", tensors)] for key, item in items]}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_pack(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{name} is a {type(value).__name__}; a state holds tensors and JSON values only")
+
+
+def _unpack(value: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensor(content)
+    if kind == "map":
+        return {key: _unpack(item, tensor) for key, item in content}
+    if kind == "float":
+        return float(content)
+    items = [_unpack(item, tensor) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Move to the CPU and copy what shares memory (tied weights), which safetensors refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        if address in seen and tensor.numel():
+            tensor = tensor.clone()
+        seen.add(address)
+        result[name] = tensor
+    return result

@@ -1,0 +1,67 @@
+"""The plots: every one that the records can fill, no other, with the records' numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from rlhflab.algorithms.record import Record
+from rlhflab.runs.figures import POINTS, figures
+from tests.toy import BACKDROP, Toy
+
+ALL = [
+    "True reward", "KL from the reference", "Reward against KL", "Efficiency", "Regret", "Implicit rewards",
+    "Margins and accuracy", "Loss", "Gradient weights, last batch", "Gradient weights over time",
+]  # fmt: skip
+
+
+def dpo_records(steps=10):
+    for record in Toy(steps=steps):
+        extra = {
+            "rewards/chosen_std": 0.5,
+            "rewards/rejected_std": 0.5,
+            "rewards/margins": 0.1,
+            "rewards/accuracies": 0.6,
+        }
+        yield replace(record, scalars={**record.scalars, **extra})
+
+
+def test_all_plots_of_a_full_run():
+    assert [plot.title for plot in figures(list(dpo_records()), BACKDROP)] == ALL
+
+
+def test_missing_parts_are_left_out():
+    assert figures([]) == []
+    assert [plot.title for plot in figures([Record(1, {"loss": 0.5}, {})])] == ["Loss"]
+    nan = {"kl": math.nan, "reward": math.nan, "efficiency": math.nan, "regret": math.nan}
+    assert figures([Record(1, {"loss": math.nan}, {}, exact=nan)], BACKDROP) == []
+    titles = [plot.title for plot in figures([replace(record, exact=None) for record in dpo_records()])]
+    assert titles == ALL[5:]
+
+
+def test_curves_hold_the_records_numbers():
+    records = list(dpo_records())
+    plots = {plot.title: plot.figure for plot in figures(records, BACKDROP)}
+    loss = plots["Loss"].data[0]
+    assert list(loss.x) == [record.step for record in records]
+    assert list(loss.y) == [record.scalars["loss"] for record in records]
+    reward = plots["True reward"].data[0]
+    assert list(zip(reward.x, reward.y, strict=True)) == [
+        (r.step, r.exact["reward"]) for r in records if r.exact
+    ]
+
+
+def test_the_optimum_follows_the_beta_in_force():
+    records = [replace(r, knobs={"beta": 1.0 if r.step <= 4 else 0.1}) for r in dpo_records()]
+    (kl,) = (plot.figure for plot in figures(records, BACKDROP) if plot.title == "KL from the reference")
+    optimum = kl.data[1]
+    assert optimum.name == "optimum at this β"
+    assert list(zip(optimum.x, optimum.y, strict=True)) == [(1, 1.0), (4, 1.0), (5, 4.0), (10, 4.0)]
+
+
+def test_long_curves_are_thinned_and_keep_their_extremes():
+    records = [Record(step, {"loss": 0.5}, {}) for step in range(1, 20_001)]
+    records[12_345] = Record(12_346, {"loss": 9.0}, {})
+    (plot,) = figures(records)
+    assert len(plot.figure.data[0].x) <= POINTS
+    assert (12_346, 9.0) in zip(plot.figure.data[0].x, plot.figure.data[0].y, strict=True)
