@@ -31,6 +31,7 @@ class SupervisedConfig:
         seed: order of the texts.
         schedule: "constant", "linear" or "cosine" decay of the learning rate.
         warmup: updates over which the learning rate rises.
+        evaluate_every: updates between evaluations, where there is an evaluator; the first and the last have one.
     """
 
     steps: int = 300
@@ -38,9 +39,10 @@ class SupervisedConfig:
     seed: int = 0
     schedule: str = "cosine"
     warmup: int = 20
+    evaluate_every: int = 25
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0)):
+        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("evaluate_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
         if self.schedule not in SCHEDULES:

@@ -1,0 +1,116 @@
+"""The command line: train, report, doctor, lab. Heavy imports wait until a command needs them.
+
+Exit codes: 0 done, 1 the training diverged or something is to mend, 2 a value that is not allowed, 130 interrupted.
+What a person reads goes to stderr, one line an error; results go to stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlhflab.cli.messages import one_line_errors, say
+from rlhflab.cli.train import TrainGroup
+
+SETTINGS: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+app = typer.Typer(
+    help="A laboratory for reinforcement learning from human feedback.", no_args_is_help=True, **SETTINGS
+)
+app.add_typer(
+    typer.Typer(
+        cls=TrainGroup, help="Train a model and keep the run in a folder.", no_args_is_help=True, **SETTINGS
+    ),
+    name="train",
+)
+
+
+def main() -> None:
+    """Run the command line; errors in what was typed are one line on stderr and exit code 2."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(prog_name="rlhflab", standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's errors have it, whichever click typer uses
+            raise
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message)
+        else:
+            say(message)
+        code = error.exit_code if hasattr(error, "exit_code") else 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.command("report", help="Write a run's report, one HTML file that needs no network.")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="The run's folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; default report.html in the folder.")
+    ] = None,
+) -> None:
+    from rlhflab.runs.report import write_report
+    from rlhflab.runs.store import Run
+
+    with one_line_errors():
+        print(write_report(Run.open(folder), out))
+
+
+@app.command("doctor", help="Show versions, device, precision, what is missing and what mends it.")
+def doctor_command() -> None:
+    from rlhflab.doctor import doctor
+
+    if not doctor():
+        raise typer.Exit(1)
+
+
+@app.command("lab", help="Open the notebooks in JupyterLab.")
+def lab_command(
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    port: Annotated[int | None, typer.Option(help="Port of the server.")] = None,
+) -> None:
+    from importlib.util import find_spec
+
+    with one_line_errors():
+        folder = _labs()
+        if find_spec("jupyterlab") is None:
+            raise ValueError("JupyterLab is not installed: python -m pip install jupyterlab")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
+    command.append("--LabApp.default_url=/lab/tree/labs/00_start_here.ipynb")  # printed, and opened
+    if not (browser and _has_browser()):
+        print("Open the address with the token that JupyterLab prints below.", file=sys.stderr)
+        command.append("--no-browser")
+    if port is not None:
+        command.append(f"--port={port}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    os.execv(sys.executable, command)
+
+
+def _labs() -> Path:
+    for parent in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (parent / "labs" / "00_start_here.ipynb").is_file():
+            return parent / "labs"
+    raise ValueError(
+        "no labs/00_start_here.ipynb here nor beside the package; run this in a clone of the project"
+    )
+
+
+def _has_browser() -> bool:
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return False
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return False
+    return True

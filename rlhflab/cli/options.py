@@ -1,0 +1,90 @@
+"""The options of `rlhflab train`: a builder's keyword arguments, each with its words, as a typer command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# Type and words of every setting that a builder may have; None as the default means that the builder decides.
+SETTINGS: dict[str, tuple[type, str]] = {
+    "world": (str, "micro, or a JSONL file of preference pairs"),
+    "model": (str, "tiny, a folder, or a Hugging Face id"),
+    "start": (str, "what the training starts from: pretrained or random weights"),
+    "reference": (str, "sft, or preferred: fine-tuned on the chosen answers"),
+    "reward": (str, "true, model (fitted first), or the folder of a reward-model run"),
+    "beta": (float, "KL strength β > 0"),
+    "learning_rate": (float, "Step size of AdamW at its peak"),
+    "clip_range": (float, "How far a ratio may move before its gradient stops: ε > 0"),
+    "gae_lambda": (float, "GAE's λ in [0, 1]"),
+    "epochs": (int, "Passes over each rollout"),
+    "minibatches": (int, "Parts of a rollout an epoch"),
+    "value": (str, "shared: a value head on the policy's trunk; own: a trunk of its own"),
+    "max_kl": (float, "Radius δ > 0 of the trust region, nats per token"),
+    "damping": (float, "Added to the Fisher matrix's diagonal"),
+    "cg_iterations": (int, "Fisher-vector products a step"),
+    "texts": (int, "Texts to draw from the grammar"),
+    "p_noise": (float, "Share of the drawn texts with a fault"),
+    "pairs": (int, "Preference pairs to draw, or to read at most"),
+    "ranked": (int, "Answers a ranking, 2–16; two make a pair"),
+    "label_noise": (float, "Probability that a label is flipped"),
+    "blind": (str, "What the reward model cannot see: film, negation, strength or conjunction"),
+    "steps": (int, "Updates to make"),
+    "batch_size": (int, "Examples an update"),
+    "evaluate_every": (int, "Updates between exact evaluations"),
+    "skip_bad": (bool, "Leave bad lines of a file out"),
+    "seed": (int, "The same seed gives the same run"),
+    "device": (str, "auto, cpu or cuda"),
+}
+NOT_OPTIONS = ("progress", "evaluate")
+
+OUT = typer.Option(help="Folder of the run; default a new one in runs/.")
+RESUME = typer.Option(help="Continue the run in this folder with its settings (--device may change).")
+AS_JSON = typer.Option("--json", help="Print one JSON object as the last line.")
+
+
+def command_from(builder: Callable[..., Any], run: Callable[..., None]) -> Callable[..., None]:
+    """Return a function for `typer.Typer.command`: `builder`'s settings as options, and --out, --resume, --json.
+
+    Args:
+        builder: makes an algorithm from keyword arguments.
+        run: called with the settings that were given, and with out, resume, as_json.
+    """
+    parameters = [
+        _option(parameter)
+        for parameter in inspect.signature(builder).parameters.values()
+        if parameter.name not in NOT_OPTIONS
+    ]
+    for name, kind, option, default in (
+        ("out", Path | None, OUT, None), ("resume", Path | None, RESUME, None), ("as_json", bool, AS_JSON, False)
+    ):  # fmt: skip
+        parameters.append(_parameter(name, kind, option, default))
+
+    def command(out: Path | None, resume: Path | None, as_json: bool, **settings: Any) -> None:
+        given = {name: value for name, value in settings.items() if value is not None}
+        run(given, out, resume, as_json)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    return command
+
+
+def _option(parameter: inspect.Parameter) -> inspect.Parameter:
+    kind, words = SETTINGS[parameter.name]
+    default = parameter.default
+    metavar = None
+    if "Literal['fresh']" in str(parameter.annotation):
+        kind, metavar, words = str, "N|fresh", f"{words}, or fresh ones each step"
+    shown = {None: "by model or data", "": "nothing"}.get(default, default)
+    flags = (f"--{parameter.name.replace('_', '-')}",) if kind is bool else ()
+    option = typer.Option(*flags, help=f"{words}; default {shown}.", metavar=metavar)
+    return _parameter(parameter.name, kind | None, option, None)
+
+
+def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
