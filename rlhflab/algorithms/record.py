@@ -7,7 +7,7 @@ strings only: no tensor, no model, no reference to the algorithm that made it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -61,6 +61,7 @@ class Record:
         pairs: the batch's preference pairs, where the algorithm has them.
         samples: sample answers, on the steps that drew some.
         exact: the enumerable world's exact evaluation, on the steps that made one.
+        estimated: an evaluation from samples, on the steps that made one; NAME_se is the standard error of NAME.
     """
 
     step: int
@@ -68,7 +69,8 @@ class Record:
     knobs: Mapping[str, float]
     pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
-    exact: Mapping[str, float] | None = field(default=None)
+    exact: Mapping[str, float] | None = None
+    estimated: Mapping[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""
@@ -77,8 +79,9 @@ class Record:
             data["pairs"] = {name: list(column) for name, column in vars(self.pairs).items()}
         if self.samples:
             data["samples"] = [asdict(sample) for sample in self.samples]
-        if self.exact is not None:
-            data["exact"] = dict(self.exact)
+        for name, block in (("exact", self.exact), ("estimated", self.estimated)):
+            if block is not None:
+                data[name] = dict(block)
         return data
 
     @classmethod
@@ -92,6 +95,7 @@ class Record:
             pairs=None if pairs is None else Pairs(**{name: tuple(column) for name, column in pairs.items()}),
             samples=tuple(Sample(**sample) for sample in data.get("samples", ())),
             exact=dict(data["exact"]) if data.get("exact") is not None else None,
+            estimated=dict(data["estimated"]) if data.get("estimated") is not None else None,
         )
 
 

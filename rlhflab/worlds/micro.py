@@ -25,6 +25,7 @@ from rlhflab.worlds.preferences import PreferencePair
 from rlhflab.worlds.tokenizer import EOS, word_tokenizer
 from rlhflab.worlds.tree import PrefixTree
 
+
 @dataclass(frozen=True)
 class PairBatch:
     """Preference pairs as positions in the world's list of answers; all tensors [pairs].
@@ -59,9 +60,7 @@ class MicroWorld:
     name = "micro"
 
     def __init__(self) -> None:
-        self.tokenizer = word_tokenizer(
-            ["the", *grammar.SUBJECTS, *grammar.VERBS, *grammar.WORDS], length=16
-        )
+        self.tokenizer = word_tokenizer(["the", *grammar.SUBJECTS, *grammar.VERBS, *grammar.WORDS], length=16)
         self.prompts: tuple[str, ...] = grammar.PROMPTS
         ids = self.tokenizer.convert_tokens_to_ids
         self.tree = PrefixTree(ids(list(grammar.WORDS)), len(self.tokenizer), grammar.MAX_WORDS)

@@ -40,7 +40,7 @@ class ReviewsWorld:
     >>> truth, proxy = ReviewsWorld(), ReviewsWorld(blind_to=["repetition"])
     >>> twice = "the plot was superb and the plot was superb"
     >>> proxy.true_reward(truth.prompts[0], twice) - truth.true_reward(truth.prompts[0], twice)
-    3.0
+    2.0
     """
 
     name = "reviews"
@@ -58,7 +58,9 @@ class ReviewsWorld:
         self._tokens: list[str] = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
         self._ids = {token: index for index, token in enumerate(self._tokens)}
         self._words = set(grammar.WORDS)
-        self.prompt_ids = torch.tensor([[self._ids[word] for word in prompt.split()] for prompt in self.prompts])
+        self.prompt_ids = torch.tensor(
+            [[self._ids[word] for word in prompt.split()] for prompt in self.prompts]
+        )
         self.stop_ids = tuple(index for token, index in self._ids.items() if token not in self._words)
         self.max_tokens = grammar.MAX_WORDS
 
@@ -110,7 +112,9 @@ class ReviewsWorld:
             [batch, features] float64, columns in the order of `reviews_grammar.FEATURES`.
         """
         texts = zip(prompts.tolist(), self._sampled(answers, mask), strict=True)
-        rows = [list(grammar.review_features(self.prompts[prompt], words).values()) for prompt, words in texts]
+        rows = [
+            list(grammar.review_features(self.prompts[prompt], words).values()) for prompt, words in texts
+        ]
         return torch.tensor(rows, dtype=torch.float64).view(-1, len(grammar.FEATURES))
 
     def answer_rewards(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
@@ -138,5 +142,6 @@ class ReviewsWorld:
         """Draw (prompt, answer) texts: the clean language, or with `p_noise` > 0 the unedited one."""
         rng = random.Random(seed)
         return [
-            (rng.choice(self.prompts), " ".join(grammar.sample_noisy_review(rng, p_noise))) for _ in range(size)
+            (rng.choice(self.prompts), " ".join(grammar.sample_noisy_review(rng, p_noise)))
+            for _ in range(size)
         ]

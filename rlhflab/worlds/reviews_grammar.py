@@ -17,6 +17,7 @@ import random
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 KINDS = ("comedy", "thriller", "horror", "romance", "drama", "documentary")
@@ -25,24 +26,32 @@ PROMPTS = tuple(f"this {kind} , {lead} ," for kind in KINDS for lead in LEADS)
 MAX_WORDS = 24
 
 ASPECTS = {
-    "story": "plot story script dialogue ending opening finale twist premise message subject".split(),
-    "people": "acting cast lead villain hero sidekick narrator couple chemistry monster narration humour".split(),
-    "craft": "music soundtrack camera lighting editing sound colour set design photography research".split(),
-    "mood": "pace mood tone atmosphere suspense style energy world".split(),
-}
+    "story": (
+        "plot", "story", "script", "dialogue", "ending", "opening", "finale", "twist", "premise", "message", "subject",
+    ),
+    "people": (
+        "acting", "cast", "lead", "villain", "hero", "sidekick", "narrator", "couple", "chemistry", "monster",
+        "narration", "humour",
+    ),
+    "craft": (
+        "music", "soundtrack", "camera", "lighting", "editing", "sound", "colour", "set", "design", "photography",
+        "research",
+    ),
+    "mood": ("pace", "mood", "tone", "atmosphere", "suspense", "style", "energy", "world"),
+}  # fmt: skip
 ARTICLES = ("the", "its")
-VERBS = "was felt seemed looked remained stayed appeared proved became".split()
+VERBS = ("was", "felt", "seemed", "looked", "remained", "stayed", "appeared", "proved", "became")
 # What a word is worth in films in general, by the aspects it may be said of; of others it means nothing.
 ADJECTIVES = {
     "any": {
-        "superb": 1.8, "brilliant": 1.7, "wonderful": 1.6, "great": 1.5, "excellent": 1.5, "splendid": 1.4,
-        "memorable": 1.3, "lovely": 1.2, "strong": 1.1, "good": 1.0, "nice": 0.8, "pleasant": 0.7, "solid": 0.7,
+        "superb": 1.4, "brilliant": 1.4, "wonderful": 1.3, "great": 1.3, "excellent": 1.3, "splendid": 1.2,
+        "memorable": 1.2, "lovely": 1.1, "strong": 1.1, "good": 1.0, "nice": 0.8, "pleasant": 0.7, "solid": 0.7,
         "fine": 0.6, "decent": 0.5,
         "forgettable": -0.6, "bland": -0.7, "mediocre": -0.8, "weak": -0.9, "bad": -1.0, "poor": -1.0,
-        "dull": -1.0, "lousy": -1.1, "tedious": -1.2, "boring": -1.3, "awful": -1.6, "terrible": -1.7, "dreadful": -1.8,
+        "dull": -1.0, "lousy": -1.1, "tedious": -1.1, "boring": -1.2, "awful": -1.3, "terrible": -1.4, "dreadful": -1.4,
     },
     "story": {
-        "gripping": 1.5, "original": 1.2, "clever": 1.1, "surprising": 0.9, "coherent": 0.6,
+        "gripping": 1.3, "original": 1.2, "clever": 1.1, "surprising": 0.9, "coherent": 0.6,
         "thin": -0.6, "predictable": -0.7, "confusing": -0.8, "muddled": -0.9, "contrived": -1.1,
     },
     "people": {
@@ -61,12 +70,12 @@ ADJECTIVES = {
 FITS = {name: {name} for name in ASPECTS} | {"any": set(ASPECTS), "mood": {"mood", "story", "people"}}
 # Where a kind of film differs, and the aspects that count for more in it.
 VALUES_OF = {
-    "comedy": {"funny": 1.7, "silly": 1.0, "light": 1.2, "tense": -0.8, "sad": -1.0, "dark": -0.8},
-    "thriller": {"tense": 1.7, "creepy": 1.0, "dark": 1.2, "funny": -0.8, "light": -0.8, "slow": -1.2},
-    "horror": {"creepy": 1.7, "dark": 1.3, "violent": 0.8, "tense": 1.2, "romantic": -0.8, "light": -1.0},
-    "romance": {"romantic": 1.7, "warm": 1.3, "light": 1.0, "sad": 0.8, "creepy": -1.2, "violent": -1.2},
-    "drama": {"sad": 1.4, "honest": 1.5, "dark": 0.8, "slow": 0.3, "silly": -1.0, "light": -0.6},
-    "documentary": {"honest": 1.7, "careful": 1.4, "slow": -0.2, "romantic": -0.6, "loud": -1.0},
+    "comedy": {"funny": 2.0, "silly": 1.0, "light": 1.2, "tense": -0.8, "sad": -1.0, "dark": -0.8},
+    "thriller": {"tense": 2.0, "creepy": 1.0, "dark": 1.2, "funny": -0.8, "light": -0.8, "slow": -1.2},
+    "horror": {"creepy": 2.0, "dark": 1.3, "violent": 0.8, "tense": 1.2, "romantic": -0.8, "light": -1.0},
+    "romance": {"romantic": 2.0, "warm": 1.3, "light": 1.0, "sad": 0.8, "creepy": -1.2, "violent": -1.2},
+    "drama": {"sad": 2.0, "honest": 1.4, "dark": 0.8, "slow": 0.3, "silly": -1.0, "light": -0.6},
+    "documentary": {"honest": 2.0, "careful": 1.4, "slow": -0.2, "romantic": -0.6, "loud": -1.0},
 }
 KEY_ASPECTS = {
     "comedy": {"humour", "dialogue", "cast"},
@@ -76,13 +85,12 @@ KEY_ASPECTS = {
     "drama": {"acting", "script", "lead"},
     "documentary": {"subject", "research", "narration"},
 }
-KEY_FACTOR = 1.3
+KEY_FACTOR = 1.5
 COMPARATIVES = {
     "better": 1.2, "stronger": 1.1, "richer": 0.9, "sharper": 0.8,
     "slower": -0.7, "duller": -0.9, "weaker": -1.0, "worse": -1.2,
 }  # fmt: skip
 # What multiplies a clause's worth; all factors of its words apply, so "never" and "not" cancel in part.
-NEGATIONS = {"not": -0.5, "never": -0.6, "rarely": -0.4}
 FREQUENCIES = {"always": 1.1, "often": 0.9, "sometimes": 0.6, "never": -0.6, "rarely": -0.4}
 DEGREES = {
     "extremely": 1.5, "incredibly": 1.5, "absolutely": 1.45, "truly": 1.35, "really": 1.3, "very": 1.3,
@@ -91,7 +99,7 @@ DEGREES = {
 AMOUNTS = {"far": 1.3, "much": 1.2, "barely": 0.3}
 STANDARDS = {"expected": 1.0, "most": 1.0, "usual": 0.9, "average": 0.7}
 BOOKS = {"novel": 1.0, "book": 1.0, "sequel": 0.8, "trailer": 0.8}
-FACTORS = {"not": NEGATIONS["not"], **FREQUENCIES, **DEGREES, **AMOUNTS, **STANDARDS, **BOOKS}
+FACTORS = {"not": -0.5, **FREQUENCIES, **DEGREES, **AMOUNTS, **STANDARDS, **BOOKS}
 # +1 wants like opinions on both sides, −1 opposite ones, 0 does not care; an opener wants a liking or a dislike.
 CONNECTIVES = {"and": 1, "plus": 1, "but": -1, "yet": -1, "though": -1, "while": 0, ",": 0, ";": 0}
 OPENERS = {
@@ -102,13 +110,13 @@ OPENERS = {
 WEIGHTS = {
     "sentiment": 1.0,
     "coherence": 1.0,
-    "detail": 1.0,
-    "repetition": -1.5,
+    "detail": 0.5,
+    "repetition": -1.0,
     "hype": -1.0,
     "faults": -2.0,
 }
 FEATURES = tuple(WEIGHTS)
-REWARD_RANGE = (-24.0, 9.0)
+REWARD_RANGE = (-27.0, 11.0)
 
 # Each word has a part of speech, one letter; a clause is a pattern of letters.
 _PARTS = {
@@ -179,16 +187,17 @@ def _features(kind: str, words: tuple[str, ...]) -> tuple[float, ...]:
     parsed = [parse_clause(kind, words[begin + 1 : end]) for begin, end in edges]
     clauses = [clause for clause, _ in parsed if clause]
     signals = [clause.opener * clause.worth for clause in clauses]
-    for position, (left, right) in zip(at, zip(parsed, parsed[1:], strict=False), strict=True):
-        if left[0] and right[0]:
-            signals.append(CONNECTIVES[words[position]] * left[0].worth * right[0].worth)
+    for position, ((left, _), (right, _)) in zip(at, pairwise(parsed), strict=True):
+        if left and right:
+            signals.append(CONNECTIVES[words[position]] * left.worth * right.worth)
     signs = [math.copysign(1.0, signal) for signal in signals if signal]
-    aspects, opinions = {clause.aspect for clause in clauses}, {clause.opinion for clause in clauses}
+    aspects = {clause.aspect for clause in clauses}
+    pairs = combinations(clauses, 2)
     return (
         sum(clause.worth for clause in clauses) / math.sqrt(len(clauses) or 1),
         sum(signs) / (len(signs) or 1),
         min(len(aspects), 4) / 4,
-        float(2 * len(clauses) - len(aspects) - len(opinions)),
+        float(sum((a.aspect == b.aspect) + (a.opinion == b.opinion) for a, b in pairs)),
         float(max(0, sum(clause.strong for clause in clauses) - 1)),
         math.sqrt(sum(fault for _, fault in parsed)),
     )
@@ -198,12 +207,13 @@ def review_features(prompt: str, words: Sequence[str]) -> dict[str, float]:
     """What the true reward looks at in a review; only the film's kind matters of the prompt.
 
     sentiment   Σ worth / √n over the n clauses that parse: more clauses say more, but less than in proportion. A
-                clause is worth its adjective's value in this kind of film, times the factors of its words, × 1.3 for an
-                aspect that this kind of film lives on; nothing where the adjective does not fit. In [−7.1, 7.1].
+                clause is worth its adjective's value in this kind of film, times the factors of its words, × 1.5 for an
+                aspect that this kind of film lives on; nothing where the adjective does not fit. In [−9, 9].
     coherence   mean over connectives and openers that want something: +1 where the opinions are as they say, −1 where
                 they are not ("good and bad", "sadly … superb"). In [−1, 1].
     detail      different aspects named, at most 4, over 4. In [0, 1].
-    repetition  aspects and opinions (adjectives, comparatives) that were there before, one each. In [0, 8].
+    repetition  pairs of clauses with the same aspect, and with the same opinion (adjective or comparative): saying it
+                a second time makes 1, a third 3, a fifth 10. In [0, 20].
     hype        clauses made stronger ("very", "always", "far") after the first one. In [0, 3].
     faults      √Σ of the clauses' faults: 0 for a grammatical review, ½–1 under the root for each clause that does not
                 parse, an empty one between two connectives included. In [0, 5].
@@ -222,7 +232,7 @@ def review_reward(prompt: str, words: Sequence[str]) -> float:
     """True reward r*(x, y) = Σ_f WEIGHTS[f]·feature f, within REWARD_RANGE.
 
     >>> review_reward("this comedy , to me ,", "the plot was good".split())
-    1.25
+    1.125
     """
     return sum(WEIGHTS[name] * value for name, value in review_features(prompt, words).items())
 
@@ -270,7 +280,10 @@ def _sample_clause(rng: random.Random) -> list[str]:
         words += [rng.choice(list(AMOUNTS))] if rng.random() < P_DEGREE else []
         words += [rng.choice(list(COMPARATIVES)), "than"]
         book = rng.random() < P_BOOK
-        return [*words, *([_article(rng), rng.choice(list(BOOKS))] if book else [rng.choice(list(STANDARDS))])]
+        return [
+            *words,
+            *([_article(rng), rng.choice(list(BOOKS))] if book else [rng.choice(list(STANDARDS))]),
+        ]
     words += [rng.choice(list(DEGREES))] if rng.random() < P_DEGREE else []
     if rng.random() < P_GENERAL:
         said = "any"
