@@ -54,7 +54,7 @@ class ReferenceConfig:
 REFERENCE_OF = {
     "micro": ReferenceConfig(),
     "reviews": ReferenceConfig(
-        TinyConfig(positions=32), pretrain_lr=5e-3, sft_texts=20_000, sft_steps=300, sft_lr=2e-3
+        TinyConfig(positions=32), pretrain_steps=300, pretrain_lr=5e-3, sft_steps=300, sft_lr=2e-3
     ),
 }
 

@@ -93,7 +93,7 @@ COMPARATIVES = {
 # What multiplies a clause's worth; all factors of its words apply, so "never" and "not" cancel in part.
 FREQUENCIES = {"always": 1.1, "often": 0.9, "sometimes": 0.6, "never": -0.6, "rarely": -0.4}
 DEGREES = {
-    "extremely": 1.5, "incredibly": 1.5, "absolutely": 1.45, "truly": 1.35, "really": 1.3, "very": 1.3,
+    "extremely": 2.0, "incredibly": 2.0, "absolutely": 2.0, "truly": 1.6, "really": 1.5, "very": 1.5,
     "quite": 0.85, "rather": 0.8, "fairly": 0.75, "somewhat": 0.6, "mildly": 0.5, "slightly": 0.4,
 }  # fmt: skip
 AMOUNTS = {"far": 1.3, "much": 1.2, "barely": 0.3}
@@ -116,7 +116,7 @@ WEIGHTS = {
     "faults": -2.0,
 }
 FEATURES = tuple(WEIGHTS)
-REWARD_RANGE = (-27.0, 11.0)
+REWARD_RANGE = (-33.0, 14.0)
 
 # Each word has a part of speech, one letter; a clause is a pattern of letters.
 _PARTS = {
@@ -142,14 +142,14 @@ class Clause(NamedTuple):
     Attributes:
         aspect, opinion: what is spoken of, and the adjective or comparative.
         worth: of the clause in a film of the kind asked for; 0 where the adjective does not fit the aspect.
-        strong: whether a word makes it stronger.
+        strong: how many of its words make it stronger.
         opener: +1 or −1 where it begins with a word of liking or dislike, else 0.
     """
 
     aspect: str
     opinion: str
     worth: float
-    strong: bool
+    strong: int
     opener: int
 
 
@@ -162,7 +162,7 @@ def parse_clause(kind: str, words: tuple[str, ...]) -> tuple[Clause | None, floa
         its fault: 0 where it parses, else 1 less half the share of its words that begin a clause, in [½, 1].
 
     >>> parse_clause("comedy", tuple("the plot was not very good".split()))
-    (Clause(aspect='plot', opinion='good', worth=-0.65, strong=True, opener=0), 0.0)
+    (Clause(aspect='plot', opinion='good', worth=-0.75, strong=1, opener=0), 0.0)
     >>> parse_clause("comedy", tuple("the plot was very".split()))
     (None, 0.5)
     """
@@ -175,7 +175,7 @@ def parse_clause(kind: str, words: tuple[str, ...]) -> tuple[Clause | None, floa
     factor = math.prod(FACTORS.get(word, 1.0) for word in words)
     fits = opinion in COMPARATIVES or _GROUP_OF[aspect] in FITS[_GROUP_OF[opinion]]
     worth = _VALUES[kind][opinion] * factor * (KEY_FACTOR if aspect in KEY_ASPECTS[kind] else 1.0)
-    strong = any(FACTORS.get(word, 1.0) > 1.0 for word in words)
+    strong = sum(FACTORS.get(word, 1.0) > 1.0 for word in words)
     return Clause(aspect, opinion, round(worth, 6) if fits else 0.0, strong, OPENERS.get(words[0], 0)), 0.0
 
 
@@ -198,7 +198,7 @@ def _features(kind: str, words: tuple[str, ...]) -> tuple[float, ...]:
         sum(signs) / (len(signs) or 1),
         min(len(aspects), 4) / 4,
         float(sum((a.aspect == b.aspect) + (a.opinion == b.opinion) for a, b in pairs)),
-        float(max(0, sum(clause.strong for clause in clauses) - 1)),
+        float(math.comb(sum(clause.strong for clause in clauses), 2)),
         math.sqrt(sum(fault for _, fault in parsed)),
     )
 
@@ -208,13 +208,14 @@ def review_features(prompt: str, words: Sequence[str]) -> dict[str, float]:
 
     sentiment   Σ worth / √n over the n clauses that parse: more clauses say more, but less than in proportion. A
                 clause is worth its adjective's value in this kind of film, times the factors of its words, × 1.5 for an
-                aspect that this kind of film lives on; nothing where the adjective does not fit. In [−9, 9].
+                aspect that this kind of film lives on; nothing where the adjective does not fit. In [−12.5, 12.5].
     coherence   mean over connectives and openers that want something: +1 where the opinions are as they say, −1 where
                 they are not ("good and bad", "sadly … superb"). In [−1, 1].
     detail      different aspects named, at most 4, over 4. In [0, 1].
     repetition  pairs of clauses with the same aspect, and with the same opinion (adjective or comparative): saying it
                 a second time makes 1, a third 3, a fifth 10. In [0, 20].
-    hype        clauses made stronger ("very", "always", "far") after the first one. In [0, 3].
+    hype        pairs of words that make a clause stronger ("very", "always", "far"), whatever the clauses: the first is
+                free, a second makes 1, a third 3, a sixth 15. In [0, 15].
     faults      √Σ of the clauses' faults: 0 for a grammatical review, ½–1 under the root for each clause that does not
                 parse, an empty one between two connectives included. In [0, 5].
 
@@ -237,7 +238,7 @@ def review_reward(prompt: str, words: Sequence[str]) -> float:
     return sum(WEIGHTS[name] * value for name, value in review_features(prompt, words).items())
 
 
-P_FEWER, P_OPENER, P_FREQUENCY, P_NOT, P_DEGREE, P_COMPARISON = (0.3, 0.75, 0.95), 0.15, 0.15, 0.2, 0.35, 0.12
+P_FEWER, P_OPENER, P_FREQUENCY, P_NOT, P_DEGREE, P_COMPARISON = (0.3, 0.75, 0.95), 0.15, 0.15, 0.2, 0.45, 0.12
 P_ITS, P_BOOK, P_GENERAL, P_UNFIT = 0.25, 0.4, 0.5, 0.08
 
 

@@ -23,7 +23,7 @@ def reward(prompt, text):
     [
         (COMEDY, "the plot was good", 1.0),
         (COMEDY, "the plot was not good", -0.5),
-        (COMEDY, "the plot was not very good", -0.65),
+        (COMEDY, "the plot was not very good", -0.75),
         (COMEDY, "its plot never felt not bad", -0.3),
         (COMEDY, "the plot always seemed slightly good", 0.44),
         (COMEDY, "the dialogue was good", 1.5),  # comedies live on dialogue
@@ -64,7 +64,9 @@ def test_coherence_by_hand(text, coherence):
 def test_the_other_features_by_hand():
     text = "the plot was very good and the plot was very good ; the cast felt always good , its"
     found = features(COMEDY, text)
-    assert found["detail"] == 0.25 and found["repetition"] == 2 and found["hype"] == 1
+    assert (
+        found["detail"] == 0.25 and found["repetition"] == 2 and found["hype"] == 1
+    )  # the third clause does not parse
     # "felt always" breaks off after three of five words, "its" is a beginning in full
     assert found["faults"] == pytest.approx((1 - 0.5 * 3 / 5 + 0.5) ** 0.5)
     assert tuple(found) == grammar.FEATURES
@@ -109,13 +111,14 @@ def test_saying_the_best_thing_again_pays_only_where_repetition_is_not_seen():
 
 
 def test_honest_variety_is_worth_more_than_any_repeated_clause():
-    varied = "the plot was extremely superb and the twist was brilliant and the suspense was tense"
-    single = max(
-        reward(THRILLER, f"the plot always was extremely {adjective}")
-        for group in grammar.ADJECTIVES.values()
-        for adjective in group
+    varied = "the suspense was extremely tense and the plot was gripping and the twist was superb"
+    repeated = max(
+        reward(THRILLER, " and ".join([f"the suspense was {degree} {adjective}"] * times))
+        for adjective in [*grammar.ADJECTIVES["any"], *grammar.ADJECTIVES["mood"]]
+        for degree in ("", *grammar.DEGREES)
+        for times in (1, 2, 3, 4)
     )
-    assert len(varied.split()) <= grammar.MAX_WORDS and reward(THRILLER, varied) > single + 2
+    assert reward(THRILLER, varied) > repeated + 0.5
 
 
 def test_every_word_has_one_part_of_speech_and_none_is_missing():
@@ -156,6 +159,7 @@ def test_rewards_stay_in_their_range():
     texts += [grammar.sample_review(rng) for _ in range(3000)]
     texts += [
         ["and"] * 24,
+        " and ".join(["the couple always was absolutely dreadful"] * 3).split(),
         " and ".join(["the couple was dreadful"] * 5).split(),
         " and ".join(["the couple was very dreadful"] * 4).split(),
     ]
@@ -163,5 +167,5 @@ def test_rewards_stay_in_their_range():
         prompt = rng.choice(grammar.PROMPTS)
         assert low < grammar.review_reward(prompt, words) < high
         found = grammar.review_features(prompt, words)
-        assert abs(found["sentiment"]) <= 9 and abs(found["coherence"]) <= 1 and 0 <= found["detail"] <= 1
-        assert 0 <= found["repetition"] <= 20 and 0 <= found["hype"] <= 3 and 0 <= found["faults"] <= 5
+        assert abs(found["sentiment"]) <= 12.5 and abs(found["coherence"]) <= 1 and 0 <= found["detail"] <= 1
+        assert 0 <= found["repetition"] <= 20 and 0 <= found["hype"] <= 15 and 0 <= found["faults"] <= 5
