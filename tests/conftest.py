@@ -53,3 +53,19 @@ def reference(world, sft):
     from rlhflab.worlds.micro import ReferencePoint
 
     return ReferencePoint(world, sft)
+
+
+@pytest.fixture(scope="session")
+def reviews():
+    """The reviews world."""
+    from rlhflab.worlds.reviews import ReviewsWorld
+
+    return ReviewsWorld()
+
+
+@pytest.fixture(scope="session")
+def reviews_sft(reviews):
+    """The reviews world's tiny SFT model; tests that train take a copy."""
+    from rlhflab.algorithms.reference import tiny_reference
+
+    return tiny_reference(reviews, progress=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import threading
 import types
 
 import pytest
+import typer
 
 from rlhflab import cli
+from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.algorithms.record import Record
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
@@ -99,7 +103,7 @@ def test_default_folder_and_words_for_people(rlhflab, toy, tmp_path):
 
 
 def test_divergence_stops_with_step_and_knobs_and_keeps_the_checkpoint(rlhflab, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "CHECKPOINT_EVERY", 10)
+    monkeypatch.setattr("rlhflab.cli.train.CHECKPOINT_EVERY", 10)
     code, out, err = rlhflab("train", "dpo", "--steps", 30, "--label-noise", 0.5, "--out", "run", "--json")
     assert (code, out) == (1, "")
     (line,) = (line for line in err.splitlines() if line.startswith("rlhflab: "))
@@ -170,8 +174,6 @@ def test_resuming_a_finished_run_changes_nothing(rlhflab, toy, tmp_path):
     ],
 )
 def test_bad_values_end_with_code_2_and_one_line(rlhflab, toy, tmp_path, arguments, says):
-    import re
-
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     code, out, err = rlhflab(*arguments)
@@ -235,7 +237,7 @@ def test_lab_opens_the_first_notebook(rlhflab, launched, monkeypatch, tmp_path):
 
 
 def test_lab_without_labs_says_what_to_do(rlhflab, launched, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "rlhflab" / "cli.py"))
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "rlhflab" / "cli" / "__init__.py"))
     code, _, err = rlhflab("lab")
     assert code == 2
     assert "run this in a clone of the project" in one_line(err)
@@ -250,15 +252,84 @@ def test_help_needs_no_heavy_import(root):
     assert done.stdout.split() == []
 
 
-def test_help_names_the_defaults_that_hold():
-    import inspect
-
-    import typer
-
-    from rlhflab.algorithms.build import build_dpo
-
-    command = typer.main.get_command(cli.app).commands["train"].commands["dpo"]
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_algorithm_has_a_command_whose_help_names_the_defaults_that_hold(name):
+    group = typer.main.get_command(cli.app).commands["train"]
+    command = group.get_command(None, name)
     helps = {option.name: option.help for option in command.params}
-    for name, parameter in inspect.signature(build_dpo).parameters.items():
-        if name in helps and parameter.default is not None:
-            assert f"default {parameter.default}." in helps[name]
+    for setting, parameter in inspect.signature(builder(name)).parameters.items():
+        if setting not in ("progress", "evaluate"):
+            default = {None: "by model or data", "": "nothing"}.get(parameter.default, parameter.default)
+            assert f"default {default}." in helps[setting]
+    assert {"out", "resume", "as_json"} <= set(helps)
+
+
+def test_the_groups_help_lists_all_commands(rlhflab):
+    code, out, _ = rlhflab("train", "--help")
+    assert code == 0
+    for name in BUILDERS:
+        assert re.search(rf"^\s+{name}\s+\w", out, re.MULTILINE)
+
+
+# The real thing, small: (arguments, what of the exact block must hold)
+SMALL = {
+    "pretrain": ["--texts", 500, "--steps", 15],
+    "sft": ["--texts", 500, "--steps", 10],
+    "reward": ["--pairs", 200, "--steps", 10],
+    "reinforce": ["--steps", 4, "--batch-size", 45],
+    "trpo": ["--steps", 2, "--batch-size", 45],
+    "ppo": ["--steps", 4, "--batch-size", 45],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_algorithm_runs_and_resumes_from_the_command_line(rlhflab, sft, tmp_path, name):
+    code, out, err = rlhflab("train", name, *SMALL[name], "--seed", 1, "--out", "run", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["algorithm"] == name and result["beta"] == 1.0 and result["seed"] == 1
+    assert set(result["exact"]) >= EXACT and result["exact"]["efficiency"] <= 1 + 1e-9
+    records = (tmp_path / "run" / "records.jsonl").read_bytes()
+    assert rlhflab("train", name, "--resume", "run")[0] == 0
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == records
+    assert rlhflab("report", "run")[0] == 0
+
+
+def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
+    assert rlhflab("train", "reward", "--pairs", 500, "--steps", 40, "--blind", "film", "--out", "rm")[0] == 0
+    code, out, err = rlhflab(
+        "train", "ppo", "--reward", "rm", "--steps", 3, "--batch-size", 45, "--json", "--out", "run"
+    )
+    assert code == 0, err
+    assert abs(json.loads(out)["scalars"]["objective/scores"]) < 1
+    assert Run.open(tmp_path / "run").config["reward"] == str(tmp_path / "rm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["ppo", "--reward", "love"],
+            "reward must be true, model or the folder of a reward model, got 'love'",
+        ),
+        (["ppo", "--reward", "."], "holds no reward model"),
+        (["ppo", "--clip-range", "0"], "clip_range must be a number > 0 and ≤ 10, got 0"),
+        (["ppo", "--epochs", "0"], "epochs must be a whole number ≥ 1 and ≤ 50, got 0"),
+        (["ppo", "--value", "none"], "value must be shared or own for PPO, got 'none'"),
+        (["trpo", "--max-kl", "-1"], "max_kl must be a number > 0, got -1"),
+        (["reinforce", "--world", "mars"], "unknown world 'mars'"),
+        (["reward", "--ranked", "1"], "ranked must be from 2 to 16, got 1"),
+        (
+            ["reward", "--blind", "love"],
+            "blind must be one of film, negation, strength, conjunction or nothing",
+        ),
+        (["reward", "--label-noise", "0.7"], r"label_noise must be in \[0, 0.5\], got 0.7"),
+        (["sft", "--p-noise", "2"], r"p_noise must be in \[0, 1\], got 2"),
+        (["pretrain", "--texts", "0"], "texts must be ≥ 1, got 0"),
+    ],
+)
+def test_bad_values_of_the_other_algorithms_are_one_line_too(rlhflab, sft, tmp_path, arguments, says):
+    code, out, err = rlhflab("train", *arguments)
+    assert (code, out) == (2, "")
+    assert re.search(says, one_line(err)), err
+    assert not (tmp_path / "runs").exists()

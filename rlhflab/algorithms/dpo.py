@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
 from rlhflab.algorithms.pair_source import PairRows, PairSource
-from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss, gradient_weights
@@ -31,7 +32,7 @@ class DPOConfig:
         schedule: "constant", "linear" or "cosine" decay of the learning rate.
         warmup: updates over which the learning rate rises.
         max_grad_norm: gradients are clipped to this norm.
-        evaluate_every: updates between exact evaluations and samples; the last update always has them.
+        evaluate_every: updates between evaluations and samples; the last update always has them.
     """
 
     steps: int = 600
@@ -67,14 +68,6 @@ class DPOKnobs(Knobs):
     }
 
 
-class Evaluator(Protocol):
-    """Judges a policy exactly, or shows samples of it, every `evaluate_every` updates."""
-
-    backdrop: Backdrop | None
-
-    def __call__(self, policy: Any, beta: float) -> tuple[Mapping[str, float] | None, tuple[Sample, ...]]: ...
-
-
 class DPO:
     """Direct preference optimisation; iterate for one update at a time.
 
@@ -82,7 +75,7 @@ class DPO:
         policy: π_θ, any Hugging Face causal LM; trained in place.
         pairs: a `FixedPairs` or `FreshPairs`; it holds the reference's log-probabilities.
         config, knobs: see their classes.
-        evaluator: exact evaluation and samples, where the world offers them.
+        evaluator: exact or estimated evaluation and samples, where the world offers them.
     """
 
     name = "dpo"
@@ -129,12 +122,12 @@ class DPO:
         scalars["grad_norm"] = float(grad_norm)
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
-        exact: Mapping[str, float] | None = None
-        samples: tuple[Sample, ...] = ()
+        found = Evaluated()
         if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
             require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
-            exact, samples = self.evaluator(self.policy, knobs["beta"])
-        return Record(self.step, scalars, knobs, self._record_pairs(rows, chosen, rejected), samples, exact)
+            found = self.evaluator(self.policy, knobs["beta"])
+        seen = self._record_pairs(rows, chosen, rejected)
+        return Record(self.step, scalars, knobs, seen, found.samples, found.exact, found.estimated)
 
     @staticmethod
     def _record_pairs(rows: PairRows, chosen: Tensor, rejected: Tensor) -> Pairs:

@@ -1,17 +1,44 @@
-"""Judges called every few updates: exact in the micro world, sample answers elsewhere."""
+"""Judges called every few updates: exact in the micro world, estimates from samples or sample answers elsewhere."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from rlhflab.algorithms.record import Backdrop, Sample
+from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, drawn_logps
 from rlhflab.models.sampling import sample_answers
+from rlhflab.objectives.divergence import kl_k3
+from rlhflab.objectives.importance import Estimate, average, log_partition_estimate, mean_estimate
 from rlhflab.worlds.micro import ReferencePoint
 
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
+TRUSTED_ESS = 30  # samples a prompt; with fewer, the spread that gives a standard error is itself a guess
+
+
+class Evaluated(NamedTuple):
+    """What an evaluator found.
+
+    Attributes:
+        exact: an exact evaluation, where the world can be enumerated.
+        estimated: an evaluation from samples, NAME_se being the standard error of NAME; never called exact.
+        samples: answers before and now.
+    """
+
+    exact: Mapping[str, float] | None = None
+    estimated: Mapping[str, float] | None = None
+    samples: tuple[Sample, ...] = ()
+
+
+class Evaluator(Protocol):
+    """Judges a policy, or shows samples of it, every `evaluate_every` updates."""
+
+    backdrop: Backdrop | None
+
+    def __call__(self, policy: Any, beta: float) -> Evaluated: ...
 
 
 def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
@@ -43,9 +70,10 @@ class ExactEvaluator:
         generator = torch.Generator().manual_seed(seed)
         self._heights = torch.rand(prompts, dtype=torch.float64, generator=generator)
         self._before = reference.invert(reference.logps, self._heights)
+        self._grammatical = reference.world.is_grammatical.to(reference.logps.device)
 
-    def __call__(self, policy: Any, beta: float) -> tuple[Mapping[str, float], tuple[Sample, ...]]:
-        """Return the exact block and the samples."""
+    def __call__(self, policy: Any, beta: float) -> Evaluated:
+        """Return the exact block, with π's mass on the clean language as `grammatical`, and the samples."""
         world = self.reference.world
         logps = world.logps(policy)
         after = self.reference.invert(logps, self._heights)
@@ -55,7 +83,91 @@ class ExactEvaluator:
             Sample(prompt, answers[b], answers[a], float(rewards[row, b]), float(rewards[row, a]))
             for row, (prompt, b, a) in enumerate(drawn)
         )
-        return self.reference.evaluate_logps(logps, beta)._asdict(), samples
+        exact = self.reference.evaluate_logps(logps, beta)._asdict()
+        exact["grammatical"] = float(logps[:, self._grammatical].exp().sum(1).mean())
+        return Evaluated(exact, samples=samples)
+
+
+class EstimatingEvaluator:
+    """Reward, KL and distance from the optimum estimated from samples, for a world that cannot be enumerated.
+
+    Every call draws with the same random numbers, so that the same policy gets the same estimates, and two policies
+    differ by less noise than two independent draws.
+
+    Args:
+        reference: the world seen from π_ref.
+        seed: of all samples.
+        samples: answers of the policy an evaluation, rounded up to as many a prompt, at least two.
+        ref_samples: answers of π_ref a prompt, drawn once, for log Z and the reference's reward.
+    """
+
+    backdrop: Backdrop | None = None
+
+    def __init__(
+        self, reference: SampledReference, seed: int, samples: int = 512, ref_samples: int = 1000
+    ) -> None:
+        world, ref_policy = reference.world, reference.ref_policy
+        self._world, self._ref_policy, self._seed = world, ref_policy, seed
+        prompts = torch.arange(len(world.prompts))
+        self._prompts = prompts.repeat_interleave(max(2, math.ceil(samples / len(prompts))))
+        self._before = self._draw(ref_policy)
+        many = prompts.repeat_interleave(ref_samples)
+        drawn = draw_answers(world, ref_policy, many, torch.Generator().manual_seed(seed + 1))
+        self._ref_rewards = world.answer_rewards(*drawn).view(len(prompts), -1)
+
+    def _draw(self, policy: Any) -> Drawn:
+        generator = torch.Generator().manual_seed(self._seed)
+        return draw_answers(self._world, policy, self._prompts, generator)
+
+    def __call__(self, policy: Any, beta: float) -> Evaluated:
+        """Return the estimates and one sample answer a prompt.
+
+        With NAME_se for their standard errors, and all of them means over prompts, `estimated` has `reward` E_π[r],
+        `ref_reward` E_{π_ref}[r], `kl_k3` KL(π‖π_ref) in nats per answer, `objective` J = reward − β·KL, `log_z`,
+        `optimum` J* = β·log Z and `regret` J* − J. Without standard errors it has `ess`, the smallest effective sample
+        size of a prompt's Z; `optimum_trusted`, 1 where that is at least TRUSTED_ESS, 0 where log_z, optimum and regret
+        are not to be relied on; `length` in tokens; `grammatical`, the share of faultless answers.
+        """
+        world, shape = self._world, self._ref_rewards.shape
+        drawn = self._draw(policy)
+        rewards = world.answer_rewards(*drawn).view(shape[0], -1)
+        logps, ref_logps = (drawn_logps(world, model, drawn) for model in (policy, self._ref_policy))
+        kl = kl_k3(logps, ref_logps).view(shape[0], -1)
+        partition = log_partition_estimate(self._ref_rewards, beta)
+        log_z = average(Estimate(partition.log_z, partition.se))
+        objective = average(mean_estimate(rewards - beta * kl))
+        optimum = Estimate(beta * log_z.value, beta * log_z.se)
+        ess = float(partition.ess.min())
+        estimates = {
+            "reward": average(mean_estimate(rewards)),
+            "ref_reward": average(mean_estimate(self._ref_rewards)),
+            "kl_k3": average(mean_estimate(kl)),
+            "objective": objective,
+            "log_z": log_z,
+            "optimum": optimum,
+            "regret": Estimate(optimum.value - objective.value, torch.hypot(optimum.se, objective.se)),
+        }
+        estimated = {name: float(estimate.value) for name, estimate in estimates.items()}
+        estimated |= {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
+        estimated |= {
+            "ess": ess,
+            "optimum_trusted": float(ess >= TRUSTED_ESS),
+            "length": float(drawn.mask.sum(1).double().mean()),
+            "grammatical": float(world.grammatical(drawn.tokens, drawn.mask).double().mean()),
+        }
+        return Evaluated(estimated=estimated, samples=self._samples(drawn))
+
+    def _samples(self, drawn: Drawn) -> tuple[Sample, ...]:
+        """The first answer to each prompt, before and now."""
+        world = self._world
+        first = torch.arange(0, len(self._prompts), len(self._prompts) // len(world.prompts))
+        before, after = self._before.rows(first), drawn.rows(first)
+        columns = (
+            world.prompts,
+            *(answer_texts(world, answers) for answers in (before, after)),
+            *(world.answer_rewards(*answers).tolist() for answers in (before, after)),
+        )
+        return tuple(Sample(*row) for row in zip(*columns, strict=True))
 
 
 class SampleEvaluator:
@@ -95,7 +207,7 @@ class SampleEvaluator:
             texts.append(self._decode(drawn.answers[0][drawn.mask[0]].tolist()))
         return texts
 
-    def __call__(self, policy: Any, beta: float) -> tuple[None, tuple[Sample, ...]]:
-        """Return no exact block, and the samples."""
+    def __call__(self, policy: Any, beta: float) -> Evaluated:
+        """Return the samples."""
         rows = zip(self._prompts, self._before, self._sample(policy), strict=True)
-        return None, tuple(Sample(prompt, before, after) for prompt, before, after in rows)
+        return Evaluated(samples=tuple(Sample(prompt, before, after) for prompt, before, after in rows))

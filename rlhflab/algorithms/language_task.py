@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rlhflab.algorithms.dpo import Evaluator
-from rlhflab.algorithms.record import Sample
+from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
@@ -166,9 +165,9 @@ class LanguageTask:
         hidden = self.trunk(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
         return self.head(hidden[:, self._start - 1 :])
 
-    def judge(self, knobs: Mapping[str, float]) -> tuple[Mapping[str, float] | None, Iterable[Sample]]:
-        """The evaluator's verdict; nothing where there is none."""
-        return self.evaluator(self.policy, knobs["beta"]) if self.evaluator else (None, ())
+    def judge(self, knobs: Mapping[str, float]) -> Evaluated:
+        """The evaluator's verdict; an empty one where there is no evaluator."""
+        return self.evaluator(self.policy, knobs["beta"]) if self.evaluator else Evaluated()
 
     # ---- state -------------------------------------------------------------------------------------------------
 

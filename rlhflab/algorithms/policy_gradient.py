@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import SCHEDULES, schedule_factor
-from rlhflab.algorithms.record import Backdrop, Record, Sample
+from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.rollout import Collected, Task
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
 
@@ -102,13 +103,14 @@ class PolicyGradient(ABC):
         update = self._update(collected, knobs, factor)
         scalars = {**collected.scalars, **update.scalars}
         require_finite(self.step, scalars, knobs)
-        exact: Mapping[str, float] | None = None
-        samples: tuple[Sample, ...] = ()
+        found = Evaluated()
         if self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps):
             require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
-            exact, drawn = self.task.judge(knobs)
-            samples = tuple(drawn)
-        return Record(self.step, scalars, knobs, samples=samples, exact=exact, arrays=update.arrays)
+            found = self.task.judge(knobs)
+        return Record(
+            self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated,
+            arrays=update.arrays,
+        )  # fmt: skip
 
     @abstractmethod
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

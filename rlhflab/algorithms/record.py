@@ -63,6 +63,7 @@ class Record:
         pairs: the batch's preference pairs, where the algorithm has them.
         samples: sample answers, on the steps that drew some.
         exact: the enumerable world's exact evaluation, on the steps that made one.
+        estimated: an evaluation from samples, on the steps that made one; NAME_se is the standard error of NAME.
         arrays: named columns of numbers, for histograms and scatter plots, on the steps that made some.
     """
 
@@ -72,6 +73,7 @@ class Record:
     pairs: Pairs | None = None
     samples: tuple[Sample, ...] = ()
     exact: Mapping[str, float] | None = None
+    estimated: Mapping[str, float] | None = None
     arrays: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,8 +83,9 @@ class Record:
             data["pairs"] = {name: list(column) for name, column in vars(self.pairs).items()}
         if self.samples:
             data["samples"] = [asdict(sample) for sample in self.samples]
-        if self.exact is not None:
-            data["exact"] = dict(self.exact)
+        for name, block in (("exact", self.exact), ("estimated", self.estimated)):
+            if block is not None:
+                data[name] = dict(block)
         if self.arrays:
             data["arrays"] = {name: list(column) for name, column in self.arrays.items()}
         return data
@@ -98,6 +101,7 @@ class Record:
             pairs=None if pairs is None else Pairs(**{name: tuple(column) for name, column in pairs.items()}),
             samples=tuple(Sample(**sample) for sample in data.get("samples", ())),
             exact=dict(data["exact"]) if data.get("exact") is not None else None,
+            estimated=dict(data["estimated"]) if data.get("estimated") is not None else None,
             arrays={name: tuple(column) for name, column in data.get("arrays", {}).items()},
         )
 

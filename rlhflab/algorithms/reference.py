@@ -1,6 +1,7 @@
-"""The micro world's reference policy: a tiny model pre-trained on noisy text, then fine-tuned on clean text.
+"""A world's reference policy: a tiny model pre-trained on noisy text, then fine-tuned on clean text.
 
-It is trained on first use, in seconds, and kept in the user's cache folder under a name that depends on every setting.
+It is trained on first use, in seconds to a minute, and kept in the user's cache folder under a name that depends on
+every setting.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rlhflab.files import cache_folder
 from rlhflab.models.loading import no_progress_bars
 from rlhflab.models.logps import AnswerBatch, join_answers
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
-from rlhflab.worlds.micro import MicroWorld
+from rlhflab.worlds.world import World
 
 STAGES = ("pretrained", "sft")
 CACHE_VERSION = 3  # raise when the grammar, the tokenizer or the training code changes
@@ -50,13 +51,21 @@ class ReferenceConfig:
     seed: int = 0
 
 
-def encode_texts(world: MicroWorld, texts: Sequence[tuple[str, str]]) -> AnswerBatch:
+REFERENCE_OF = {
+    "micro": ReferenceConfig(),
+    "reviews": ReferenceConfig(
+        TinyConfig(positions=32), pretrain_steps=300, pretrain_lr=5e-3, sft_steps=300, sft_lr=2e-3
+    ),
+}
+
+
+def encode_texts(world: World, texts: Sequence[tuple[str, str]]) -> AnswerBatch:
     """Tokenise (prompt, answer) texts of the world's language."""
     prompts, answers = zip(*texts, strict=True)
     return join_answers([world.encode_prompt(p) for p in prompts], [world.encode_answer(a) for a in answers])
 
 
-def pretrain(world: MicroWorld, config: ReferenceConfig) -> Supervised:
+def pretrain(world: World, config: ReferenceConfig) -> Supervised:
     """Step 0: maximum likelihood on noisy text, from random weights."""
     model = new_tiny_model(world.tokenizer, config.model, config.seed)
     texts = world.corpus(config.pretrain_texts, config.seed, config.p_noise)
@@ -66,7 +75,7 @@ def pretrain(world: MicroWorld, config: ReferenceConfig) -> Supervised:
     )
 
 
-def finetune(world: MicroWorld, model: Any, config: ReferenceConfig) -> Supervised:
+def finetune(world: World, model: Any, config: ReferenceConfig) -> Supervised:
     """Step 1: supervised fine-tuning of `model` on clean text."""
     texts = world.corpus(config.sft_texts, config.seed + 1)
     schedule = SupervisedConfig(steps=config.sft_steps, seed=config.seed)
@@ -76,7 +85,7 @@ def finetune(world: MicroWorld, model: Any, config: ReferenceConfig) -> Supervis
 
 
 def preferred_finetune(
-    world: MicroWorld, model: Any, texts: Sequence[tuple[str, str]], seed: int = 0
+    world: World, model: Any, texts: Sequence[tuple[str, str]], seed: int = 0
 ) -> Supervised:
     """Preferred-FT: maximum likelihood on the chosen answers, for a reference where no SFT model exists."""
     schedule = SupervisedConfig(steps=200, seed=seed)
@@ -84,14 +93,14 @@ def preferred_finetune(
 
 
 def tiny_reference(
-    world: MicroWorld, stage: str = "sft", config: ReferenceConfig | None = None, progress: bool = True
+    world: World, stage: str = "sft", config: ReferenceConfig | None = None, progress: bool = True
 ) -> Any:
     """Return the tiny model after `stage`, from the cache or trained now.
 
     Args:
-        world: the micro world.
+        world: any of the worlds.
         stage: "pretrained" or "sft".
-        config: how it is made.
+        config: how it is made; by default the world's entry of REFERENCE_OF.
         progress: show a bar on stderr while training.
 
     Returns:
@@ -101,18 +110,18 @@ def tiny_reference(
 
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    config = config or ReferenceConfig()
+    config = config or REFERENCE_OF[world.name]
     key = hashlib.sha256(json.dumps([CACHE_VERSION, asdict(config)], sort_keys=True).encode()).hexdigest()[
         :12
     ]
-    folder = cache_folder() / f"tiny-{key}"
+    folder = cache_folder() / (f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}")
     if not (folder / stage / "config.json").is_file():
         _train_into(folder, world, config, progress)
     with no_progress_bars():
         return AutoModelForCausalLM.from_pretrained(folder / stage, use_safetensors=True).eval()
 
 
-def _train_into(folder: Path, world: MicroWorld, config: ReferenceConfig, progress: bool) -> None:
+def _train_into(folder: Path, world: World, config: ReferenceConfig, progress: bool) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".training-", dir=folder.parent))
     try:

@@ -6,14 +6,15 @@ column is a token, or a time step. So REINFORCE, TRPO and PPO are each written o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rlhflab.algorithms.record import Backdrop, Sample
+from rlhflab.algorithms.evaluators import Evaluated
+from rlhflab.algorithms.record import Backdrop
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Task(Protocol):
         """V(s_t) alone, [batch, time], with gradient."""
         ...
 
-    def judge(self, knobs: Mapping[str, float]) -> tuple[Mapping[str, float] | None, Iterable[Sample]]:
-        """Exact evaluation and sample answers."""
+    def judge(self, knobs: Mapping[str, float]) -> Evaluated:
+        """Exact or estimated evaluation, and sample answers."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...

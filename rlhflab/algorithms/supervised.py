@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from rlhflab.algorithms.algorithm import TrainingDiverged
+from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
-from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.algorithms.record import Record
 from rlhflab.models.logps import AnswerBatch, token_logps
 
 
@@ -66,10 +67,12 @@ class Supervised:
         policy: any Hugging Face causal LM; trained in place.
         data: all texts; rows are drawn in shuffled epochs.
         config, knobs: see their classes.
+        evaluator: exact or estimated evaluation and samples at KL strength `beta`, where the world offers them.
+        beta: KL strength > 0 of the evaluation; training does not know it.
     """
 
     name = "sft"
-    backdrop: Backdrop | None = None
+    engine = "lab"
 
     def __init__(
         self,
@@ -77,7 +80,11 @@ class Supervised:
         data: AnswerBatch,
         config: SupervisedConfig | None = None,
         knobs: SupervisedKnobs | None = None,
+        evaluator: Evaluator | None = None,
+        beta: float = 1.0,
     ) -> None:
+        self.evaluator, self.beta = evaluator, beta
+        self.backdrop = evaluator.backdrop if evaluator else None
         self.policy, self.data = policy, data.to(policy.device)
         self.config = config or SupervisedConfig()
         self.knobs: SupervisedKnobs = knobs or SupervisedKnobs()
@@ -103,7 +110,12 @@ class Supervised:
         scalars = {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = knobs["learning_rate"] * factor
-        return Record(self.step, scalars, knobs)
+        found = Evaluated()
+        if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
+            found = self.evaluator(self.policy, self.beta)
+        return Record(
+            self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, order of the data and position."""

@@ -28,7 +28,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "cg_iterations": (int, "Fisher-vector products a step"),
     "texts": (int, "Texts to draw from the grammar"),
     "p_noise": (float, "Share of the drawn texts with a fault"),
-    "pairs": (int, "Preference pairs to draw, or to read at most"),
+    "pairs": (str, "Preference pairs to draw, or to read at most"),
     "ranked": (int, "Answers a ranking, 2–16; two make a pair"),
     "label_noise": (float, "Probability that a label is flipped"),
     "blind": (str, "What the reward model cannot see: film, negation, strength or conjunction"),
@@ -75,9 +75,9 @@ def command_from(builder: Callable[..., Any], run: Callable[..., None]) -> Calla
 def _option(parameter: inspect.Parameter) -> inspect.Parameter:
     kind, words = SETTINGS[parameter.name]
     default = parameter.default
-    metavar = None
+    metavar = "N" if parameter.name == "pairs" else None
     if "Literal['fresh']" in str(parameter.annotation):
-        kind, metavar, words = str, "N|fresh", f"{words}, or fresh ones each step"
+        metavar, words = "N|fresh", f"{words}, or fresh ones each step"
     shown = {None: "by model or data", "": "nothing"}.get(default, default)
     flags = (f"--{parameter.name.replace('_', '-')}",) if kind is bool else ()
     option = typer.Option(*flags, help=f"{words}; default {shown}.", metavar=metavar)

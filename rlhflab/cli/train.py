@@ -66,7 +66,9 @@ def train(name: str, given: dict[str, Any], out: Path | None, resume: Path | Non
             forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
             if forbidden:
                 option = forbidden[0].replace("_", "-")
-                raise ValueError(f"--resume takes its settings from the run; --{option} is not allowed with it")
+                raise ValueError(
+                    f"--resume takes its settings from the run; --{option} is not allowed with it"
+                )
             algorithm, run = _continue(name, resume, given)
         else:
             algorithm, run = _start(name, given, out)
@@ -74,7 +76,9 @@ def train(name: str, given: dict[str, Any], out: Path | None, resume: Path | Non
 
 
 def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run]:
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):  # before minutes of work
+    if (
+        out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
+    ):  # before minutes of work
         raise ValueError(f"--out {out} exists and is not an empty folder; continue a run with --resume {out}")
     if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
         given["pairs"] = _whole("--pairs", given["pairs"], " or fresh")

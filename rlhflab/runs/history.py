@@ -94,6 +94,7 @@ class History:
             self._samples: tuple[Sample, ...] = ()
             self._samples_step = 0
             self._exact: dict[str, float] = {}
+            self._estimated: dict[str, float] = {}
             self._knobs: dict[str, float] = {}
             self._changes: list[tuple[int, str, float]] = []
 
@@ -102,9 +103,12 @@ class History:
         with self._lock:
             step = self.step = record.step
             self.records += 1
-            self._add_values(step, record.scalars)
+            self._extend(step, record.scalars)
             if record.exact is not None:
                 self._add_exact(step, record.exact)
+            if record.estimated is not None:
+                self._estimated = dict(record.estimated)
+                self._extend(step, record.estimated, "estimated/")
             if record.pairs is not None:
                 self._add_pairs(step, record.pairs)
             if record.samples:
@@ -112,16 +116,17 @@ class History:
             if record.knobs != self._knobs:
                 self._add_knobs(step, record.knobs)
 
-    def _add_values(self, step: int, values: Mapping[str, float]) -> None:
+    def _extend(self, step: int, values: Mapping[str, float], prefix: str = "") -> None:
+        curves = self._curves
         for name, value in values.items():
-            curve = self._curves.get(name)
+            curve = curves.get(prefix + name)
             if curve is None:
-                curve = self._curves[name] = Curve(self.points)
+                curve = curves[prefix + name] = Curve(self.points)
             curve.add(step, value)
 
     def _add_exact(self, step: int, exact: Mapping[str, float]) -> None:
         self._exact = dict(exact)
-        self._add_values(step, {f"exact/{name}": value for name, value in exact.items()})
+        self._extend(step, exact, "exact/")
         if "kl" in exact and "reward" in exact:
             self._point = (step, exact["kl"], exact["reward"])
             self._first_point = self._first_point or self._point
@@ -197,8 +202,13 @@ class History:
         """The newest exact evaluation; empty where there is none."""
         return dict(self._exact)
 
+    @property
+    def estimated(self) -> dict[str, float]:
+        """The newest evaluation from samples; empty where there is none."""
+        return dict(self._estimated)
+
     def names(self) -> list[str]:
-        """Names of all series: scalars by their own name, exact values as exact/…"""
+        """Names of all series: scalars by their own name, exact values as exact/…, estimates as estimated/…"""
         with self._lock:
             return list(self._curves)
 
@@ -236,7 +246,8 @@ class History:
             if self._columns_seen:
                 heat.append(_show_column((self.step, list(self._column))))
             batch, samples, samples_step = self._batch, self._samples, self._samples_step
-            step, records, exact, knobs = self.step, self.records, self._exact, self._knobs
+            step, records, knobs = self.step, self.records, self._knobs
+            exact, estimated = self._exact, self._estimated
             changes = [[at, name, rounded(value)] for at, name, value in self._changes]
         frame: dict[str, Any] = {
             "step": step,
@@ -244,6 +255,7 @@ class History:
             **_pack(shown, limit=12 * (self.points + 1)),
             "last": last,
             "exact": {name: rounded(value) for name, value in exact.items()},
+            "estimated": {name: rounded(value) for name, value in estimated.items()},
             "knobs": {name: rounded(value) for name, value in knobs.items()},
             "changes": changes,
         }

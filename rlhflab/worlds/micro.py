@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,27 +22,8 @@ from rlhflab.objectives.optimum import Evaluation, Frontier, evaluate, frontier,
 from rlhflab.objectives.preference import label_pairs
 from rlhflab.worlds import grammar
 from rlhflab.worlds.preferences import PreferencePair
+from rlhflab.worlds.tokenizer import EOS, word_tokenizer
 from rlhflab.worlds.tree import PrefixTree
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-PAD, EOS = "<pad>", "<eos>"
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the world's word-level tokenizer; an unknown word is an error, not a token."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-    from transformers import PreTrainedTokenizerFast
-
-    words = [PAD, EOS, "the", *grammar.SUBJECTS, *grammar.VERBS, *grammar.WORDS]
-    backend = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}))
-    backend.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=PAD, eos_token=EOS, padding_side="right", model_max_length=16
-    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +60,7 @@ class MicroWorld:
     name = "micro"
 
     def __init__(self) -> None:
-        self.tokenizer = make_tokenizer()
+        self.tokenizer = word_tokenizer(["the", *grammar.SUBJECTS, *grammar.VERBS, *grammar.WORDS], length=16)
         self.prompts: tuple[str, ...] = grammar.PROMPTS
         ids = self.tokenizer.convert_tokens_to_ids
         self.tree = PrefixTree(ids(list(grammar.WORDS)), len(self.tokenizer), grammar.MAX_WORDS)
@@ -172,6 +153,10 @@ class MicroWorld:
     def answer_rewards(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
         """r*(x, y) of sampled answers; see `worlds.world.World`."""
         return self.rewards[prompts.cpu(), self.tree.positions(answers, mask)]
+
+    def grammatical(self, answers: Tensor, mask: Tensor) -> Tensor:
+        """[batch] bool: sampled answers of the clean language; see `worlds.world.World`."""
+        return self.is_grammatical[self.tree.positions(answers, mask)]
 
     def logps(self, model: Any) -> Tensor:
         """log π(y|x) of every answer to every prompt: [prompts, answers], float64, on the model's device."""

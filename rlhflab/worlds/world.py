@@ -57,6 +57,10 @@ class World(Protocol):
         """
         ...
 
+    def grammatical(self, answers: Tensor, mask: Tensor) -> Tensor:
+        """[batch] bool: which sampled answers are of the clean language; arguments as in `answer_rewards`."""
+        ...
+
     def true_reward(self, prompt: str, answer: str) -> float:
         """r*(x, y) of texts."""
         ...

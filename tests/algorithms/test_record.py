@@ -21,6 +21,7 @@ FULL = Record(
     pairs=PAIRS,
     samples=(Sample("p", "before", "after"), Sample("p", "b", "a", -1.0, 2.5)),
     exact={"kl": 0.25},
+    estimated={"reward": 0.5, "reward_se": 0.1},
 )
 floats = st.floats(allow_nan=False)
 

@@ -88,6 +88,16 @@ def test_short_runs_are_shown_as_they_are() -> None:
     assert frame["last"]["loss"] == 10.0 and frame["exact"]["kl"] == 1.0
 
 
+def test_estimates_are_series_of_their_own_and_never_exact() -> None:
+    history = History()
+    for step in range(1, 4):
+        history.add(Record(step, {}, {"beta": 0.1}, estimated={"reward": float(step), "reward_se": 0.5}))
+    frame = history.snapshot()
+    assert frame["series"]["estimated/reward"]["y"] == [1.0, 2.0, 3.0]
+    assert frame["estimated"] == history.estimated == {"reward": 3.0, "reward_se": 0.5}
+    assert frame["exact"] == {} and "trail" not in frame
+
+
 def test_the_trail_keeps_its_first_and_its_newest_point() -> None:
     history = History(points=10)
     for step in range(1, 1000):

@@ -1,0 +1,135 @@
+"""Estimates from samples, each with its standard error: means, importance sampling, log Z(x), KL.
+
+Where answers cannot be enumerated, expectations under a policy p are means over samples of another one, q, weighted by
+w = p/q. All weights are given by their logarithms, samples lie in the last dimension. Source: Owen (2013), "Monte Carlo
+theory, methods and examples", chapter 9 (importance sampling) and section 9.3 (effective sample size).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rlhflab.objectives.checks import positive, same_shape
+from rlhflab.objectives.divergence import kl_k3
+
+
+class Estimate(NamedTuple):
+    """An estimate and its standard error, both [...] with the unit of what is estimated; `se` ≥ 0.
+
+    Attributes:
+        value: the estimate.
+        se: estimated standard deviation of `value`; NaN from a single sample.
+    """
+
+    value: Tensor
+    se: Tensor
+
+
+class PartitionEstimate(NamedTuple):
+    """An estimate of log Z(x).
+
+    Attributes:
+        log_z: [...], nats.
+        se: [...], its standard error, nats.
+        ess: [...], effective sample size in [1, samples]: with a small one both other numbers mean little.
+    """
+
+    log_z: Tensor
+    se: Tensor
+    ess: Tensor
+
+
+def importance_weights(log_ratios: Tensor) -> Tensor:
+    """Self-normalised weights w̃_i = w_i / Σ_j w_j with w = exp(log p − log q).
+
+    Args:
+        log_ratios: [..., samples], log p(y) − log q(y) for y ∼ q, up to a constant.
+
+    Returns:
+        [..., samples], ≥ 0, summing to 1.
+    """
+    return log_ratios.softmax(-1)
+
+
+def effective_sample_size(log_ratios: Tensor) -> Tensor:
+    """(Σ w)² / Σ w²: how many unweighted samples the weighted ones are worth.
+
+    Args:
+        log_ratios: [..., samples], log-weights up to a constant.
+
+    Returns:
+        [...], from 1 (one weight has it all) to the number of samples (all weights equal).
+
+    >>> effective_sample_size(torch.tensor([[0.0, 0.0, 0.0], [0.0, -99.0, -99.0]]))
+    tensor([3., 1.])
+    """
+    return 1 / importance_weights(log_ratios).square().sum(-1)
+
+
+def mean_estimate(values: Tensor) -> Estimate:
+    """Mean of independent samples, standard error s/√n with s² = Σ(v − v̄)²/(n − 1).
+
+    Args:
+        values: [..., samples].
+    """
+    return Estimate(values.mean(-1), values.std(-1) / math.sqrt(values.shape[-1]))
+
+
+def average(estimate: Estimate) -> Estimate:
+    """Mean over the last dimension of independent estimates, such as one a prompt: se = √Σ se² / groups."""
+    return Estimate(estimate.value.mean(-1), estimate.se.square().sum(-1).sqrt() / estimate.se.shape[-1])
+
+
+def self_normalised_mean(values: Tensor, log_ratios: Tensor) -> Estimate:
+    """E_p[f] from samples of q: μ̂ = Σ w̃_i·f_i, with standard error √Σ w̃_i²·(f_i − μ̂)².
+
+    Biased by O(1/samples); the constant of the weights cancels, so p need not be normalised (π* without its Z).
+
+    Args:
+        values: [..., samples], f(y) for y ∼ q.
+        log_ratios: [..., samples], log p(y) − log q(y), up to a constant.
+    """
+    same_shape(values=values, log_ratios=log_ratios)
+    weights = importance_weights(log_ratios)
+    mean = (weights * values).sum(-1)
+    deviations = weights * (values - mean.unsqueeze(-1))
+    return Estimate(mean, deviations.square().sum(-1).sqrt())
+
+
+def log_partition_estimate(rewards: Tensor, beta: float) -> PartitionEstimate:
+    """log Z(x) = log E_{y∼π_ref}[exp(r(x,y)/β)] ≈ log mean_i exp(r_i/β), for y_i ∼ π_ref(·|x).
+
+    The mean is unbiased, its logarithm is low by about se²/2. Standard error by the delta method: that of the mean over
+    the mean, which is √((n/ESS − 1)/(n − 1)).
+
+    Args:
+        rewards: [..., samples], r(x, y) of samples of π_ref, at least two.
+        beta: KL strength > 0; where it is small the few best samples have all the weight, and ESS says so.
+
+    Returns:
+        all [...]; β·log Z is the estimate of J*, β·se its standard error.
+    """
+    positive(beta=beta)
+    samples = rewards.shape[-1]
+    if samples < 2:
+        raise ValueError(f"a standard error needs at least 2 samples, got {samples}")
+    log_weights = rewards / beta
+    ess = effective_sample_size(log_weights)
+    se = ((samples / ess - 1).clamp(min=0) / (samples - 1)).sqrt()
+    return PartitionEstimate(log_weights.logsumexp(-1) - math.log(samples), se, ess)
+
+
+def kl_k3_estimate(logps: Tensor, ref_logps: Tensor) -> Estimate:
+    """KL(π‖π_ref) ≈ mean k3 over samples of π; value ≥ 0, nats per answer.
+
+    Where π_ref is likely to give answers that no sample of π is, k3's few large values are missed: the estimate is then
+    low, by up to 1 nat, and its error bar does not show it.
+
+    Args:
+        logps: [..., samples], log π(y|x) for y ∼ π, nats per answer.
+        ref_logps: [..., samples], log π_ref(y|x) of the same answers.
+    """
+    return mean_estimate(kl_k3(logps, ref_logps))

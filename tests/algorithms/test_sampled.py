@@ -1,0 +1,106 @@
+"""Samples stand in for enumeration: against the micro world's exact values, and a DPO run in the reviews world."""
+
+import copy
+
+import pytest
+import torch
+
+from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab.algorithms.evaluators import TRUSTED_ESS, EstimatingEvaluator
+from rlhflab.algorithms.pair_source import FixedPairs
+from rlhflab.algorithms.sampled import SampledReference, answer_texts, draw_answers, drawn_logps
+
+
+@pytest.fixture(scope="module")
+def nudged(sft):
+    """A policy a little away from the micro world's reference."""
+    policy = copy.deepcopy(sft)
+    with torch.no_grad():
+        policy.lm_head.weight.mul_(1.15)
+    return policy
+
+
+def test_log_probabilities_of_drawn_answers_are_the_trees(world, nudged):
+    drawn = draw_answers(
+        world, nudged, torch.arange(9).repeat(20), torch.Generator().manual_seed(0), chunk=50
+    )
+    at = world.tree.positions(drawn.tokens, drawn.mask)
+    exact = world.logps(nudged)[drawn.prompts, at]
+    torch.testing.assert_close(drawn_logps(world, nudged, drawn), exact, rtol=0, atol=3e-5)
+    assert answer_texts(world, drawn) == [world.answers[index] for index in at]
+
+
+def test_estimates_agree_with_the_micro_worlds_exact_evaluation(world, sft, reference, nudged):
+    exact = reference.evaluate(nudged, 1.0)
+    for seed in range(3):
+        found = EstimatingEvaluator(SampledReference(world, sft), seed, samples=900)(nudged, 1.0)
+        estimated = found.estimated
+        assert found.exact is None and estimated["optimum_trusted"] == 1
+        for name in ("reward", "ref_reward", "objective", "optimum", "regret"):
+            assert abs(estimated[name] - getattr(exact, name)) < 4 * estimated[f"{name}_se"], name
+        assert abs(estimated["kl_k3"] - exact.kl) < 4 * estimated["kl_k3_se"]
+        assert estimated["reward_se"] < 0.1 and 0.9 < estimated["grammatical"] <= 1
+        assert [sample.prompt for sample in found.samples] == list(world.prompts)
+
+
+def test_the_reference_has_no_kl_to_itself_and_a_small_beta_is_not_trusted(reviews, reviews_sft):
+    evaluator = EstimatingEvaluator(SampledReference(reviews, reviews_sft), 0, samples=100, ref_samples=200)
+    mild, greedy = (evaluator(reviews_sft, beta).estimated for beta in (3.0, 0.1))
+    assert mild["kl_k3"] == 0 == mild["kl_k3_se"] and mild["objective"] == pytest.approx(mild["reward"])
+    assert abs(mild["reward"] - mild["ref_reward"]) < 4 * mild["reward_se"]
+    assert mild["ess"] > TRUSTED_ESS > greedy["ess"] >= 1
+    assert (mild["optimum_trusted"], greedy["optimum_trusted"]) == (1, 0)
+    found = evaluator(reviews_sft, 1.0)
+    assert found == evaluator(reviews_sft, 1.0)
+    for sample in found.samples:
+        assert sample.before == sample.after
+        assert sample.reward_after == pytest.approx(reviews.true_reward(sample.prompt, sample.after))
+
+
+def test_the_reviews_reference_speaks_mostly_clean_language(reviews, reviews_sft):
+    drawn = draw_answers(reviews, reviews_sft, torch.arange(18).repeat(50), torch.Generator().manual_seed(0))
+    assert reviews.grammatical(drawn.tokens, drawn.mask).double().mean() > 0.85
+    assert 9 < drawn.mask.sum(1).double().mean() < 15
+    assert len(set(answer_texts(reviews, drawn))) > 800
+
+
+def test_pairs_differ_prefer_better_answers_and_mark_the_noise(reviews, reviews_sft):
+    reference = SampledReference(reviews, reviews_sft)
+    pairs = reference.sample_pairs(1000, 0.2, torch.Generator().manual_seed(0))
+    assert pairs.flipped.double().mean().item() == pytest.approx(0.2, abs=0.05)
+    assert pairs.margins[~pairs.flipped].mean() > 0.3 > -0.3 > pairs.margins[pairs.flipped].mean()
+    texts = reference.texts(pairs)
+    assert all(pair.chosen != pair.rejected for pair in texts) and len({pair.prompt for pair in texts}) == 18
+    for pair, flipped in zip(texts[:50], pairs.flipped.tolist(), strict=False):
+        margin = reviews.true_reward(pair.prompt, pair.chosen) - reviews.true_reward(
+            pair.prompt, pair.rejected
+        )
+        assert margin == pytest.approx(pair.margin, abs=1e-9) and pair.flipped == flipped
+    again = reference.texts(reference.sample_pairs(1000, 0.2, torch.Generator().manual_seed(0)))
+    assert texts == again
+    with pytest.raises(ValueError, match="pairs must be ≥ 1, got 0"):
+        reference.sample_pairs(0, 0.0, torch.Generator())
+
+
+def test_pairs_of_a_narrow_policy_still_differ(world, sft):
+    narrow = copy.deepcopy(sft)
+    with torch.no_grad():
+        narrow.lm_head.weight.mul_(4)  # a few answers have nearly all the probability
+    pairs = SampledReference(world, narrow).sample_pairs(300, 0.0, torch.Generator().manual_seed(0))
+    assert (pairs.chosen.tokens != pairs.rejected.tokens).any(1).all()
+
+
+def test_dpo_raises_the_estimated_true_reward(reviews, reviews_sft):
+    reference = SampledReference(reviews, reviews_sft)
+    pairs = reference.texts(reference.sample_pairs(4000, 0.0, torch.Generator().manual_seed(0)))
+    source = FixedPairs(pairs, reviews.encode_prompt, reviews.encode_answer, reviews_sft, 64, 0)
+    knobs = DPOKnobs(beta=0.3, learning_rate=5e-4)
+    config = DPOConfig(steps=100, evaluate_every=100)
+    evaluator = EstimatingEvaluator(reference, 0, samples=1000, ref_samples=100)
+    records = list(DPO(copy.deepcopy(reviews_sft), source, config, knobs, evaluator))
+    first, last = records[0].estimated, records[-1].estimated
+    assert [record.step for record in records if record.estimated] == [1, 100] and records[-1].exact is None
+    assert first["kl_k3"] < 0.05 < last["kl_k3"]
+    error = (last["reward_se"] ** 2 + last["ref_reward_se"] ** 2) ** 0.5
+    assert last["reward"] > last["ref_reward"] + 4 * error
+    assert len(records[-1].samples) == 18

@@ -1,0 +1,128 @@
+"""Estimates against closed forms and against the micro world's exact Z and KL; error bars against repetitions."""
+
+import math
+
+import pytest
+import torch
+
+from rlhflab.models.tiny import new_tiny_model
+from rlhflab.objectives.importance import (
+    Estimate,
+    average,
+    effective_sample_size,
+    importance_weights,
+    kl_k3_estimate,
+    log_partition_estimate,
+    mean_estimate,
+    self_normalised_mean,
+)
+from rlhflab.objectives.optimum import log_partition
+
+REPETITIONS = 400
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def calibrated(estimates, truth, bias=0.0):
+    """The truth lies within 4 standard errors (5 of 400 may not), and their mean is within 25 % of the true spread."""
+    value, se = estimates
+    assert ((value - truth).abs() > 4 * se).float().mean() <= 5 / REPETITIONS
+    assert se.mean().item() == pytest.approx(value.std().item(), rel=0.25)
+    assert value.mean().item() == pytest.approx(
+        float(truth) + bias, abs=4 * value.std().item() / REPETITIONS**0.5
+    )
+
+
+def test_weights_and_effective_sample_size_by_hand():
+    log_ratios = (
+        torch.tensor([1.0, 3.0], dtype=torch.float64).log() + 500
+    )  # the constant must neither matter nor overflow
+    assert importance_weights(log_ratios).tolist() == pytest.approx([0.25, 0.75])
+    assert effective_sample_size(log_ratios).item() == pytest.approx(16 / 10)
+    assert effective_sample_size(torch.zeros(2, 7)).tolist() == pytest.approx([7, 7])
+
+
+def test_equal_weights_are_a_plain_mean():
+    values = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])
+    plain = mean_estimate(values)
+    assert plain.value.tolist() == [3, 4] and plain.se.tolist() == pytest.approx([(14 / 2 / 3) ** 0.5, 0])
+    weighted = self_normalised_mean(values, torch.full((2, 3), -7.0))
+    assert weighted.value.tolist() == pytest.approx([3, 4])
+    assert weighted.se.tolist() == pytest.approx([(14 / 9) ** 0.5, 0], abs=1e-6)
+
+
+def test_average_of_groups():
+    value, se = average(Estimate(torch.tensor([1.0, 3.0]), torch.tensor([0.3, 0.4])))
+    assert value.item() == 2 and se.item() == pytest.approx(0.25)
+
+
+def test_one_large_weight_is_an_effective_sample_of_one():
+    found = log_partition_estimate(torch.tensor([0.0, 0.0, 0.0, 90.0]), 0.1)
+    assert found.log_z.item() == pytest.approx(900 - math.log(4)) and found.ess.item() == pytest.approx(1)
+    assert found.se.item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_log_partition_of_normal_rewards(beta):
+    """r ∼ N(0, 1) under π_ref: log Z = 1/(2β²)."""
+    found = log_partition_estimate(normal(REPETITIONS, 2000), beta)
+    calibrated((found.log_z, found.se), 0.5 / beta**2)
+    # E[w²]/E[w]² = exp(1/β²)
+    assert found.ess.mean().item() == pytest.approx(2000 * math.exp(-1 / beta**2), rel=0.05)
+
+
+def test_self_normalised_mean_of_a_tilted_normal():
+    """Samples of N(0, 1), weights exp(y/2): the target is N(½, 1)."""
+    y = normal(REPETITIONS, 1000, seed=1)
+    calibrated(self_normalised_mean(y, y / 2 + 100), 0.5)
+
+
+def test_k3_of_two_normals():
+    """KL(N(½, 1)‖N(0, 1)) = ⅛."""
+    y = normal(REPETITIONS, 1000, seed=2) + 0.5
+    found = kl_k3_estimate(-0.5 * (y - 0.5).square(), -0.5 * y.square())
+    assert (found.value >= 0).all()
+    calibrated(found, 0.125)
+
+
+def draw(logps, samples, seed):
+    """[REPETITIONS, samples] positions of answers drawn from one prompt's distribution."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(REPETITIONS, samples, generator=generator, dtype=torch.float64)
+    return torch.searchsorted(logps.exp().cumsum(0), uniform).clamp_(max=len(logps) - 1)
+
+
+@pytest.mark.parametrize("beta", [1.0, 3.0])
+def test_against_the_micro_worlds_exact_partition(world, reference, beta):
+    exact = log_partition(reference.logps[4], reference.rewards[4], beta)
+    found = log_partition_estimate(reference.rewards[4][draw(reference.logps[4], 500, 3)], beta)
+    calibrated((found.log_z, found.se), exact)
+
+
+def test_a_small_beta_is_betrayed_by_its_effective_sample_size(world, reference):
+    found = log_partition_estimate(reference.rewards[4][draw(reference.logps[4], 500, 3)], 0.1)
+    assert found.ess.median() < 20 and found.ess.max() < 100
+
+
+def test_against_the_micro_worlds_exact_kl(world, reference):
+    policy = reference.optimal_logps(2.0)[4]
+    exact = (policy.exp() * (policy - reference.logps[4])).sum()
+    at = draw(policy, 500, 4)
+    calibrated(kl_k3_estimate(policy[at], reference.logps[4][at]), exact)
+    near = world.logps(new_tiny_model(world.tokenizer, seed=1).eval())[4]
+    assert kl_k3_estimate(near[at], near[at]).value.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: log_partition_estimate(torch.zeros(3), 0.0), "beta must be a finite number > 0, got 0.0"),
+        (lambda: log_partition_estimate(torch.zeros(3, 1), 1.0), "needs at least 2 samples, got 1"),
+        (lambda: self_normalised_mean(torch.zeros(3), torch.zeros(2)), r"values \(3,\), log_ratios \(2,\)"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
