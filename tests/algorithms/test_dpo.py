@@ -205,7 +205,7 @@ def test_agrees_with_trl_on_the_same_batch(world, sft, reference, tmp_path):
     spaced = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in texts]
     trainer = trl.DPOTrainer(
         model=policy,
-        ref_model=sft,
+        ref_model=copy.deepcopy(sft),  # accelerate wraps its forward, and copies of a wrapped model run the original
         args=trl.DPOConfig(
             str(tmp_path), beta=beta, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
             save_strategy="no", per_device_train_batch_size=8,
