@@ -116,6 +116,7 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
     name = run.config["algorithm"]
     last: Record | None = None
     exact: dict[str, float] | None = None
+    estimated: dict[str, float] | None = None
     started = time.perf_counter()
     with (
         _interruptible() as interrupted,
@@ -125,6 +126,7 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
             for record in algorithm:
                 run.append(record)
                 last, exact = record, dict(record.exact) if record.exact else exact
+                estimated = dict(record.estimated) if record.estimated else estimated
                 bar.set_postfix(_progress(record, exact), refresh=False)
                 bar.update()
                 if record.step % CHECKPOINT_EVERY == 0:
@@ -148,6 +150,7 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
     if last is None:  # resumed after its end
         for last in run.records():
             exact = dict(last.exact) if last.exact else exact
+            estimated = dict(last.estimated) if last.estimated else estimated
     result = {
         "algorithm": name,
         "engine": "lab",
@@ -157,14 +160,16 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
         "seed": run.config.get("seed"),
         "run": str(run.folder),
         "exact": exact,
+        "estimated": estimated,
         "scalars": dict(last.scalars) if last else {},
     }
     if as_json:
         print(json.dumps(_no_nan(result), allow_nan=False))
     else:
         print(f"{algorithm.step} steps in {seconds:.1f} s, kept in {run.folder}")
-        if exact:
-            print("exact: " + ", ".join(f"{key} {value:.4g}" for key, value in exact.items()))
+        for kind, block in (("exact", exact), ("estimated", estimated)):
+            if block:
+                print(f"{kind}: " + ", ".join(f"{key} {value:.4g}" for key, value in block.items()))
         print(f"look at it: rlhflab report {run.folder}")
 
 
@@ -187,7 +192,7 @@ def _interruptible() -> Iterator[list[int]]:
 
 def _absolute(value: str) -> str:
     """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
-    words = ("micro", "tiny", "true", "model")
+    words = ("micro", "reviews", "tiny", "true", "model")
     return value if value in words or not Path(value).exists() else str(Path(value).resolve())
 
 
