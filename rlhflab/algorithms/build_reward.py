@@ -24,6 +24,7 @@ from rlhflab.worlds.grammar import BLINDNESS
 from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
+from rlhflab.worlds.reviews_grammar import FEATURES
 
 
 def build_reward(
