@@ -24,7 +24,9 @@ from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.page import SCRIPTS, send_plotly, static_source
-from rlhflab.live.panels import COLOURS, PANELS, PLANE, Line, Panel, series_of
+from rlhflab.live.panel import COLOURS, Line, Panel, series_of
+from rlhflab.live.panels import PANELS
+from rlhflab.live.panels_dpo import DPO_PANELS, PLANE
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 
 
@@ -76,7 +78,7 @@ def test_a_page_that_says_hello_gets_the_setup_and_the_newest_frame() -> None:
     assert [control["name"] for control in setup["controls"]] == ["beta", "learning_rate"]
     assert len(setup["backdrop"]["beta"]) == 60
     assert (frame["op"], frame["state"], frame["step"], frame["steps"]) == ("frame", "finished", 60, 60)
-    assert set(series_of(PANELS)) == set(frame["data"]["series"])
+    assert set(series_of(DPO_PANELS)) == set(frame["data"]["series"])
 
 
 def test_frames_and_setup_stay_small() -> None:
@@ -208,11 +210,11 @@ def test_the_still_pictures_show_what_the_records_have() -> None:
     board.start()
     figure = board.figure()
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == [panel.title for panel in PANELS]
+    assert titles == [panel.title for panel in DPO_PANELS]
     assert len(figure.data) > 20
     picture = board.widget.picture
     ElementTree.fromstring(picture)
-    assert all(panel.title in picture for panel in PANELS)
+    assert all(panel.title in picture for panel in DPO_PANELS)
 
     plain = Board.replay([replace(record, exact=None, pairs=None) for record in ToyDPO(steps=30, pause=0)])
     titles = [annotation.text for annotation in plain.figure().layout.annotations]
@@ -280,8 +282,8 @@ def test_controls_and_dials() -> None:
 
 
 def test_panels_are_well_formed() -> None:
-    assert len({panel.id for panel in PANELS}) == len(PANELS)
-    for panel in PANELS:
+    assert len({panel.id for panel in DPO_PANELS}) == len(PANELS)
+    for panel in DPO_PANELS:
         assert panel.caption.endswith((".", "?")) and panel.formula and panel.symbols
         assert all(line.colour in COLOURS for line in panel.lines)
 

@@ -12,7 +12,7 @@ import pytest
 
 from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
-from rlhflab.live.panels import PANELS
+from rlhflab.live.panels_dpo import DPO_PANELS
 from tests.live.toy import ToyDPO, ToyKnobs
 
 NODE = shutil.which("node")
@@ -42,7 +42,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_every_panel_draws_what_the_frame_has(drawn: Any) -> None:
-    for panel in PANELS:
+    for panel in DPO_PANELS:
         plot = drawn["full"][panel.id]
         names = {item["name"] for item in plot["legend"]}
         assert {line.name for line in panel.lines} <= names
