@@ -111,6 +111,7 @@ PLANE = Panel(
         TRUE_R,
     ),
     kind="plane",
+    x_title="KL(π ‖ π_ref)",
     y_title="E[r]",
     note="efficiency",
 )

@@ -269,7 +269,7 @@ def figure(scene: Scene, title: str = "") -> Any:
         for mark in plot.marks:
             for trace in _traces(go, mark):
                 built.add_trace(trace, **at, secondary_y=mark.right)
-        built.update_xaxes(range=plot.x_range, **at)
+        built.update_xaxes(range=plot.x_range, title_text=panel.x_title, **at)
         scale: dict[str, Any] = {"range": plot.y_range}
         if plot.log:
             scale = {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
