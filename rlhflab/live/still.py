@@ -13,7 +13,7 @@ from typing import Any
 
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.live.panel import COLOURS, Line, Panel
-from rlhflab.runs.figures import in_bins
+from rlhflab.runs.drawing import in_bins
 
 Numbers = Sequence[float | None]
 

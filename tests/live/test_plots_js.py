@@ -14,7 +14,7 @@ from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
 from rlhflab.live.panels import PANELS
 from rlhflab.live.panels_dpo import DPO_PANELS
-from rlhflab.runs.figures import in_bins
+from rlhflab.runs.drawing import in_bins
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 from tests.live.toy_records import toy_records
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 
 from rlhflab.algorithms.record import Record
-from rlhflab.runs.figures import POINTS, figures
+from rlhflab.runs.drawing import POINTS
+from rlhflab.runs.figures import figures
 from tests.toy import BACKDROP, Toy
 
 ALL = [
