@@ -55,7 +55,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Upright:
-    """A vertical mark in a histogram, at a fixed place or at one that a knob moves: at + times · knob."""
+    """A vertical mark in a histogram, at a fixed place or at one that a knob moves: at + times · knob.
+
+    Without a name it is dotted and not in the legend.
+    """
 
     name: str
     at: float
@@ -84,7 +87,7 @@ class Panel:
         target: field of the backdrop whose value at the current β is a dashed line.
         reference: exact value drawn as a dotted line; for kind "xy" a scalar, at its newest value.
         range, right_range, x_range: fixed ends of the axes; None follows the data.
-        y_title, right_title, x_title: axis titles; "" for none.
+        y_title, right_title, x_title: axis titles as plotly writes them; "" for none.
         note: exact value written into the plot.
         knob: the knob whose turns are marked; beside a target it is β.
         uprights: marks in a histogram.

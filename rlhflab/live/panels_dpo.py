@@ -111,7 +111,7 @@ PLANE = Panel(
         TRUE_R,
     ),
     kind="plane",
-    x_title="KL(π ‖ π_ref)",
+    x_title="KL(π ‖ π<sub>ref</sub>)",
     y_title="E[r]",
     note="efficiency",
 )

@@ -83,7 +83,7 @@ VALUE = Panel(
     ),
     lines=(
         Line("loss/value_avg", "loss", "fit"),
-        Line("val/explained_variance", "explained variance", "policy", right=True),
+        Line("val/explained_variance", "explained", "policy", right=True),
     ),
     y_title="loss",
     right_title="explained variance",
@@ -111,13 +111,13 @@ ADVANTAGES = Panel(
 RATIO = Panel(
     id="ratio",
     title="Ratios",
-    caption="Beyond 1 ± ε the clip can stop a token's gradient. The outer bars hold all that lies beyond.",
+    caption="Beyond 1 ± ε the clip can stop a token's gradient. The outer bars hold the rest.",
     formula=(_RATIO, "L = − mean_t min( ratio_t · A_t, clip(ratio_t, 1 − ε, 1 + ε) · A_t )"),
     symbols=(POLICY, _OLD, _A, _EPSILON, ("bars", "tokens of the last minibatch of this iteration")),
     kind="histogram",
     lines=(Line("ratio", "ratio", "policy"),),
     uprights=(
-        Upright("1", 1.0),
+        Upright("", 1.0),
         Upright("1 − ε", 1.0, "clip_range", -1.0),
         Upright("1 + ε", 1.0, "clip_range", 1.0),
     ),

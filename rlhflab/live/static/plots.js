@@ -170,10 +170,10 @@ function drawHistogram(scene) {
   if (x.length) scene.traces.push({ type: "bar", x, y, width: 0.92 * (x[1] - x[0]), marker: { color: colour },
     hovertemplate: `%{y:.2~g} % near %{x:.3~g}<extra></extra>` });
   scene.legend.push({ name: line.name, colour, dash: "bar" });
-  for (const [i, mark] of marks.entries()) {
-    const dash = i ? "dash" : "dot", ink = scene.colour(i ? "truth" : "reference");
-    stroke(scene, [mark.value, mark.value], [0, top], ink, { dash: i ? "6px,4px" : "dot", width: 1.6, hover: false });
-    scene.legend.push({ name: mark.name, colour: ink, dash, value: i ? mark.value : undefined });
+  for (const { name, value } of marks) {
+    const ink = scene.colour(name ? "truth" : "reference");
+    stroke(scene, [value, value], [0, top], ink, { dash: name ? "6px,4px" : "dot", width: 1.6, hover: false });
+    if (name) scene.legend.push({ name, colour: ink, dash: "dash", value });
   }
   scene.lower.range = x.length ? ends : [0.5, 1.5];
   scene.left.range = [0, top];
@@ -224,7 +224,7 @@ function drawXY(scene) {
 /** The step an array is from, in a corner: arrays may be older than the curves. */
 function writeStep(scene, step) {
   scene.annotations = [{ xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "top", showarrow: false, borderpad: 2,
-    text: `step ${step}`, font: { size: 10.5, color: scene.text } }];
+    bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `step ${step}`, font: { size: 10.5, color: scene.text } }];
 }
 
 function drawWeights(scene) {
