@@ -10,7 +10,7 @@ from rlhflab.algorithms.knobs import Knob
 
 
 def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
-    """Return one JSON-able description per knob, in order; no upper limit is None."""
+    """Return one JSON-able description per knob, in order; no limit is None."""
     return [
         {
             "name": name,
@@ -21,6 +21,9 @@ def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
             "high": knob.high,
             "log": knob.log,
             "above": knob.above,
+            "at_least": knob.at_least,
+            "whole": knob.whole,
+            "allowed": knob.allowed,
             "at_most": knob.at_most if math.isfinite(knob.at_most) else None,
         }
         for name, knob in specs.items()

@@ -89,7 +89,7 @@ def _pairs_table(records: Sequence[Record]) -> str:
             + "".join(f"<td class='t'>{escape(text)}</td>" for text in texts)
             + f"<td>{mark}</td></tr>"
         )
-    head = ("weight", "r̂ chosen", "r̂ rejected", "prompt", "chosen", "rejected", "")
+    head = ("weight", "reward of chosen", "of rejected", "prompt", "chosen", "rejected", "")
     note = f"The {len(rows)} heaviest of {len(last_seen)} pairs, each as last seen."
     return _table("Pairs that pull hardest", note, head, rows)
 
