@@ -38,5 +38,5 @@ def toy_records(name: str, steps: int = 40) -> Iterator[Record]:
             source.pairs if name == "reward" else None,
             source.samples if name != "reward" else (),
             exact,
-            arrays,
+            arrays=arrays,
         )
