@@ -12,7 +12,7 @@ from rlhflab.algorithms.build import (
     pairs_that_fit,
     require_micro_language,
 )
-from rlhflab.algorithms.evaluators import ExactEvaluator
+from rlhflab.algorithms.evaluators import ExactEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import ReferenceConfig, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.models.loading import choose_device, frozen_copy, load_model
@@ -59,7 +59,9 @@ def build_pretrain(
     data = lab.corpus(texts, seed, p_noise)
     config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
     knobs = SupervisedKnobs(learning_rate=learning_rate)
-    return Supervised(model, encode_texts(lab, data), config, knobs, _evaluator(lab, model, seed), beta)
+    return Supervised(
+        model, encode_texts(lab, data), config, knobs, _evaluator(lab, model, seed, p_noise), beta
+    )
 
 
 def build_sft(
@@ -107,7 +109,7 @@ def build_sft(
     evaluator = None
     if tiny:
         policy = tiny_reference(lab, "pretrained", progress=progress).to(target)
-        evaluator = _evaluator(lab, policy, seed)
+        evaluator = _evaluator(lab, policy, seed, p_noise if world == "micro" else None)
     if world == "micro":
         data = encode_texts(lab, lab.corpus(texts, seed + 1, p_noise))
     else:
@@ -138,5 +140,7 @@ def _check(texts: int, p_noise: float, batch_size: int, seed: int) -> None:
         raise ValueError(f"p_noise must be in [0, 1], got {p_noise!r}")
 
 
-def _evaluator(world: MicroWorld, model: Any, seed: int) -> ExactEvaluator:
-    return ExactEvaluator(ReferencePoint(world, frozen_copy(model)), seed)
+def _evaluator(world: MicroWorld, model: Any, seed: int, p_noise: float | None) -> ExactEvaluator:
+    """Exact evaluation; the entropy of the texts is known where they are drawn from the grammar with `p_noise`."""
+    reference = ReferencePoint(world, frozen_copy(model))
+    return ExactEvaluator(reference, seed) if p_noise is None else LanguageEvaluator(reference, seed, p_noise)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from rlhflab.algorithms.record import Backdrop, Sample
 from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, drawn_logps
@@ -83,9 +84,43 @@ class ExactEvaluator:
             Sample(prompt, answers[b], answers[a], float(rewards[row, b]), float(rewards[row, a]))
             for row, (prompt, b, a) in enumerate(drawn)
         )
-        exact = self.reference.evaluate_logps(logps, beta)._asdict()
-        exact["grammatical"] = float(logps[:, self._grammatical].exp().sum(1).mean())
+        exact = self.reference.evaluate_logps(logps, beta)._asdict() | self._language(logps)
         return Evaluated(exact, samples=samples)
+
+    def _language(self, logps: Tensor) -> dict[str, float]:
+        return {"grammatical": float(logps[:, self._grammatical].exp().sum(1).mean())}
+
+
+class LanguageEvaluator(ExactEvaluator):
+    """The same, and how near the policy is to the language that its texts are drawn from.
+
+        H(p, π) = −Σ_y p(y)·log π(y|x) = H(p) + KL(p‖π) ≥ H(p)
+
+    Both are divided by the mean number of tokens, so they are what the training loss estimates and its floor.
+
+    Args:
+        reference: the world seen from the model before training.
+        seed: of the samples.
+        p_noise: share in [0, 1] of the texts with a fault.
+    """
+
+    def __init__(self, reference: ReferencePoint, seed: int, p_noise: float) -> None:
+        super().__init__(reference, seed)
+        world, device = reference.world, reference.logps.device
+        language = world.language(p_noise)
+        self._share = (language / (language * world.tree.lengths).sum()).to(device)  # over tokens
+        entropy = float(-torch.xlogy(language, language).sum() / (language * world.tree.lengths).sum())
+        self._floor = {
+            "entropy": entropy,
+            "least_perplexity": math.exp(entropy),
+            "grammatical_texts": float(language[world.is_grammatical].sum()),
+        }
+
+    def _language(self, logps: Tensor) -> dict[str, float]:
+        """Nats per token: `cross_entropy` and its floor `entropy`; their exponentials; clean mass of π and of p."""
+        cross_entropy = float(-(self._share * logps).sum(1).mean())
+        perplexity = {"cross_entropy": cross_entropy, "perplexity": math.exp(cross_entropy)}
+        return super()._language(logps) | perplexity | self._floor
 
 
 class EstimatingEvaluator:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from rlhflab.checks.common import differ, one_number_each, say
+
 # Two pairs and β = 2. By hand: r̂_w = 2·(−1 + 1.5) = 1 and r̂_l = 2·(−2 + 1) = −2, so the first loss is ln(1 + e⁻³).
 # The second pair: r̂_w = 2·(−3 + 2) = −2 and r̂_l = 2·(−1 + 1.5) = 1, so its loss is ln(1 + e³).
 CASE = tuple(torch.tensor(row) for row in ([-1.0, -3.0], [-2.0, -1.0], [-1.5, -2.0], [-1.0, -1.5]))
@@ -39,24 +41,13 @@ def check_dpo_loss(function: Callable[..., Any]) -> bool:
         function: takes (policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta), log-probabilities of
             answers [batch] and a number; returns one loss a pair, [batch].
     """
-    verdict = _verdict(function)
-    print(f"✗ {verdict}" if verdict else "✓ Right: on both pairs, and at the reference it is ln 2.")
-    return not verdict
+    return say(_verdict(function), "Right: on both pairs, and at the reference it is ln 2.")
 
 
 def _verdict(function: Callable[..., Any]) -> str:
-    try:
-        losses = function(*CASE, BETA)
-    except Exception as error:  # the learner's own code: any error is a finding
-        return f"it raised {type(error).__name__}: {error}"
-    if losses is None:
-        return "not written yet: return a tensor with one loss a pair"
-    if not isinstance(losses, torch.Tensor):
-        return f"it returned a {type(losses).__name__}; a tensor with one loss a pair is wanted"
-    if losses.shape == ():
-        return "it returned one number; keep one loss a pair, the mean comes later"
-    if losses.shape != (2,):
-        return f"it returned the shape {tuple(losses.shape)} for 2 pairs; (2,) is wanted"
+    losses = one_number_each(function, (*CASE, BETA), 2, "pair")
+    if isinstance(losses, str):
+        return losses
     if torch.allclose(losses, torch.tensor(EXPECTED), atol=1e-4):
         return ""
     policy_chosen, policy_rejected, ref_chosen, ref_rejected = CASE
@@ -65,5 +56,4 @@ def _verdict(function: Callable[..., Any]) -> str:
     for words, wrong in MISTAKES.items():
         if torch.allclose(losses, wrong(margin, ref, BETA), atol=1e-4):
             return words
-    found, wanted = ([f"{x:.4f}" for x in row] for row in (losses.tolist(), EXPECTED))
-    return f"for β = 2 and the pairs in rlhflab.checks.dpo.CASE it gives {found}; by hand it is {wanted}"
+    return differ(losses, EXPECTED, "β = 2 and the pairs in rlhflab.checks.dpo.CASE")

@@ -9,6 +9,7 @@ from rlhflab.live.panel import Panel
 from rlhflab.live.panels_dpo import DPO_PANELS
 from rlhflab.live.panels_policy import PPO_PANELS, REINFORCE_PANELS, TRPO_PANELS
 from rlhflab.live.panels_reward import REWARD_PANELS
+from rlhflab.live.panels_supervised import SUPERVISED_PANELS
 
 PANELS: dict[str, tuple[Panel, ...]] = {
     "dpo": DPO_PANELS,
@@ -16,8 +17,11 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "ppo": PPO_PANELS,
     "trpo": TRPO_PANELS,
     "reward": REWARD_PANELS,
+    "sft": SUPERVISED_PANELS,
+    "pretrain": SUPERVISED_PANELS,
+    "supervised": SUPERVISED_PANELS,
 }
-"""Algorithm.name → its panels."""
+"""Algorithm.name → its panels; also the name of a stored run's builder, and that of the knobs."""
 
 
 def best_fit(data: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ The reward needs context: "not" and "very" act on the adjective after them, "but
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
 
 SUBJECTS = ("comedy", "thriller", "plot")
 VERBS = ("was", "felt", "seemed")
@@ -45,6 +47,9 @@ BLINDNESS = {
     "strength": {"great": "good", "awful": "bad"},
     "conjunction": {"but": "and"},
 }
+
+# What is wrong with an answer that does not parse; the first that holds.
+FAULTS = ("nothing said", "foreign word", "word doubled", "breaks off", "words out of place")
 
 
 def parse(words: Sequence[str]) -> tuple[list[tuple[bool, bool, str]], str | None] | None:
@@ -109,6 +114,23 @@ def remark_reward(prompt: str, words: Sequence[str]) -> float:
     return round(total + (CLASH if clash else 0.0), 6)
 
 
+def fault(words: Sequence[str]) -> str:
+    """What is wrong with an answer, one of FAULTS; "" where it parses.
+
+    >>> [fault(answer.split()) for answer in ("not very good", "good good", "good and", "very not good")]
+    ['', 'word doubled', 'breaks off', 'words out of place']
+    """
+    if parse(words) is not None:
+        return ""
+    if not words:
+        return "nothing said"
+    if any(word not in WORDS for word in words):
+        return "foreign word"
+    if any(word == following for word, following in pairwise(words)):
+        return "word doubled"
+    return "words out of place" if words[-1] in ADJECTIVES else "breaks off"
+
+
 def sample_remark(rng: random.Random) -> list[str]:
     """Draw a grammatical remark of at most 4 words."""
     while True:
@@ -138,3 +160,43 @@ def _sample_clause(rng: random.Random) -> list[str]:
     words = ["not"] if rng.random() < P_NOT else []
     words += ["very"] if rng.random() < P_VERY else []
     return [*words, rng.choices(ADJECTIVES, weights=[FREQUENCIES[a] for a in ADJECTIVES])[0]]
+
+
+def remark_probabilities(p_noise: float = 0.0) -> dict[str, float]:
+    """Probability of every text that `sample_noisy_remark` can draw; they sum to 1."""
+    clean = {" ".join(words): weight for words, weight in _weighted_remarks()}
+    total = sum(clean.values())
+    found: dict[str, float] = defaultdict(float)
+    for text, weight in clean.items():
+        found[text] += (1 - p_noise) * weight / total
+        for words, share in _faulty(text.split()):
+            found[" ".join(words[:MAX_WORDS])] += p_noise * share * weight / total
+    return dict(found)
+
+
+def _weighted_remarks() -> Iterator[tuple[list[str], float]]:
+    """Every remark of at most 4 words with its probability before longer ones are drawn again."""
+    clauses = []
+    for negated, intensified, adjective in product((False, True), (False, True), ADJECTIVES):
+        words = ["not"] * negated + ["very"] * intensified + [adjective]
+        weight = (P_NOT if negated else 1 - P_NOT) * (P_VERY if intensified else 1 - P_VERY)
+        clauses.append((words, weight * FREQUENCIES[adjective] / sum(FREQUENCIES.values())))
+    for words, weight in clauses:
+        yield words, (1 - P_SECOND_CLAUSE) * weight
+        for (more, other), conjunction in product(clauses, ("and", "but")):
+            if len(words) + 1 + len(more) <= MAX_WORDS:
+                share = P_AND if conjunction == "and" else 1 - P_AND
+                yield [*words, conjunction, *more], P_SECOND_CLAUSE * share * weight * other
+
+
+def _faulty(words: list[str]) -> Iterator[tuple[list[str], float]]:
+    """Every text that one fault makes of a remark, with its probability."""
+    each = 1 / (3 * len(words))
+    for at in range(len(words)):
+        before, word, after = words[:at], words[at], words[at + 1 :]
+        alone = len(words) == 1  # nothing is lost of a single word: it becomes another one
+        if not alone:
+            yield [*before, *after], each
+        yield [*before, word, word, *after], each
+        for other in WORDS:
+            yield [*before, other, *after], each * (2 if alone else 1) / len(WORDS)

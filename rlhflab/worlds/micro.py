@@ -116,6 +116,21 @@ class MicroWorld:
         mask[[index for index, _ in self._grammatical]] = True
         return mask
 
+    @cached_property
+    def kinds(self) -> dict[str, Tensor]:
+        """What is wrong with the answers: "clean" and every fault of `grammar.FAULTS` → [answers] bool, disjoint."""
+        words = [answer.removesuffix(EOS).split() for answer in self.answers]
+        found = [grammar.fault(answer) or "clean" for answer in words]
+        names = ("clean", *grammar.FAULTS)
+        return {name: torch.tensor([kind == name for kind in found]) for name in names}
+
+    def language(self, p_noise: float = 0.0) -> Tensor:
+        """[answers] float64: the exact distribution that `corpus` draws from; it is the same for all prompts."""
+        probabilities = torch.zeros(len(self.answers), dtype=torch.float64)
+        for answer, probability in grammar.remark_probabilities(p_noise).items():
+            probabilities[self.answer_position(answer)] = probability
+        return probabilities
+
     def true_reward(self, prompt: str, answer: str) -> float:
         """r*(x, y) of texts; raises ValueError for a prompt or answer that is not of this world."""
         return float(self.rewards[self.prompt_position(prompt), self.answer_position(answer)])

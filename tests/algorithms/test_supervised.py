@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlhflab.algorithms.build_supervised import build_sft
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
 from rlhflab.algorithms.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
 from rlhflab.algorithms.supervised import ShuffledBatches, Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.models.logps import frozen_sequence_logps
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 
 
@@ -112,3 +114,22 @@ def test_the_optimiser_is_torch_adamw_with_clipping():
 def test_knobs_have_ranges():
     with pytest.raises(ValueError, match="learning_rate must be a number > 0, got 0"):
         SupervisedKnobs(learning_rate=0)
+
+
+def test_exact_loss_is_entropy_plus_kl_and_the_training_loss_estimates_it(world):
+    run = build_sft(p_noise=0.3, steps=1, texts=50, batch_size=50)
+    language, logps = world.language(0.3), world.logps(run.policy)
+    tokens = (language * world.tree.lengths).sum()
+    record = next(run)
+    exact = run.evaluator(run.policy, 1.0).exact
+    assert set(exact) == set(record.exact)
+    logps = world.logps(run.policy)
+    kl = (torch.xlogy(language, language) - language * logps).sum(1).mean() / tokens
+    assert exact["cross_entropy"] == pytest.approx(exact["entropy"] + float(kl))
+    assert 0 < exact["entropy"] < exact["cross_entropy"] < exact["entropy"] + 0.05
+    data = encode_texts(world, world.corpus(20_000, 5, 0.3))
+    sampled = -frozen_sequence_logps(run.policy, data).sum() / data.mask.sum()
+    assert float(sampled) == pytest.approx(exact["cross_entropy"], abs=0.01)
+    assert world.kinds["clean"].equal(world.is_grammatical)
+    assert torch.stack(list(world.kinds.values())).sum(0).eq(1).all()
+    assert exact["grammatical_texts"] == pytest.approx(float(language[world.is_grammatical].sum()))

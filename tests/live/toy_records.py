@@ -30,10 +30,11 @@ def toy_records(name: str, steps: int = 40) -> Iterator[Record]:
             array: tuple(math.exp(rng.gauss(0, 0.1)) for _ in range(_LENGTHS.get(array, 9)))
             for array in arrays_of(PANELS[name])
         }
-        exact = source.exact and {**source.exact, **({"rank_correlation": 0.5} if name == "reward" else {})}
+        more = [series.removeprefix("exact/") for series in series_of(PANELS[name]) if "exact/" in series]
+        exact = source.exact and {**dict.fromkeys(more, 0.5), **source.exact}
         yield Record(
             source.step,
-            {series: rng.random() for series in (*scalars, *_MORE[name])},
+            {series: rng.random() for series in (*scalars, *_MORE.get(name, ()))},
             {"beta": 0.3, **_KNOBS.get(name, {})},
             source.pairs if name == "reward" else None,
             source.samples if name != "reward" else (),
