@@ -16,6 +16,37 @@ PROMISES = {
         assert board.history.exact["objective"] > board.history.exact["ref_reward"]
         assert len(board.figure().data) >= 8
     """,
+    "04_pretrain_and_sft": """
+        assert pretraining.state == sft.state == "finished" and list(tables) == [0, 25, 100, 400]
+        assert abs(cross_entropy - entropy - kl) < 1e-9
+        learnt = pretraining.history.exact
+        assert 0 < learnt["cross_entropy"] - learnt["entropy"] < 0.07
+        assert abs(learnt["grammatical"] - learnt["grammatical_texts"]) < 0.03
+        shares = [table.exp()[:, clean].sum(1).mean() for table in (start, before, after)]
+        assert shares[0] < 0.1 and 0.7 < shares[1] < 0.85 and shares[2] > 0.96
+        assert (before - tables[400]).abs().max() < 0.1
+        assert (total - between - within).abs().max() < 1e-9 and between.mean() > 0.7 * total.mean()
+        assert change[gained].min() > 0 > change[lost].max() and world.is_grammatical[gained].all()
+        assert abs(worth.mean() - (-0.319)) < 0.05
+        assert records[-1].scalars["loss"] < records[-1].exact["entropy"] < records[-1].exact["cross_entropy"] - 0.3
+        assert len(chat.rounds) == 3 and all(len(replies) == 3 for _, replies in chat.rounds)
+        assert len(pretraining.figure().data) >= 10 and len(sft.figure().data) >= 10
+    """,
+    "05_reward_model": """
+        assert board.state == blind.state == "finished"
+        assert max(abs(a - b) for a, b in zip(won, model)) < 0.03
+        assert (answer_scores(packaged, batch) - by_hand).abs().max() < 1e-5 and same.abs().max() < 1e-5
+        assert (weights + slope).abs().max() < 1e-6
+        assert exact["rank_correlation"] > 0.5 and 0.6 < exact["efficiency"] <= 1
+        assert abs(loss["r_φ"] - loss["r_φ + constant"]) < 1e-9
+        lost = few_records[-1].scalars["eval/loss"], records[-1].scalars["eval/loss"]
+        assert lost[0] > 0.6931 > lost[1]
+        assert difference < 1e-12 and abs(total - 1) < 1e-9 and set(regrets) == {2, 4}
+        assert (blind_raw[0] - blind_raw[3]).abs().max() == 0
+        bought = pursuits["100 pairs"]
+        assert bought.reward[0] < bought.reward.max() - 0.2 and bought.score[0] > bought.score[-1] + 2
+        assert len(board.figure().data) >= 12
+    """,
     "07_dpo": """
         assert board.state == noisy.state == "finished"
         assert (by_autograd - by_formula).abs().max() < 1e-6 < by_autograd.abs().max()

@@ -17,6 +17,7 @@ from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.reward import answer_scores, position_scores
+from rlhflab.objectives.divergence import kl_from_logps
 from rlhflab.objectives.importance import average, effective_sample_size, self_normalised_mean
 from rlhflab.objectives.optimum import expected_reward, optimal_logps
 from rlhflab.objectives.preference import preference_probability, rank_correlation
@@ -64,6 +65,39 @@ def all_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
     """`raw_scores` centred for every prompt on π_ref: E_{π_ref}[r_φ] = 0."""
     raw = raw_scores(reference, reward_model)
     return raw - expected_reward(reference.logps, raw).unsqueeze(1)
+
+
+class Pursuit(NamedTuple):
+    """What becomes of a reward model that is optimised perfectly; all [points], means over prompts, exact.
+
+    Attributes:
+        beta: KL strength of each point.
+        kl: KL(π*_φ‖π_ref), nats per answer.
+        reward: E[r*] under π*_φ.
+        score: E[r_φ] under π*_φ, what the reward model promises.
+    """
+
+    beta: Tensor
+    kl: Tensor
+    reward: Tensor
+    score: Tensor
+
+
+def pursue(reference: ReferencePoint, scores: Tensor, betas: Tensor) -> Pursuit:
+    """π*_φ ∝ π_ref·exp(r_φ/β) for every β: does the true reward follow what r_φ promises (Gao et al., 2023)?
+
+    Args:
+        reference: the micro world seen from π_ref.
+        scores: [prompts, answers], r_φ; `all_scores`.
+        betas: [points], > 0.
+    """
+    found = []
+    for beta in betas.tolist():
+        logps = optimal_logps(reference.logps, scores, beta)
+        rewards = (expected_reward(logps, table) for table in (reference.rewards, scores))
+        found.append([float(row.mean()) for row in (kl_from_logps(logps, reference.logps), *rewards)])
+    kl, reward, score = torch.tensor(found, dtype=torch.float64).T
+    return Pursuit(betas, kl, reward, score)
 
 
 def calibration(scores: Tensor, other_scores: Tensor, rewards: Tensor, other_rewards: Tensor) -> Arrays:

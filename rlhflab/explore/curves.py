@@ -20,6 +20,7 @@ def curves(
     y: str,
     levels: Mapping[str, float] | None = None,
     log_x: bool = False,
+    styles: Mapping[str, Mapping[str, object]] | None = None,
 ) -> go.Figure:
     """Return a figure with one line a series.
 
@@ -29,6 +30,7 @@ def curves(
         x, y: axis titles.
         levels: name → height of a dashed horizontal line, for exact values.
         log_x: logarithmic x axis.
+        styles: name of a series → settings of its line as plotly has them, {"dash": "dash"} for instance.
     """
     import plotly.graph_objects as go
 
@@ -37,9 +39,8 @@ def curves(
         if len(xs) != len(ys):
             raise ValueError(f"{name}: as many x as y values are needed, got {len(xs)} and {len(ys)}")
         mode = "lines+markers" if len(xs) <= 20 else "lines"
-        figure.add_scatter(
-            x=list(xs), y=list(ys), name=html.escape(name), mode=mode, line={"color": colour, "width": 2}
-        )
+        line = {"color": colour, "width": 2, **(styles or {}).get(name, {})}
+        figure.add_scatter(x=list(xs), y=list(ys), name=html.escape(name), mode=mode, line=line)
     for name, height in (levels or {}).items():
         figure.add_hline(
             y=height, line={"color": "#777", "dash": "dash", "width": 1.5}, annotation_text=html.escape(name)

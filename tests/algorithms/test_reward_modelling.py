@@ -9,10 +9,10 @@ import torch
 from rlhflab.algorithms.build_policy import build_ppo
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.ranking_source import WorldRankings
-from rlhflab.algorithms.reward_judge import all_scores, calibration, raw_scores
+from rlhflab.algorithms.reward_judge import all_scores, calibration, pursue, raw_scores
 from rlhflab.algorithms.rewards import score_texts
 from rlhflab.models.reward import answer_scores, reward_model_from
-from rlhflab.objectives.optimum import expected_reward
+from rlhflab.objectives.optimum import expected_reward, frontier_reward, reward_levels
 from rlhflab.objectives.preference import plackett_luce_loss, preference_probability
 
 
@@ -244,3 +244,16 @@ def test_the_reviews_world_has_rankings_judges_and_policies(reviews, reviews_sft
     assert last.estimated["reward_se"] > 0 and last.scalars["answer_length"] > 4
     with pytest.raises(ValueError, match="blind must be one of sentiment, coherence"):
         build(world="reviews", blind="film")
+
+
+def test_the_pursuit_of_the_true_reward_is_the_frontier_and_no_other_lies_above(reference):
+    betas = torch.tensor([0.1, 1.0, 10.0])
+    right, best = pursue(reference, reference.rewards, betas), reference.frontier(betas)
+    torch.testing.assert_close((right.kl, right.reward), (best.kl, best.reward))
+    torch.testing.assert_close(right.score, right.reward)
+    noise = torch.randn(reference.rewards.shape, generator=torch.Generator().manual_seed(0))
+    found = pursue(reference, reference.rewards + noise, betas)
+    levels = reward_levels(reference.logps, reference.rewards)
+    for kl, reward in zip(found.kl.tolist(), found.reward.tolist(), strict=True):
+        assert reward < frontier_reward(*levels, kl)
+    assert (found.score > found.reward).all()
