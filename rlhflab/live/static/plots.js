@@ -206,8 +206,8 @@ function drawXY(scene) {
   scene.lower.range = spec.x_range || [low - pad, high + pad];
   scene.left.range = spec.range || (spec.log ? extent(left) : padded(extent(left)));
   if (spec.log) {
-    const [least, most] = left.length ? scene.left.range : [0.1, 1];
-    scene.left = Object.assign(scene.left, { type: "log", range: [Math.log10(Math.max(least, 1e-12)) - 0.08, Math.log10(Math.max(most, 1e-12)) + 0.08], dtick: "D2" });
+    const range = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.log10(Math.max(end, 1e-12)));
+    Object.assign(scene.left, { type: "log", range: [range[0] - 0.08, range[1] + 0.08], tickmode: "array", ...logTicks(...range) });
   }
   if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, range: spec.right_range || padded(extent(right.concat(right.length ? [[0]] : []))) };
   if (Number.isFinite(level)) {
@@ -221,6 +221,13 @@ function drawXY(scene) {
     scene.legend.push({ name: "equal", colour: scene.colour("truth"), dash: "dash" });
   }
   if (step) writeStep(scene, step);
+}
+
+/** Ticks 1, 2, 5, 10 … as plain numbers, of which plotly.js leaves all digits but one away; powers of ten where it spans many. */
+function logTicks(low, high) {
+  const digits = high - low > 2 ? [1] : [1, 2, 5], tickvals = [];
+  for (let power = Math.floor(low); power <= high; power++) for (const digit of digits) tickvals.push(digit * 10 ** power);
+  return { tickvals, ticktext: tickvals.map((value) => brief(value)) };
 }
 
 /** The step an array is from, in the legend: arrays may be older than the curves. */
