@@ -80,7 +80,13 @@ def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
     """An empty figure that reads on white and on black."""
     import plotly.graph_objects as go
 
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    axis = {
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": GRID,
+        "automargin": True,
+        "exponentformat": "e",
+    }
     return go.Figure(
         layout={
             "template": "none",

@@ -283,6 +283,23 @@ def test_controls_and_dials() -> None:
         "learning_rate": {"value": 1e-3, "rev": 0, "by": ""},
     }
 
+    assert dials.frame({"beta": 0.7})["beta"] == {"value": 0.7, "rev": 3, "by": "algorithm"}
+    dials.moved("beta", by="page")
+    assert dials.frame({"beta": 0.9})["beta"] == {"value": 0.9, "rev": 4, "by": "page"}
+
+
+def test_the_value_that_an_algorithm_was_built_with_is_a_move_for_the_page() -> None:
+    board = Board(lambda: ToyDPO(steps=3, pause=0, beta=0.7), "test", driver="blocking", knobs=ToyKnobs)
+    assert board.frame()["knobs"]["beta"] == {
+        "value": 0.3,
+        "rev": 0,
+        "by": "",
+    }  # the default, before it is built
+    board.start()
+    assert board.frame()["knobs"]["beta"] == {"value": 0.7, "rev": 1, "by": "algorithm"}
+
+
+def test_controls_say_what_is_allowed() -> None:
     budget = Knob(default=2, low=1, high=10, at_least=1, at_most=20, whole=True, log=False)
     (control,) = describe({"epochs": budget})
     assert (control["at_least"], control["whole"], control["at_most"]) == (1, True, 20)

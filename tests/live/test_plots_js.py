@@ -93,7 +93,7 @@ def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Pat
         "ratio"
     ]
     assert {item["name"]: item.get("value") for item in ratio["legend"]} == {
-        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2),
+        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2), "step 40": None,
     }  # fmt: skip
     assert [trace["x"] for trace in ratio["traces"][1:]] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
     assert sum(ratio["traces"][0]["y"]) == pytest.approx(100)

@@ -5,7 +5,7 @@ const STATES = {
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
   stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
 };
-const OUT_OF_SIGHT_REST = 250; // ms between panels that nobody sees yet
+const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
 
 class BoardView {
   constructor(model, el) {
@@ -329,18 +329,20 @@ class BoardView {
   draw(urgent) {
     if (this.closed || !this.root.isConnected) return;
     const began = performance.now(), inSight = this.anyInSight();
-    for (const panel of this.dirty) {
+    let drawn = false;
+    for (const panel of [...this.dirty]) {
       if (!this.mayDraw(panel, inSight) || (urgent && !(panel.urgent && panel.visible))) continue;
       this.dirty.delete(panel);
       panel.urgent = false;
       const start = performance.now();
       if (!this.drawPanel(panel)) continue;
+      drawn = true;
       const ms = performance.now() - start;
       panel.ms = panel.ms === undefined ? ms : 0.8 * panel.ms + 0.2 * ms;
       if (!urgent) break;
     }
     const now = performance.now();
-    this.restUntil = now + Math.max(2 * (now - began), inSight ? 0 : OUT_OF_SIGHT_REST);
+    this.restUntil = now + Math.max(2 * (now - began), drawn && inSight ? 0 : NO_HURRY);
     this.reportDrawing();
     const more = this.anyInSight();
     if ([...this.dirty].some((panel) => this.mayDraw(panel, more))) this.schedule();
@@ -384,7 +386,7 @@ class BoardView {
   drawPanel(panel) {
     if (this.dark === undefined) this.setDark(isDark(this.root));
     const width = panel.plot.parentElement.clientWidth, height = panel.plot.parentElement.clientHeight;
-    if (width < 40) return false;
+    if (width < 40) { this.dirty.add(panel); return false; } // hidden for now: a change of theme does that
     const key = this.contentKey(panel) + `|${width}x${height}|${this.dark}`;
     if (key === panel.key) return false; // nothing new to draw
     panel.key = key;
