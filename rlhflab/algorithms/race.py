@@ -248,8 +248,11 @@ class Race:
 
     def _arrays(self, beta: float) -> dict[str, tuple[float, ...]]:
         assert self.backdrop is not None
-        arrays = {"frontier/kl": self.backdrop.kl, "frontier/reward": self.backdrop.reward}
         best = self.backdrop.at(beta)
+        far = 1.2 * max([best.kl, *(point[1] for path in self._paths.values() for point in path)])
+        points = sorted(zip(self.backdrop.kl, self.backdrop.reward, strict=True))
+        near = [(0.0, self.backdrop.ref_reward), *(point for point in points if point[0] <= far)]
+        arrays = dict(zip(("frontier/kl", "frontier/reward"), zip(*near, strict=True), strict=True))
         arrays |= {"optimum/kl": (best.kl,), "optimum/reward": (best.reward,)}
         for name, path in self._paths.items():
             for column, values in zip(

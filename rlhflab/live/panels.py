@@ -8,6 +8,7 @@ from typing import Any
 from rlhflab.live.panel import Panel
 from rlhflab.live.panels_dpo import DPO_PANELS
 from rlhflab.live.panels_policy import PPO_PANELS, REINFORCE_PANELS, TRPO_PANELS
+from rlhflab.live.panels_race import RACE_PANELS
 from rlhflab.live.panels_reward import REWARD_PANELS
 
 PANELS: dict[str, tuple[Panel, ...]] = {
@@ -16,6 +17,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "ppo": PPO_PANELS,
     "trpo": TRPO_PANELS,
     "reward": REWARD_PANELS,
+    "race": RACE_PANELS,
 }
 """Algorithm.name → its panels."""
 
