@@ -90,7 +90,10 @@ RANKS = Panel(
     caption="1: all answers in their true order, those included that no pair of the data shows.",
     formula=("ρ = correlation of the ranks of r_φ(x, ·) and r(x, ·)",),
     symbols=(_R_PHI, TRUE_R, ("ρ", "Spearman's, over all grammatical answers, mean over prompts")),
-    lines=(Line("exact/rank_correlation", "ρ", "policy", ghost=True),),
+    lines=(
+        Line("exact/rank_correlation", "ρ", "policy", ghost=True),
+        Line("estimated/rank_correlation", "ρ over samples", "policy", ghost=True),
+    ),
 )
 WEIGHTS = replace(
     panels_dpo.WEIGHTS,

@@ -96,7 +96,7 @@ function drawLines(scene) {
     const last = line.series.startsWith("exact/") ? data.exact[line.series.slice(6)] : data.last[line.series];
     scene.legend.push({ name: line.name, colour, dash: line.dash, value: last });
   }
-  if (!scene.legend.length) for (const line of spec.lines) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
+  if (!scene.legend.length) for (const line of spec.lines) if (!line.series.startsWith("estimated/")) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
   const aims = [];
   if (spec.target && backdrop && scene.beta > 0) {
     const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth");
