@@ -103,7 +103,7 @@ def test_default_folder_and_words_for_people(rlhflab, toy, tmp_path):
 
 
 def test_divergence_stops_with_step_and_knobs_and_keeps_the_checkpoint(rlhflab, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlhflab.cli.train.CHECKPOINT_EVERY", 10)
+    monkeypatch.setattr("rlhflab.runs.drive.CHECKPOINT_EVERY", 10)
     code, out, err = rlhflab("train", "dpo", "--steps", 30, "--label-noise", 0.5, "--out", "run", "--json")
     assert (code, out) == (1, "")
     (line,) = (line for line in err.splitlines() if line.startswith("rlhflab: "))
