@@ -103,3 +103,11 @@ def whole(option: str, value: str, otherwise: str = "") -> int:
         return int(value)
     except ValueError:
         raise ValueError(f"{option} must be a whole number{otherwise}, got {value!r}") from None
+
+
+def number(option: str, value: str) -> float:
+    """A number; ValueError names the option."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{option} must be a number, got {value!r}") from None

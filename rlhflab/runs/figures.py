@@ -84,7 +84,8 @@ def _optima(records: Sequence[Record], backdrop: Backdrop | None, field: str) ->
     return steps, values
 
 
-def _figure(x: str, y: str, **layout: Any) -> go.Figure:
+def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
+    """An empty figure with these axis titles, in the colours of all plots."""
     import plotly.graph_objects as go
 
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
@@ -122,7 +123,7 @@ def _against_truth(
     curve = _curve(records, "exact", key)
     if not curve[0]:
         return None
-    figure = _figure("step", y)
+    figure = new_figure("step", y)
     _line(figure, curve, "policy", POLICY)
     if key == "reward":
         _line(figure, _curve(records, "exact", "ref_reward"), "reference", REFERENCE, "dot")
@@ -144,7 +145,7 @@ def _efficiency(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | 
     curve = _curve(records, "exact", "efficiency")
     if not curve[0]:
         return None
-    figure = _figure("step", "efficiency")
+    figure = new_figure("step", "efficiency")
     _line(figure, curve, "efficiency", POLICY)
     figure.add_hline(y=1, line={"color": TRUTH, "dash": "dash", "width": 1})
     caption = "Reward gained over the most that can be gained at this KL. Nothing goes above 1."
@@ -155,11 +156,22 @@ def _regret(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None
     curve = _curve(records, "exact", "regret")
     if not curve[0]:
         return None
-    figure = _figure("step", "J* − J")
+    figure = new_figure("step", "J* − J")
     _line(figure, curve, "regret", POLICY)
     figure.update_yaxes(rangemode="tozero")
     caption = "J* − J = β·KL(π‖π*), what is missing. If it rises while β stays, training went on too long."
     return Plot("Regret", caption, figure)
+
+
+def add_frontier(figure: go.Figure, backdrop: Backdrop, reach: float, name: str = "frontier") -> None:
+    """Draw the most reward that can be had at every KL, and show the plane to a little beyond the KL `reach`."""
+    end = 1.25 * max(reach, 0.1)
+    points = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
+    figure.add_scatter(
+        x=[kl for kl, _ in points], y=[reward for _, reward in points], name=name, mode="lines",
+        line={"color": TRUTH, "width": 2},
+    )  # fmt: skip
+    figure.update_xaxes(range=[-0.03 * end, end])
 
 
 def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
@@ -172,16 +184,10 @@ def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
         return None
     trail = trail[: -1 : max(1, len(trail) // 400)] + trail[-1:]
     kls = [kl for _, kl, _ in trail]
-    figure = _figure("KL(π‖π_ref), nats per answer", "true reward")
+    figure = new_figure("KL(π‖π_ref), nats per answer", "true reward")
     beta = trail[-1][0].knobs.get("beta", 0.0)
     if backdrop is not None:
-        end = 1.25 * max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0, 0.1])
-        frontier = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
-        figure.add_scatter(
-            x=[kl for kl, _ in frontier], y=[reward for _, reward in frontier], name="frontier", mode="lines",
-            line={"color": TRUTH, "width": 2},
-        )  # fmt: skip
-        figure.update_xaxes(range=[-0.03 * end, end])
+        add_frontier(figure, backdrop, max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0]))
     figure.add_scatter(
         x=kls, y=[reward for _, _, reward in trail], name="this run", mode="lines+markers",
         text=[f"step {record.step}" for record, _, _ in trail],
@@ -198,7 +204,7 @@ def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
 
 
 def _implicit_rewards(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
-    figure = _figure("step", "r̂, nats × β")
+    figure = new_figure("step", "r̂, nats × β")
     for name, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
         steps, means = _curve(records, "scalars", f"rewards/{name}")
         spread_steps, spreads = _curve(records, "scalars", f"rewards/{name}_std")
@@ -219,7 +225,7 @@ def _margins(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | Non
     accuracies = _curve(records, "scalars", "rewards/accuracies")
     if not margins[0] and not accuracies[0]:
         return None
-    figure = _figure("step", "margin, nats × β")
+    figure = new_figure("step", "margin, nats × β")
     _line(figure, margins, "margin", POLICY)
     if accuracies[0]:
         steps, values = _thin(accuracies)
@@ -240,7 +246,7 @@ def _loss(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
     curve = _curve(records, "scalars", "loss")
     if not curve[0]:
         return None
-    figure = _figure("step", "loss, nats")
+    figure = new_figure("step", "loss, nats")
     _line(figure, curve, "loss", POLICY)
     return Plot("Loss", "DPO starts at ln 2 ≈ 0.693, where the policy is the reference.", figure)
 
@@ -249,7 +255,7 @@ def _weights_now(records: Sequence[Record], backdrop: Backdrop | None) -> Plot |
     batch = next((record for record in reversed(records) if record.pairs and record.pairs.weights), None)
     if batch is None or batch.pairs is None:
         return None
-    figure = _figure("weight σ(r̂_l − r̂_w)", "pairs", barmode="stack")
+    figure = new_figure("weight σ(r̂_l − r̂_w)", "pairs", barmode="stack")
     groups = (("as labelled", POLICY, False), ("mislabelled", REJECTED, True))
     for name, color, flipped in groups:
         columns = zip(batch.pairs.weights, batch.pairs.flipped, strict=True)
@@ -277,7 +283,7 @@ def _weights_over_time(records: Sequence[Record], backdrop: Backdrop | None) -> 
         counts, edges = np.histogram(weights, bins=20, range=(0, 1))
         steps.append(stretch[-1].step)
         shares.append((counts / len(weights)).tolist())
-    figure = _figure("step", "weight")
+    figure = new_figure("step", "weight")
     figure.add_heatmap(
         x=steps, y=((edges[1:] + edges[:-1]) / 2).tolist(), z=[list(row) for row in zip(*shares, strict=True)],
         colorscale="Viridis", colorbar={"title": {"text": "share"}, "thickness": 10},
