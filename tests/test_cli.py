@@ -25,20 +25,6 @@ EXACT = {"reward", "ref_reward", "kl", "objective", "optimum", "regret", "fronti
 
 
 @pytest.fixture
-def rlhflab(monkeypatch, capsys, tmp_path):
-    """Call the command line in an empty folder; returns exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rlhflab", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def toy(monkeypatch):
     """Put a toy in build_dpo's place; returns the list of keyword arguments it was built with."""
     built = []

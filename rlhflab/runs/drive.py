@@ -17,6 +17,12 @@ Build = Callable[..., Algorithm]  # keyword arguments → an algorithm
 Builder = Callable[[str], Build]  # an algorithm's name → what builds it; the layers above know these
 
 
+def build_from(builder: Builder, config: Mapping[str, Any]) -> Algorithm:
+    """Build an algorithm from a run's config: its name as `algorithm`, and its keyword arguments."""
+    settings = dict(config)
+    return builder(settings.pop("algorithm"))(**settings)
+
+
 def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = None) -> tuple[Algorithm, Run]:
     """Build an algorithm and make its run, with a checkpoint from the first step on.
 
@@ -28,7 +34,7 @@ def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = Non
     Raises:
         ValueError: a setting that makes no sense, or a folder that holds something.
     """
-    algorithm = _build(builder, config)
+    algorithm = build_from(builder, config)
     run = Run.create(folder or default_run_folder(config["algorithm"]), config, algorithm.backdrop)
     run.save_checkpoint(algorithm)
     return algorithm, run
@@ -42,7 +48,7 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
         run: its records after that checkpoint are dropped.
         changes: keyword arguments that take the place of the run's own, such as another device.
     """
-    algorithm = _build(builder, {**run.config, **changes})
+    algorithm = build_from(builder, {**run.config, **changes})
     run.load_checkpoint(algorithm)
     return algorithm
 
@@ -110,8 +116,3 @@ class _Seen:
         self.exact = dict(record.exact) if record.exact else self.exact
         self.estimated = dict(record.estimated) if record.estimated else self.estimated
         self.scalars = dict(record.scalars)
-
-
-def _build(builder: Builder, config: Mapping[str, Any]) -> Algorithm:
-    settings = dict(config)
-    return builder(settings.pop("algorithm"))(**settings)

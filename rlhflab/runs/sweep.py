@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhflab.files import written_beside
-from rlhflab.runs.drive import Builder, begin, drive, resume
+from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
 from rlhflab.runs.grid import Cell, Grid
 from rlhflab.runs.store import Run
 from rlhflab.runs.sweep_page import Row, measured, write_sweep_page
@@ -97,7 +97,8 @@ def sweep(
     folder = Path(folder).resolve()
     cells = grid.cells(builder)
     if (folder / "sweep.json").exists():
-        grid.check_continues(folder / "sweep.json")
+        if any((folder / "cells").glob("*")):
+            grid.check_continues(folder / "sweep.json")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something that is no sweep; take a new or empty folder")
     ends = {cell.name: end for cell in cells if (end := _end_of(folder / "cells" / cell.name))}
@@ -164,8 +165,7 @@ def _try_settings(builder: Builder, cells: Sequence[Cell]) -> None:
     for cell in cells:
         first.setdefault(f"{cell.algorithm} {cell.swept}", cell)
     for cell in first.values():
-        settings = dict(cell.config)
-        builder(settings.pop("algorithm"))(**settings)
+        build_from(builder, cell.config)
 
 
 def _outcomes(

@@ -68,9 +68,13 @@ def _series(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[Row]]:
     """The rows by what they have in `names`, in words: "dpo", "dpo, pairs 200"."""
     series: dict[str, list[Row]] = {}
     for row in rows:
-        words = [row["algorithm"], *(f"{name} {row[name]}" for name in names if name in row)]
-        series.setdefault(", ".join(words), []).append(row)
+        words = _words(row, names)
+        series.setdefault(f"{row['algorithm']}, {words}" if words else row["algorithm"], []).append(row)
     return series
+
+
+def _words(row: Row, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {row[name]}" for name in names if name in row)
 
 
 def _color(number: int) -> str:
@@ -88,7 +92,7 @@ def _plane(rows: Sequence[Row], swept: Sequence[str], backdrops: Mapping[str, Ba
         figure.add_scatter(
             x=[measured(row, "kl") for row in own], y=[measured(row, "reward") for row in own],
             name=algorithm, mode="markers",
-            text=[", ".join(f"{name} {row[name]}" for name in ("beta", "seed", *swept) if name in row) for row in own],
+            text=[_words(row, ("beta", "seed", *swept)) for row in own],
             marker={
                 "color": _color(number), "opacity": 0.75, "line": {"width": 0},
                 "size": [8 + 10 * betas.index(row["beta"]) / max(1, len(betas) - 1) for row in own],
@@ -163,4 +167,9 @@ def _cells_table(rows: Sequence[Row], swept: Sequence[str]) -> str:
         cells += [f"<td class='t'>{escape(how)}</td>", f"<td>{escape(row['folder'])}</td>"]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = [escape(name) for name in (*settings, *numbers, "status", "run")]
-    return table("Cells", "All numbers are in results.csv; each run has its own report.", head, lines)
+    return table(
+        "Cells",
+        "All numbers are in results.csv; <code>rlhflab report</code> shows a run by itself.",
+        head,
+        lines,
+    )
