@@ -1,4 +1,6 @@
-"""What the benchmarks share: the machine's description, the JSON line, medians, a real JupyterLab with Chromium."""
+"""What the benchmarks share: the machine's description, the JSON line, medians, ways of doing the same in turns,
+TRL's trainers step by step, a real JupyterLab with Chromium.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,10 @@ from tests.browser.jupyter import FLAGS, KERNEL_READY, find_chromium, lab_server
 from tests.browser.jupyter import notebook as code_cells
 
 ROOT = Path(__file__).parents[1]
+WARMUP = 5  # first steps of each turn, left out
+AGREED = 20  # first steps whose losses are compared
+
+Timed = tuple[list[float], list[float]]  # seconds a step, and what a step's loss was (or nothing)
 
 
 def say(*words: object) -> None:
@@ -88,6 +97,130 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
     return {"p50": median(ordered), "p95": digits(p95), "samples": len(ordered)}
+
+
+class Turns:
+    """Ways of doing the same, timed in turns: a round runs each once, so that a busy moment hits all alike.
+
+    Args:
+        ways: name → a call that does steps and returns their times and losses.
+        rounds: how often, after one round that warms up; the order rotates.
+        title: stands before the progress.
+    """
+
+    def __init__(self, ways: Mapping[str, Callable[[], Timed]], rounds: int, title: str) -> None:
+        self.typical: dict[str, list[float]] = {name: [] for name in ways}  # median ms a step, by round
+        self.mean: dict[str, list[float]] = {name: [] for name in ways}
+        self.losses: dict[str, list[float]] = {}
+        for turn in range(rounds + 1):
+            for name in [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]:
+                times, self.losses[name] = ways[name]()
+                if turn:
+                    self.typical[name].append(1000 * statistics.median(times[WARMUP:]))
+                    self.mean[name].append(1000 * statistics.fmean(times[WARMUP:]))
+            last = {name: round(values[-1], 2) for name, values in self.typical.items() if values}
+            say(f"{title}, round {turn} of {rounds}: ms a step {last or 'warm-up'}")
+
+    def over(self, name: str, other: str, mean: bool = False) -> dict[str, float]:
+        """Ratios of two ways' medians (or means) in the same round."""
+        found = self.mean if mean else self.typical
+        return spread([a / b for a, b in zip(found[name], found[other], strict=True)])
+
+    def apart(self, other: str) -> dict[str, float]:
+        """Greatest difference of the first losses from those of `other`."""
+        base = self.losses[other][:AGREED]
+        return {
+            name: digits(max(abs(a - b) for a, b in zip(values[:AGREED], base, strict=True)), 2)
+            for name, values in self.losses.items()
+            if name != other
+        }
+
+
+def offline_with(threads: int) -> None:
+    """Set the number of torch threads of this process; nothing here asks a hub."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def measure_or_start(
+    options: argparse.ArgumentParser, module: str, measure: Callable[[argparse.Namespace], dict[str, Any]]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """One process a number of torch threads: return the options and each process's result.
+
+    A process started with --threads measures, prints its result and ends.
+    """
+    options.add_argument(
+        "--threads", type=int, help="measure in this process with so many torch threads, no more"
+    )
+    args = options.parse_args()
+    if args.threads:
+        with contextlib.redirect_stdout(sys.stderr):
+            offline_with(args.threads)
+            result = measure(args)
+        print(json.dumps(result))
+        raise SystemExit
+    loops = {}
+    for threads in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *sys.argv[1:], "--threads", str(threads)],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, check=True,
+        )  # fmt: skip
+        loops[f"threads_{threads}"] = json.loads(done.stdout.splitlines()[-1])
+    return args, loops
+
+
+TRL_LEAN: dict[str, Any] = {
+    "gradient_checkpointing": False, "optim": "adamw_torch_fused", "logging_strategy": "no", "save_strategy": "no",
+    "disable_tqdm": True, "dataloader_num_workers": 0, "dataloader_pin_memory": False,
+}  # fmt: skip
+
+
+def time_trainer(
+    trainer: type[Any],
+    config: type[Any],
+    rows: list[dict[str, list[int]]],
+    settings: Mapping[str, Any],
+    **models: Any,
+) -> Timed:
+    """TRL's own train() on tokenised rows in their order.
+
+    A step is from one on_step_begin to the next, data loading and logging included. TRL is left at its defaults but
+    for `settings` and what must be: the order of the rows, a constant learning rate, no bf16 on a CPU, no trackers.
+    """
+    from datasets import Dataset
+    from transformers import TrainerCallback
+
+    from rlhflab.algorithms.build import micro_world
+
+    starts: list[float] = []
+    losses: list[Any] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            starts.append(time.perf_counter())
+
+    class Tokenised(trainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs)
+            losses.append(loss.detach())
+            return loss
+
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
+        arguments = config(
+            output_dir=folder, lr_scheduler_type="constant", train_sampling_strategy="sequential", use_cpu=True,
+            bf16=False, report_to="none", **settings,
+        )  # fmt: skip
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            Tokenised(
+                args=arguments, train_dataset=Dataset.from_list(rows), processing_class=micro_world().tokenizer,
+                callbacks=[Clock()], **models,
+            ).train()  # fmt: skip
+    return [b - a for a, b in pairwise(starts)], [float(loss) for loss in losses]
 
 
 def poll(condition: Callable[[], Any], seconds: float, what: str) -> Any:

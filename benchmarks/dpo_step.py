@@ -9,13 +9,10 @@ the token ids we use: by itself it would add an EOS after answers that end by th
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import copy
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,10 +20,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, emit, machine, median, notebook, parser, poll, say, spread
+from benchmarks.common import (
+    TRL_LEAN,
+    WARMUP,
+    Timed,
+    Turns,
+    emit,
+    machine,
+    measure_or_start,
+    median,
+    notebook,
+    parser,
+    poll,
+    spread,
+    time_trainer,
+)
 
-BATCH, BETA, RATE, WARMUP = 32, 1.0, 1e-3, 5
-AGREED = 20  # first steps whose losses are compared
+BATCH, BETA, RATE = 32, 1.0, 1e-3
 
 
 class Setting:
@@ -64,9 +74,6 @@ class Setting:
                     "rejected_ids": ids[at + BATCH][mask[at + BATCH]].tolist(),
                 })  # fmt: skip
         return rows
-
-
-Timed = tuple[list[float], list[float]]  # seconds a step, loss of each step
 
 
 def time_ours(setting: Setting, evaluate: bool = False) -> Timed:
@@ -120,97 +127,43 @@ class BareLoop:
 
 
 def time_trl(setting: Setting, **settings: Any) -> Timed:
-    """TRL's own train(); a step is from one on_step_begin to the next, data loading and logging included."""
-    from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    from rlhflab.algorithms.build import micro_world
-
-    starts: list[float] = []
-    losses: list[Any] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            starts.append(time.perf_counter())
-
-    class Tokenised(DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-            loss = super().compute_loss(*args, **kwargs)
-            losses.append(loss.detach())
-            return loss
-
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
-        config = DPOConfig(
-            output_dir=folder, per_device_train_batch_size=BATCH, max_steps=setting.steps, beta=BETA,
-            learning_rate=RATE, lr_scheduler_type="constant", train_sampling_strategy="sequential",
-            use_cpu=True, bf16=False, report_to="none", **settings,
-        )  # fmt: skip
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            reference = None if config.precompute_ref_log_probs else copy.deepcopy(setting.policy)
-            trainer = Tokenised(
-                model=copy.deepcopy(setting.policy), ref_model=reference, args=config,
-                train_dataset=Dataset.from_list(setting.rows()), processing_class=micro_world().tokenizer,
-                callbacks=[Clock()],
-            )  # fmt: skip
-            trainer.train()
-    return [b - a for a, b in pairwise(starts)], [float(loss) for loss in losses]
+    settings |= {
+        "per_device_train_batch_size": BATCH, "max_steps": setting.steps, "beta": BETA, "learning_rate": RATE,
+    }  # fmt: skip
+    reference = None if "precompute_ref_log_probs" in settings else copy.deepcopy(setting.policy)
+    return time_trainer(
+        DPOTrainer,
+        DPOConfig,
+        setting.rows(),
+        settings,
+        model=copy.deepcopy(setting.policy),
+        ref_model=reference,
+    )
 
 
-TRL_BEST: dict[str, Any] = {
-    "precompute_ref_log_probs": True, "gradient_checkpointing": False, "optim": "adamw_torch_fused",
-    "logging_strategy": "no", "save_strategy": "no", "disable_tqdm": True, "dataloader_num_workers": 0,
-    "dataloader_pin_memory": False,
-}  # fmt: skip
-
-
-def measure(threads: int, rounds: int, steps: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Time all of them in turns, in this process."""
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
-    import torch
-
-    torch.set_num_threads(threads)
+    rounds, steps = (2, 40) if args.quick else (5, 100)
     setting = Setting(steps=WARMUP + steps)
     ways = {
-        "bare": time_bare,
-        "ours": time_ours,
-        "ours_evaluated": lambda s: time_ours(s, evaluate=True),
-        "trl_default": time_trl,
-        "trl_best": lambda s: time_trl(s, **TRL_BEST),
+        "bare": lambda: time_bare(setting),
+        "ours": lambda: time_ours(setting),
+        "ours_evaluated": lambda: time_ours(setting, evaluate=True),
+        "trl_default": lambda: time_trl(setting),
+        "trl_best": lambda: time_trl(setting, precompute_ref_log_probs=True, **TRL_LEAN),
     }
-    typical: dict[str, list[float]] = {name: [] for name in ways}
-    mean: dict[str, list[float]] = {name: [] for name in ways}
-    losses: dict[str, list[float]] = {}
-    for turn in range(rounds + 1):  # the first round warms up
-        order = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
-        for name in order:
-            times, losses[name] = ways[name](setting)
-            if turn:
-                typical[name].append(1000 * statistics.median(times[WARMUP:]))
-                mean[name].append(1000 * statistics.fmean(times[WARMUP:]))
-        last = {name: round(values[-1], 2) for name, values in typical.items() if values}
-        say(f"threads {threads}, round {turn} of {rounds}: ms a step {last or 'warm-up'}")
-
-    def over(a: dict[str, list[float]], name: str, other: str) -> dict[str, float]:
-        return spread([x / y for x, y in zip(a[name], a[other], strict=True)])
-
-    apart = {
-        name: max(abs(a - b) for a, b in zip(values[:AGREED], losses["bare"][:AGREED], strict=True))
-        for name, values in losses.items()
-        if name != "bare"
-    }
+    turns = Turns(ways, rounds, f"threads {args.threads}")
     return {
-        "threads": threads,
-        "ms_median": {name: spread(values) for name, values in typical.items()},
-        "ms_mean": {name: median(values) for name, values in mean.items()},
-        "over_bare": {name: over(typical, name, "bare") for name in ways if name != "bare"},
-        "ours_over_trl_default": over(typical, "ours", "trl_default"),
-        "ours_over_trl_best": over(typical, "ours", "trl_best"),
-        "mean_ours_evaluated_over_bare": over(mean, "ours_evaluated", "bare"),
-        "greatest_loss_difference_from_bare": {name: float(f"{value:.2g}") for name, value in apart.items()},
+        "threads": args.threads,
+        "ms_median": {name: spread(values) for name, values in turns.typical.items()},
+        "ms_mean": {name: median(values) for name, values in turns.mean.items()},
+        "over_bare": {name: turns.over(name, "bare") for name in ways if name != "bare"},
+        "ours_over_trl_default": turns.over("ours", "trl_default"),
+        "ours_over_trl_best": turns.over("ours", "trl_best"),
+        "mean_ours_evaluated_over_bare": turns.over("ours_evaluated", "bare", mean=True),
+        "greatest_loss_difference_from_bare": turns.apart("bare"),
         "steps": steps,
         "rounds": rounds,
     }
@@ -296,28 +249,10 @@ def measure_with_board(rounds: int, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument(
-        "--threads", type=int, help="measure in this process with so many torch threads, no more"
-    )
     options.add_argument("--no-browser", action="store_true", help="leave the board out")
-    options.add_argument("--no-loops", action="store_true", help="the board only")
-    args = options.parse_args()
-    rounds, steps = (2, 40) if args.quick else (5, 100)
-    if args.threads:
-        with contextlib.redirect_stdout(sys.stderr):
-            result = measure(args.threads, rounds, steps)
-        print(json.dumps(result))
-        return
     about = machine()
-    loops = {}
-    for threads in () if args.no_loops else (1, 2):
-        command = [sys.executable, "-m", "benchmarks.dpo_step", "--threads", str(threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(
-            command + ["--quick"] * args.quick, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True
-        )
-        loops[f"threads_{threads}"] = json.loads(done.stdout.splitlines()[-1])
-    board = None if args.no_browser else measure_with_board(rounds, 3 * steps)
+    args, loops = measure_or_start(options, "benchmarks.dpo_step", measure)
+    board = None if args.no_browser else measure_with_board(*((2, 120) if args.quick else (5, 300)))
     targets = []
     for name, loop in loops.items():
         targets += [

@@ -87,11 +87,11 @@ def board_peer() -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    from rlhflab.live.panels import PANELS
+    from rlhflab.live.panels_dpo import DPO_PANELS
     from rlhflab.live.player import Player
     from rlhflab.runs.history import History
 
-    plots = make_subplots(rows=2, cols=4, subplot_titles=[panel.title for panel in PANELS])
+    plots = make_subplots(rows=2, cols=4, subplot_titles=[panel.title for panel in DPO_PANELS])
     draws: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
 
     def add(at: int, trace: Any, draw: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -106,10 +106,10 @@ def board_peer() -> Any:
         heat = data.get("heat")
         return {"x": heat["x"], "z": list(zip(*heat["z"], strict=True))} if heat else {}
 
-    for at, panel in enumerate(PANELS):
+    for at, panel in enumerate(DPO_PANELS):
         for line in panel.lines:
             add(at, go.Scatter(name=line.name, mode="lines"), lambda d, name=line.series: curve(d, name))
-        if panel.kind == "histogram":
+        if panel.kind == "weights":
             add(at, go.Bar(), lambda d: {"y": d["batch"]["clean"]} if "batch" in d else {})
         elif panel.kind == "heatmap":
             heat = go.Heatmap(showscale=False)

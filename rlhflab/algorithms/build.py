@@ -10,21 +10,55 @@ from typing import Any, Literal
 import torch
 
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.evaluators import ExactEvaluator, SampleEvaluator
+from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator, SampleEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
+from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.loading import choose_device, frozen_copy, load_model
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
+from rlhflab.worlds.reviews import ReviewsWorld
 
 REFERENCES = ("sft", "preferred")
 Encoder = Callable[[str], list[int]]
+
+
+WORLDS = ("micro", "reviews")
 
 
 @cache
 def micro_world() -> MicroWorld:
     """The micro world, made once a process."""
     return MicroWorld()
+
+
+@cache
+def reviews_world() -> ReviewsWorld:
+    """The reviews world, made once a process."""
+    return ReviewsWorld()
+
+
+def world_named(name: str) -> MicroWorld | ReviewsWorld:
+    """Return a built-in world by name.
+
+    Raises:
+        ValueError: unknown name, in one line.
+    """
+    if name not in WORLDS:
+        raise ValueError(f"unknown world {name!r}; use {' or '.join(WORLDS)}")
+    return micro_world() if name == "micro" else reviews_world()
+
+
+def view_from(world: MicroWorld | ReviewsWorld, ref_policy: Any) -> ReferencePoint | SampledReference:
+    """A world seen from π_ref: exactly where it can be enumerated, through samples elsewhere."""
+    if isinstance(world, MicroWorld):
+        return ReferencePoint(world, ref_policy)
+    return SampledReference(world, ref_policy)
+
+
+def evaluator_of(view: ReferencePoint | SampledReference, seed: int) -> Evaluator:
+    """The evaluator that fits a view: exact or estimating."""
+    return ExactEvaluator(view, seed) if isinstance(view, ReferencePoint) else EstimatingEvaluator(view, seed)
 
 
 def build_dpo(
@@ -46,7 +80,7 @@ def build_dpo(
     """Return a DPO run, ready to iterate. All arguments are plain data, so they are also the run's configuration.
 
     Args:
-        world: "micro", or a file of preference pairs (JSONL, may be gzipped).
+        world: "micro", "reviews", or a file of preference pairs (JSONL, may be gzipped).
         model: "tiny", a folder written by save_pretrained, or a hub id. "tiny" reads files in its own language only.
         reference: "sft", or "preferred" to fine-tune the pre-trained tiny model on the chosen answers first.
         beta: KL strength > 0; 1 suits the micro world, 0.05–0.5 real models.
@@ -71,39 +105,38 @@ def build_dpo(
     knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)
     config = DPOConfig(steps=steps, evaluate_every=evaluate_every)
     target = choose_device(device)
-    data = None if world == "micro" else read_pairs(world, skip_bad)[: int(pairs)]
+    data = None if world in WORLDS else read_pairs(world, skip_bad)[: int(pairs)]
     if model != "tiny":
         if data is None:
             raise ValueError(
-                "the micro world needs --model tiny; other models need --world FILE with their pairs"
+                f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
             )
         return _build_on_text(model, data, knobs, config, batch_size, seed, target)
 
-    lab = micro_world()
+    lab = world_named(world if data is None else "micro")
     if data is not None:
-        require_micro_language(lab, data, world)
+        require_micro_language(micro_world(), data, world)
     start = tiny_reference(lab, progress=progress).to(target)
     if reference == "preferred":
-        chosen = data or _draw(ReferencePoint(lab, start), int(pairs), label_noise, seed)
+        chosen = data or _draw(view_from(lab, start), int(pairs), label_noise, seed)
         start = tiny_reference(lab, "pretrained", progress=progress).to(target)
         for _ in preferred_finetune(lab, start, [(pair.prompt, pair.chosen) for pair in chosen], seed):
             pass
         data = chosen
     ref_policy = frozen_copy(start)
-    point = ReferencePoint(lab, ref_policy)
-    if pairs == "fresh" and data is None:
-        source: PairSource = FreshPairs(point, label_noise, batch_size, seed)
+    view = view_from(lab, ref_policy)
+    if pairs == "fresh" and isinstance(view, ReferencePoint):
+        source: PairSource = FreshPairs(view, label_noise, batch_size, seed)
     else:
-        data = data or _draw(point, int(pairs), label_noise, seed)
+        data = data or _draw(view, int(pairs), label_noise, seed)
         source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)
-    return DPO(start, source, config, knobs, ExactEvaluator(point, seed))
+    return DPO(start, source, config, knobs, evaluator_of(view, seed))
 
 
 def _validate(
     world: str, reference: str, pairs: int | str, label_noise: float, batch_size: int, seed: int
 ) -> None:
-    if world != "micro" and not Path(world).is_file():
-        raise ValueError(f"unknown world {world!r}; use micro or an existing file of preference pairs")
+    check_world_or_file(world)
     if reference not in REFERENCES:
         raise ValueError(f"reference must be one of {', '.join(REFERENCES)}, got {reference!r}")
     if pairs != "fresh" and not (isinstance(pairs, int) and pairs >= 1):
@@ -111,6 +144,13 @@ def _validate(
     if pairs == "fresh" and (world != "micro" or reference != "sft"):
         raise ValueError("fresh pairs need the micro world and the SFT reference")
     check_common(label_noise, batch_size, seed)
+
+
+def check_world_or_file(world: str) -> None:
+    """Raise ValueError in one line unless `world` is a built-in world or a file that exists."""
+    if world not in WORLDS and not Path(world).is_file():
+        known = ", ".join(WORLDS)
+        raise ValueError(f"unknown world {world!r}; use {known} or an existing file of preference pairs")
 
 
 def check_common(label_noise: float, batch_size: int, seed: int) -> None:
@@ -155,8 +195,13 @@ def positions_of(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", 1024) or 1024)
 
 
-def _draw(point: ReferencePoint, pairs: int, label_noise: float, seed: int) -> list[PreferencePair]:
-    return point.texts(point.sample_pairs(pairs, label_noise, torch.Generator().manual_seed(seed)))
+def _draw(
+    view: ReferencePoint | SampledReference, pairs: int, label_noise: float, seed: int
+) -> list[PreferencePair]:
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(view, ReferencePoint):
+        return view.texts(view.sample_pairs(pairs, label_noise, generator))
+    return view.texts(view.sample_pairs(pairs, label_noise, generator))
 
 
 def require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:

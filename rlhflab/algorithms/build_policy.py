@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.build import check_common, micro_world
+from tqdm.auto import tqdm
+
+from rlhflab.algorithms.build import check_common, evaluator_of, view_from, world_named
 from rlhflab.algorithms.build_reward import build_reward
-from rlhflab.algorithms.evaluators import ExactEvaluator
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
-from rlhflab.algorithms.reward_judge import raw_scores
+from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.loading import choose_device, frozen_copy
 from rlhflab.models.reward import load_reward_model
-from rlhflab.objectives.optimum import expected_reward
-from rlhflab.worlds.micro import ReferencePoint
+from rlhflab.worlds.world import World
 
 Reward = str | Callable[[list[str], list[str]], Any]
 
@@ -33,6 +33,7 @@ def build_reinforce(
     learning_rate: float = 3e-3,
     pairs: int = 2000,
     label_noise: float = 0.0,
+    blind: str = "",
     steps: int = 500,
     batch_size: int = 252,
     evaluate_every: int = 25,
@@ -43,13 +44,13 @@ def build_reinforce(
     """Return a REINFORCE run with a leave-one-out baseline, ready to iterate.
 
     Args:
-        world: "micro".
+        world: "micro", or "reviews" (longer answers; β of 0.1–1; evaluations are estimates).
         model: "tiny".
         reward: "true"; "model" for a reward model fitted first to `pairs` preferences; the folder of a run of
             `rlhflab train reward`; or, from Python, a function (prompts, answers) → one number each.
         beta: KL strength > 0.
         learning_rate: peak step size of AdamW.
-        pairs, label_noise: what a reward model is fitted to, where reward is "model".
+        pairs, label_noise, blind: what a reward model is fitted to, where reward is "model"; see `build_reward`.
         steps: iterations; each samples `batch_size` answers.
         batch_size: answers an iteration.
         evaluate_every: iterations between exact evaluations.
@@ -64,7 +65,7 @@ def build_reinforce(
     config = PolicyGradientConfig(
         steps=steps, warmup=min(20, steps // 10), evaluate_every=evaluate_every, seed=seed
     )
-    task = _task(world, model, reward, pairs, label_noise, batch_size, "none", seed, device, progress)
+    task = _task(world, model, reward, pairs, label_noise, blind, batch_size, "none", seed, device, progress)
     return Reinforce(task, config, knobs)
 
 
@@ -80,6 +81,7 @@ def build_ppo(
     value: str = "shared",
     pairs: int = 2000,
     label_noise: float = 0.0,
+    blind: str = "",
     steps: int = 400,
     batch_size: int = 252,
     minibatches: int = 2,
@@ -107,7 +109,7 @@ def build_ppo(
     if value == "none":
         raise ValueError("value must be shared or own for PPO, got 'none'")
     return PPO(
-        _task(world, model, reward, pairs, label_noise, batch_size, value, seed, device, progress),
+        _task(world, model, reward, pairs, label_noise, blind, batch_size, value, seed, device, progress),
         config,
         knobs,
     )
@@ -124,6 +126,7 @@ def build_trpo(
     cg_iterations: int = 10,
     pairs: int = 2000,
     label_noise: float = 0.0,
+    blind: str = "",
     steps: int = 120,
     batch_size: int = 252,
     evaluate_every: int = 10,
@@ -144,61 +147,49 @@ def build_trpo(
         steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed
     )
     return TRPO(
-        _task(world, model, reward, pairs, label_noise, batch_size, "own", seed, device, progress),
+        _task(world, model, reward, pairs, label_noise, blind, batch_size, "own", seed, device, progress),
         config,
         knobs,
     )
 
 
 def _task(
-    world: str, model: str, reward: Reward, pairs: int, label_noise: float, batch_size: int, value: str, seed: int,
-    device: str, progress: bool,
+    world: str, model: str, reward: Reward, pairs: int, label_noise: float, blind: str, batch_size: int, value: str,
+    seed: int, device: str, progress: bool,
 ) -> LanguageTask:  # fmt: skip
-    if world != "micro":
-        raise ValueError(f"unknown world {world!r} for policy optimisation; use micro")
+    lab = world_named(world)
     if model != "tiny":
-        raise ValueError(f"the micro world needs the tiny model, got {model!r}")
+        raise ValueError(f"the {world} world needs the tiny model, got {model!r}")
     check_common(label_noise, batch_size, seed)
     if isinstance(reward, str) and reward not in ("true", "model") and not Path(reward).is_dir():
         raise ValueError(f"reward must be true, model or the folder of a reward model, got {reward!r}")
-    target, lab = choose_device(device), micro_world()
-    policy = tiny_reference(lab, progress=progress).to(target)
+    policy = tiny_reference(lab, progress=progress).to(choose_device(device))
     ref_policy = frozen_copy(policy)
-    point = ReferencePoint(lab, ref_policy)
-    scores = _reward(reward, point, pairs, label_noise, seed, device, progress)
+    fitting = {"pairs": pairs, "label_noise": label_noise, "blind": blind, "seed": seed, "device": device}
+    scores = _reward(reward, lab, ref_policy, {**fitting, "progress": progress})
     return LanguageTask(
         policy, ref_policy, lab.prompt_ids, lab.stop_ids, lab.max_tokens, scores, batch_size, seed, value,
-        evaluator=ExactEvaluator(point, seed),
+        evaluator=evaluator_of(view_from(lab, ref_policy), seed),
     )  # fmt: skip
 
 
-def _reward(
-    reward: Reward,
-    point: ReferencePoint,
-    pairs: int,
-    label_noise: float,
-    seed: int,
-    device: str,
-    progress: bool,
-) -> RewardFunction:
-    world = point.world
+def _reward(reward: Reward, world: World, ref_policy: Any, fitting: dict[str, Any]) -> RewardFunction:
     if not isinstance(reward, str):
         return TextReward(reward, world.prompts, world.decode_answer)
     if reward == "true":
         return TrueReward(world)
     if reward == "model":
-        fitting = build_reward(
-            pairs=pairs, label_noise=label_noise, seed=seed, device=device, evaluate=False, progress=progress
-        )
-        for _ in fitting:
+        run = build_reward(world=world.name, evaluate=False, **fitting)
+        for _ in tqdm(run, desc="fitting the reward model", leave=False, disable=not fitting["progress"]):
             pass
-        reward_model = fitting.reward_model
+        reward_model = run.reward_model
     else:
         folder = Path(reward)
         folder = folder / "model" if (folder / "model").is_dir() else folder
-        reward_model = load_reward_model(folder, point.logps.device)
+        reward_model = load_reward_model(folder, ref_policy.device)
         if reward_model.config.vocab_size != len(world.tokenizer):
-            raise ValueError(f"the reward model in {reward} has another vocabulary than the micro world")
+            raise ValueError(
+                f"the reward model in {reward} has another vocabulary than the {world.name} world"
+            )
     reward_model.requires_grad_(False)
-    offsets = expected_reward(point.logps, raw_scores(point, reward_model))
-    return ModelReward(reward_model, offsets.float())
+    return ModelReward(reward_model, reference_offsets(world, ref_policy, reward_model, fitting["seed"]))

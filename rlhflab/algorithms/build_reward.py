@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rlhflab.algorithms.build import (
+    WORLDS,
     check_common,
+    check_world_or_file,
     encoders_of,
     micro_world,
     pairs_that_fit,
     require_micro_language,
+    view_from,
+    world_named,
 )
 from rlhflab.algorithms.ranking_source import RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference
-from rlhflab.algorithms.reward_judge import ExactRewardJudge
+from rlhflab.algorithms.reward_judge import ExactRewardJudge, RewardJudge, SampledRewardJudge
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.loading import choose_device, load_model
 from rlhflab.models.reward import blindfold, reward_model_from
 from rlhflab.worlds.grammar import BLINDNESS
-from rlhflab.worlds.micro import MicroWorld, ReferencePoint
+from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
+from rlhflab.worlds.reviews import ReviewsWorld
+from rlhflab.worlds.reviews_grammar import FEATURES
 
 
 def build_reward(
@@ -43,14 +48,15 @@ def build_reward(
     """Return a reward-model run, ready to iterate.
 
     Args:
-        world: "micro", or a file of preference pairs (JSONL, may be gzipped).
+        world: "micro", "reviews", or a file of preference pairs (JSONL, may be gzipped).
         model: "tiny", a folder written by save_pretrained, or a hub id: the trunk.
         beta: KL strength > 0 at which the policy that is optimal for the reward model is judged.
         learning_rate: peak step size; by default 1e-3 for the tiny model and 1e-5 for others.
         pairs: how many rankings to train on (at most, for a file).
-        ranked: K, answers a ranking, 2–16; more than 2 in the micro world only.
+        ranked: K, answers a ranking, 2–16; more than 2 in a built-in world only.
         label_noise: probability in [0, 0.5] that a ranking is turned round.
-        blind: what the model cannot see: "" for nothing, or film, negation, strength, conjunction; micro world only.
+        blind: "" for nothing; in the micro world what the model cannot see: film, negation, strength or conjunction; in
+            the reviews world the feature that the annotators do not see, of which hype is the one worth seeing.
         steps: updates.
         batch_size: rankings an update.
         evaluate_every: updates between exact evaluations (three seconds each on two cores).
@@ -63,20 +69,20 @@ def build_reward(
     Raises:
         ValueError: a setting that makes no sense, in one line.
     """
-    if world != "micro" and not Path(world).is_file():
-        raise ValueError(f"unknown world {world!r}; use micro or an existing file of preference pairs")
+    check_world_or_file(world)
     if not (isinstance(pairs, int) and pairs >= 1):
         raise ValueError(f"pairs must be a whole number ≥ 1, got {pairs!r}")
-    if blind and blind not in BLINDNESS:
-        raise ValueError(f"blind must be one of {', '.join(BLINDNESS)} or nothing, got {blind!r}")
-    if world != "micro" and (blind or ranked != 2):
-        raise ValueError("blind and ranked need the micro world")
-    if world == "micro" and model != "tiny":
+    if world not in WORLDS and (blind or ranked != 2):
+        raise ValueError("blind and ranked need the micro or the reviews world")
+    features = {"micro": tuple(BLINDNESS), "reviews": FEATURES}.get(world, ())
+    if blind and blind not in features:
+        raise ValueError(f"blind must be one of {', '.join(features)} or nothing, got {blind!r}")
+    if world in WORLDS and model != "tiny":
         raise ValueError(
-            "the micro world needs --model tiny; other models need --world FILE with their pairs"
+            f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
         )
     check_common(label_noise, batch_size, seed)
-    target, lab = choose_device(device), micro_world()
+    target, lab = choose_device(device), world_named(world if world in WORLDS else "micro")
     if learning_rate is None:
         learning_rate = 1e-3 if model == "tiny" else 1e-5
     knobs = RewardKnobs(beta=beta, learning_rate=learning_rate, pairs=pairs, label_noise=label_noise)
@@ -84,29 +90,29 @@ def build_reward(
         policy, tokenizer = tiny_reference(lab, progress=progress).to(target), lab.tokenizer
     else:
         policy, tokenizer = load_model(model, target)
-    held_out, judge = 512, None
-    if world == "micro":
-        point = ReferencePoint(lab, policy)
-        rankings: RankingSource = WorldRankings(point, pairs + held_out, ranked, seed)
-        judge = ExactRewardJudge(point, seed) if evaluate else None
+    reward_model, held_out, judge = reward_model_from(policy), 512, None
+    if world in WORLDS:
+        annotators = ReviewsWorld(blind_to=[blind]) if world == "reviews" and blind else lab
+        rankings: RankingSource = WorldRankings(lab, policy, pairs + held_out, ranked, seed, annotators)
+        judge = _judge(view_from(lab, policy), seed) if evaluate else None
+        if world == "micro" and blind:
+            ids = lab.tokenizer.convert_tokens_to_ids
+            blindfold(reward_model, {ids(word): ids(seen) for word, seen in BLINDNESS[blind].items()})
     else:
         data, encoders = read_pairs(world, skip_bad), encoders_of(tokenizer)
         if model == "tiny":
-            require_micro_language(lab, data, world)
+            require_micro_language(micro_world(), data, world)
             encoders = (lab.encode_prompt, lab.encode_answer)
         data = pairs_that_fit(data[: pairs + held_out], *encoders, policy)
         held_out = min(held_out, len(data) // 10)
         rankings = TextRankings(data, *encoders, target, seed)
-    reward_model = reward_model_from(policy)
-    if blind:
-        blindfold(reward_model, _merges(lab, blind))
     config = RewardConfig(
         steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
     )
     return RewardModelling(reward_model, rankings, config, knobs, judge)
 
 
-def _merges(world: MicroWorld, blind: str) -> dict[int, int]:
-    """Token id → id read in its place."""
-    ids = world.tokenizer.convert_tokens_to_ids
-    return {ids(word): ids(seen) for word, seen in BLINDNESS[blind].items()}
+def _judge(view: ReferencePoint | SampledReference, seed: int) -> RewardJudge:
+    return (
+        ExactRewardJudge(view, seed) if isinstance(view, ReferencePoint) else SampledRewardJudge(view, seed)
+    )

@@ -50,7 +50,7 @@ class Optimiser:
             group["lr"] = learning_rate
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         self._adam.step()
         return norm
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from rlhflab.algorithms.sampled import Drawn, answer_texts, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch, join_answers
-from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair
+from rlhflab.worlds.world import World
 
 
 class RankedRows(NamedTuple):
@@ -44,65 +45,85 @@ class WorldRankings:
     Such an annotator sorts by r*(x, y) plus standard Gumbel noise (Yellott, 1977); with K = 2 that is Bradley–Terry.
 
     Args:
-        reference: the micro world seen from π_ref.
+        world: any world; it knows what is said and what it is worth.
+        ref_policy: π_ref, whose answers are ranked.
         size: rankings in the pool, ≥ 1.
-        ranked: K ≥ 2 answers a ranking, all different.
+        ranked: K answers a ranking, 2–16, all different.
         seed: of the drawing. The first rankings of a larger pool are those of a smaller one.
+        annotators: the world whose reward ranks, where annotators do not see all that `world` does.
     """
 
-    def __init__(self, reference: ReferencePoint, size: int, ranked: int, seed: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        ref_policy: Any,
+        size: int,
+        ranked: int,
+        seed: int,
+        annotators: World | None = None,
+    ) -> None:
         if size < 1:
             raise ValueError(f"pairs must be ≥ 1, got {size}")
         if not 2 <= ranked <= 16:
             raise ValueError(f"ranked must be from 2 to 16, got {ranked}")
-        self.size, self.ranked, self._world = size, ranked, reference.world
-        rows = [
-            self._draw(reference, 512, ranked, torch.Generator().manual_seed(1_000_003 * seed + block))
-            for block in range(-(-size // 512))
+        self.size, self.ranked, self._world, self._device = size, ranked, world, ref_policy.device
+        draw = _Drawing(world, ref_policy, ranked, annotators or world)
+        blocks = [
+            draw(BLOCK, torch.Generator().manual_seed(1_000_003 * seed + block))
+            for block in range(-(-size // BLOCK))
         ]
-        self.prompts, self.order, self._heights = (
-            torch.cat(column)[:size] for column in zip(*rows, strict=True)
-        )
-        tree = self._world.tree
-        self._device = reference.logps.device
-        self._mask = torch.arange(tree.depth) < tree.lengths.unsqueeze(1)
-
-    @staticmethod
-    def _draw(
-        reference: ReferencePoint, size: int, ranked: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        prompts = torch.randint(len(reference.world.prompts), (size,), generator=generator)
-        columns = prompts.unsqueeze(1).expand(-1, ranked)
-        answers = reference.sample(columns, generator)
-        while (repeated := _repeats(answers)).any():
-            answers[repeated] = reference.sample(columns[repeated], generator)
-        uniform = torch.rand(size, ranked, dtype=torch.float64, generator=generator)
-        gumbel = -(-uniform.log()).log()
-        liked = (reference.world.rewards[columns, answers] + gumbel).argsort(1, descending=True)
-        return prompts, answers.gather(1, liked), torch.rand(size, generator=generator)
-
-    def positions(self, ids: Tensor, label_noise: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return prompts [batch], answers in their labelled order [batch, K], and which rankings were turned round."""
-        flipped = self._heights[ids] < label_noise
-        order = self.order[ids]
-        return self.prompts[ids], torch.where(flipped.unsqueeze(1), order.flip(1), order), flipped
+        columns = (torch.cat(column)[:size] for column in zip(*blocks, strict=True))
+        self._prompts, self._tokens, self._mask, self._rewards, self._heights = columns
 
     def take(self, ids: Tensor, label_noise: float) -> RankedRows:
         """Rankings by id; each is turned round with probability `label_noise`, the same ones every time."""
-        prompts, order, flipped = self.positions(ids, label_noise)
-        world = self._world
-        index = order.T.flatten()
-        before = world.prompt_ids[prompts].repeat(self.ranked, 1)
-        mask = torch.cat([torch.zeros_like(before, dtype=torch.bool), self._mask[index]], 1)
-        answers = AnswerBatch(torch.cat([before, world.tree.answers[index]], 1), mask).to(self._device)
-        first, last = order[:, 0], order[:, -1]
-        margins = (world.rewards[prompts, first] - world.rewards[prompts, last]).tolist()
-        rows = zip(prompts.tolist(), first.tolist(), last.tolist(), flipped.tolist(), margins, strict=True)
+        world, flipped, prompts = self._world, self._heights[ids] < label_noise, self._prompts[ids]
+        places = torch.arange(self.ranked)
+        order = torch.where(flipped.unsqueeze(1), places.flip(0), places)  # [batch, K]
+        index = order.unsqueeze(2).expand(-1, -1, world.max_tokens)
+        tokens, mask = (x[ids].gather(1, index).transpose(0, 1) for x in (self._tokens, self._mask))
+        answers = joined(world, Drawn(prompts.repeat(self.ranked), tokens.flatten(0, 1), mask.flatten(0, 1)))
+        rewards = self._rewards[ids].gather(1, order)
+        margins = (rewards[:, 0] - rewards[:, -1]).tolist()
+        first, last = (answer_texts(world, Drawn(prompts, tokens[k], mask[k])) for k in (0, -1))
+        rows = zip(prompts.tolist(), first, last, flipped.tolist(), margins, strict=True)
         texts = [
-            PreferencePair(world.prompts[p], world.answers[w], world.answers[loser], flip, margin)
-            for p, w, loser, flip, margin in rows
+            PreferencePair(world.prompts[p], best, worst, flip, margin)
+            for p, best, worst, flip, margin in rows
         ]
-        return RankedRows(answers, flipped, (2 * ids + flipped).tolist(), texts)
+        return RankedRows(answers.to(self._device), flipped, (2 * ids + flipped).tolist(), texts)
+
+
+BLOCK = 512  # rankings drawn together
+
+
+class _Drawing:
+    """Draws and ranks: prompts [n], tokens and mask [n, K, max_tokens] best first, rewards [n, K], heights [n]."""
+
+    def __init__(self, world: World, ref_policy: Any, ranked: int, annotators: World) -> None:
+        self._world, self._ref_policy, self._ranked, self._annotators = world, ref_policy, ranked, annotators
+
+    def __call__(self, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        prompts = torch.randint(len(self._world.prompts), (size,), generator=generator)
+        every = prompts.unsqueeze(1).expand(-1, self._ranked)
+        drawn = draw_answers(self._world, self._ref_policy, every.flatten(), generator)
+        tokens, mask = (x.view(size, self._ranked, -1) for x in (drawn.tokens, drawn.mask))
+        while (repeated := _repeats(tokens)).any():
+            again = draw_answers(self._world, self._ref_policy, every[repeated], generator)
+            tokens[repeated], mask[repeated] = again.tokens, again.mask
+        uniform = torch.rand(size, self._ranked, dtype=torch.float64, generator=generator)
+        gumbel = -(-uniform.log()).log()
+        liked = (self._rewards(self._annotators, prompts, tokens, mask) + gumbel).argsort(1, descending=True)
+        index = liked.unsqueeze(2).expand_as(tokens)
+        tokens, mask = tokens.gather(1, index), mask.gather(1, index)
+        rewards = self._rewards(self._world, prompts, tokens, mask)
+        return prompts, tokens, mask, rewards, torch.rand(size, generator=generator)
+
+    def _rewards(self, world: World, prompts: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        flat = world.answer_rewards(
+            prompts.repeat_interleave(self._ranked), tokens.flatten(0, 1), mask.flatten(0, 1)
+        )
+        return flat.view(-1, self._ranked)
 
 
 class TextRankings:
@@ -144,7 +165,7 @@ class TextRankings:
         return RankedRows(rows, flipped, (2 * ids + flipped).tolist(), texts)
 
 
-def _repeats(answers: Tensor) -> Tensor:
-    """True where a row holds an answer that stands further left in it already; [rows, K]."""
-    same = answers.unsqueeze(2) == answers.unsqueeze(1)
-    return (same & torch.ones(answers.shape[1], answers.shape[1], dtype=torch.bool).tril(-1)).any(2)
+def _repeats(tokens: Tensor) -> Tensor:
+    """True where a row's answer stands further left in it already; [rows, K, time] in, [rows, K] out."""
+    same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)).all(-1)
+    return (same & torch.ones(same.shape[1:], dtype=torch.bool).tril(-1)).any(2)

@@ -1,29 +1,55 @@
-"""A reward model against the truth, over every answer of the micro world: what it ranks right, what it is good for."""
+"""A reward model against the truth: what it ranks right, how well it is calibrated, and what it is good for.
+
+What a perfect optimiser would make of r_φ is π*_φ ∝ π_ref·exp(r_φ/β): its true reward and its regret are what this
+reward model costs, whatever the algorithm. In the micro world they are exact, over every answer; elsewhere estimates.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from rlhflab.algorithms.evaluators import frontier_backdrop
 from rlhflab.algorithms.record import Backdrop
-from rlhflab.models.reward import position_scores
+from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
+from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.reward import answer_scores, position_scores
+from rlhflab.objectives.importance import average, effective_sample_size, self_normalised_mean
 from rlhflab.objectives.optimum import expected_reward, optimal_logps
 from rlhflab.objectives.preference import preference_probability, rank_correlation
 from rlhflab.worlds.micro import ReferencePoint
+from rlhflab.worlds.world import World
 
 SHOWN = 300  # answers in the scatter plot
 CALIBRATION_PAIRS = 4000
 CALIBRATION_BINS = 10
 
+Arrays = Mapping[str, tuple[float, ...]]
 
-def all_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
-    """r_φ(x, y) of every answer, centred for every prompt on π_ref: [prompts, answers] float64, E_{π_ref}[r_φ] = 0."""
-    raw = raw_scores(reference, reward_model)
-    return raw - expected_reward(reference.logps, raw).unsqueeze(1)
+
+class Judgement(NamedTuple):
+    """What was found of a reward model.
+
+    Attributes:
+        exact: the exact block of π*_φ, with `rank_correlation`, where the world can be enumerated.
+        estimated: the same from samples, NAME_se being the standard error of NAME.
+        arrays: columns of the scatter and calibration plots.
+    """
+
+    exact: Mapping[str, float] | None
+    estimated: Mapping[str, float] | None
+    arrays: Arrays
+
+
+class RewardJudge(Protocol):
+    """Compares r_φ with the true reward every `evaluate_every` updates."""
+
+    backdrop: Backdrop | None
+
+    def __call__(self, reward_model: Any, beta: float) -> Judgement: ...
 
 
 def raw_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
@@ -34,15 +60,41 @@ def raw_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
     )
 
 
-class ExactRewardJudge:
-    """Every `evaluate_every` updates: the policy that is optimal for r_φ judged by r*, rank correlation, calibration.
+def all_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
+    """`raw_scores` centred for every prompt on π_ref: E_{π_ref}[r_φ] = 0."""
+    raw = raw_scores(reference, reward_model)
+    return raw - expected_reward(reference.logps, raw).unsqueeze(1)
 
-    What a perfect optimiser would make of r_φ is π*_φ ∝ π_ref·exp(r_φ/β): its true reward and its regret are what this
-    reward model costs, whatever the algorithm.
+
+def calibration(scores: Tensor, other_scores: Tensor, rewards: Tensor, other_rewards: Tensor) -> Arrays:
+    """Predicted against true probability that one answer beats the other, in bins of the predicted one.
+
+    Args:
+        scores, other_scores: [pairs], r_φ of the two answers.
+        rewards, other_rewards: [pairs], r* of the two.
+
+    Returns:
+        `calibration/predicted` and `calibration/true`: their means in every bin that is not empty.
+    """
+    predicted, true = (
+        preference_probability(scores, other_scores),
+        preference_probability(rewards, other_rewards),
+    )
+    index = (predicted * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    sizes = torch.bincount(index, minlength=CALIBRATION_BINS).double()
+    names = ("calibration/predicted", "calibration/true")
+    sums = [torch.zeros_like(sizes).index_add_(0, index, values.double()) for values in (predicted, true)]
+    return {
+        name: tuple((s[sizes > 0] / sizes[sizes > 0]).tolist()) for name, s in zip(names, sums, strict=True)
+    }
+
+
+class ExactRewardJudge:
+    """The policy that is optimal for r_φ judged by r*, and ranks of all grammatical answers, in the micro world.
 
     Args:
         reference: the micro world seen from π_ref.
-        seed: of the pairs and answers that are looked at.
+        seed: of the pairs and answers that are plotted.
     """
 
     def __init__(self, reference: ReferencePoint, seed: int = 0) -> None:
@@ -54,39 +106,86 @@ class ExactRewardJudge:
         some = torch.randint(len(self._grammatical), (SHOWN,), generator=generator)
         likely = reference.sample(prompts, generator)
         self._shown = prompts, torch.where(torch.arange(SHOWN) % 2 == 0, self._grammatical[some], likely)
-        self._prompts = torch.randint(len(world.prompts), (CALIBRATION_PAIRS,), generator=generator)
-        self._first = reference.sample(self._prompts, generator)
-        self._second = reference.sample(self._prompts, generator)
+        pairs = torch.randint(len(world.prompts), (CALIBRATION_PAIRS,), generator=generator)
+        self._first, self._second = (
+            (pairs, reference.sample(pairs, generator)), (pairs, reference.sample(pairs, generator))
+        )  # fmt: skip
 
-    def __call__(
-        self, reward_model: Any, beta: float
-    ) -> tuple[Mapping[str, float], Mapping[str, tuple[float, ...]]]:
-        """Return the exact block (of π*_φ, with `rank_correlation`), and the columns of scatter and calibration."""
+    def __call__(self, reward_model: Any, beta: float) -> Judgement:
+        """Return the exact block of π*_φ with `rank_correlation`, and the plots' columns."""
         reference = self.reference
         scores = all_scores(reference, reward_model)
         exact = reference.evaluate_logps(optimal_logps(reference.logps, scores, beta), beta)._asdict()
         scores, rewards = scores.cpu(), reference.world.rewards
-        exact["rank_correlation"] = float(
-            rank_correlation(scores[:, self._grammatical], rewards[:, self._grammatical]).mean()
-        )
-        predicted, true = self._calibration(scores, rewards)
+        ranks = rank_correlation(scores[:, self._grammatical], rewards[:, self._grammatical])
+        exact["rank_correlation"] = float(ranks.mean())
+        first, second = self._first, self._second
         arrays = {
             "scatter/true": tuple(rewards[self._shown].tolist()),
             "scatter/model": tuple(scores[self._shown].tolist()),
-            "calibration/predicted": predicted,
-            "calibration/true": true,
+            **calibration(scores[first], scores[second], rewards[first], rewards[second]),
         }
-        return exact, arrays
+        return Judgement(exact, None, arrays)
 
-    def _calibration(self, scores: Tensor, rewards: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Means of the predicted and of the true probability that the first answer wins, in bins of the predicted."""
-        first, second = (self._prompts, self._first), (self._prompts, self._second)
-        predicted = preference_probability(scores[first], scores[second])
-        true = preference_probability(rewards[first], rewards[second])
-        index = (predicted * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-        sizes = torch.bincount(index, minlength=CALIBRATION_BINS).double()
-        means = [
-            torch.zeros_like(sizes).index_add_(0, index, values)[sizes > 0] / sizes[sizes > 0]
-            for values in (predicted, true)
-        ]
-        return tuple(means[0].tolist()), tuple(means[1].tolist())
+
+class SampledRewardJudge:
+    """The same from answers of π_ref, drawn once: importance sampling weighs them as π*_φ would.
+
+    Args:
+        reference: the world seen from π_ref through samples.
+        seed: of the answers.
+        samples: answers a prompt, even.
+    """
+
+    backdrop: Backdrop | None = None
+
+    def __init__(self, reference: SampledReference, seed: int = 0, samples: int = 200) -> None:
+        self._world = world = reference.world
+        prompts = torch.arange(len(world.prompts)).repeat_interleave(samples)
+        drawn = draw_answers(world, reference.ref_policy, prompts, torch.Generator().manual_seed(seed))
+        self._batch = joined(world, drawn)
+        self._rewards = world.answer_rewards(*drawn).view(len(world.prompts), samples)
+
+    def __call__(self, reward_model: Any, beta: float) -> Judgement:
+        """Return `reward` of π*_φ (self-normalised, with `reward_se`), `ref_reward`, `ess`, `rank_correlation`."""
+        rewards, shape = self._rewards, self._rewards.shape
+        scores = batch_scores(reward_model, self._batch).double().view(shape)
+        scores = scores - scores.mean(1, keepdim=True)
+        reward = average(self_normalised_mean(rewards, scores / beta))
+        estimated = {
+            "reward": float(reward.value),
+            "reward_se": float(reward.se),
+            "ref_reward": float(rewards.mean()),
+            "ess": float(effective_sample_size(scores / beta).min()),
+            "rank_correlation": float(rank_correlation(scores, rewards).mean()),
+        }
+        shown = torch.linspace(0, rewards.numel() - 1, min(SHOWN, rewards.numel())).long()
+        half = shape[1] // 2
+        arrays = {
+            "scatter/true": tuple(rewards.flatten()[shown].tolist()),
+            "scatter/model": tuple(scores.flatten()[shown].tolist()),
+            **calibration(
+                scores[:, :half].flatten(), scores[:, half:].flatten(),
+                rewards[:, :half].flatten(), rewards[:, half:].flatten(),
+            ),
+        }  # fmt: skip
+        return Judgement(None, estimated, arrays)
+
+
+@torch.no_grad()
+def batch_scores(reward_model: Any, batch: AnswerBatch, chunk: int = 512) -> Tensor:
+    """r_φ of many answers, `chunk` at a time; [batch] on the CPU."""
+    rows = range(0, len(batch.input_ids), chunk)
+    parts = [
+        answer_scores(reward_model, batch.rows(slice(at, at + chunk)).to(reward_model.device)) for at in rows
+    ]
+    return torch.cat([part.cpu() for part in parts])
+
+
+def reference_offsets(
+    world: World, ref_policy: Any, reward_model: Any, seed: int, samples: int = 512
+) -> Tensor:
+    """E_{y∼π_ref}[r_φ(x, y)] of every prompt, from `samples` answers each: [prompts] float32."""
+    prompts = torch.arange(len(world.prompts)).repeat_interleave(samples)
+    drawn = draw_answers(world, ref_policy, prompts, torch.Generator().manual_seed(seed))
+    return batch_scores(reward_model, joined(world, drawn)).view(-1, samples).mean(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
 from rlhflab.algorithms.policy_gradient import BETA
 from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
-from rlhflab.algorithms.record import Backdrop, Pairs, Record
+from rlhflab.algorithms.record import Pairs, Record
+from rlhflab.algorithms.reward_judge import Judgement, RewardJudge
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.reward import answer_scores, save_reward_model
@@ -91,16 +92,6 @@ class RewardKnobs(Knobs):
     }  # fmt: skip
 
 
-class RewardJudge(Protocol):
-    """Compares r_φ with the truth every `evaluate_every` updates."""
-
-    backdrop: Backdrop | None
-
-    def __call__(
-        self, reward_model: Any, beta: float
-    ) -> tuple[Mapping[str, float], Mapping[str, tuple[float, ...]]]: ...
-
-
 class RewardModelling:
     """Fit a reward model; iterate for one update at a time.
 
@@ -160,13 +151,19 @@ class RewardModelling:
         scalars["learning_rate"] = knobs["learning_rate"] * factor
         if self._due(config.test_every) and len(self._held_out):
             scalars |= self._test()
-        exact: Mapping[str, float] | None = None
-        arrays: Mapping[str, tuple[float, ...]] = {}
+        found = Judgement(None, None, {})
         if self.judge and self._due(config.evaluate_every):
             require_finite(self.step, {"a weight": finite_or_nan(self.reward_model.parameters())}, knobs)
-            exact, arrays = self.judge(self.reward_model, knobs["beta"])
+            found = self.judge(self.reward_model, knobs["beta"])
+        pairs = _first_against_last(rows, scores.detach())
         return Record(
-            self.step, scalars, knobs, _first_against_last(rows, scores.detach()), exact=exact, arrays=arrays
+            self.step,
+            scalars,
+            knobs,
+            pairs,
+            exact=found.exact,
+            estimated=found.estimated,
+            arrays=found.arrays,
         )
 
     def _due(self, every: int) -> bool:

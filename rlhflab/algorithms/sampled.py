@@ -47,10 +47,14 @@ def draw_answers(
 
 def drawn_logps(world: World, policy: Any, drawn: Drawn) -> Tensor:
     """log π(y|x) of drawn answers under any policy: [answers] float64 on the CPU, nats per answer."""
-    before = world.prompt_ids[drawn.prompts]
+    return frozen_sequence_logps(policy, joined(world, drawn)).double()
+
+
+def joined(world: World, drawn: Drawn) -> AnswerBatch:
+    """Prompts and drawn answers as one batch, on the answers' device."""
+    before = world.prompt_ids[drawn.prompts.cpu()].to(drawn.tokens.device)
     mask = torch.cat([torch.zeros_like(before, dtype=torch.bool), drawn.mask], 1)
-    batch = AnswerBatch(torch.cat([before, drawn.tokens], 1), mask)
-    return frozen_sequence_logps(policy, batch).double()
+    return AnswerBatch(torch.cat([before, drawn.tokens], 1), mask)
 
 
 class DrawnPairs(NamedTuple):

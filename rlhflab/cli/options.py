@@ -11,7 +11,7 @@ import typer
 
 # Type and words of every setting that a builder may have; None as the default means that the builder decides.
 SETTINGS: dict[str, tuple[type, str]] = {
-    "world": (str, "micro, or a JSONL file of preference pairs"),
+    "world": (str, "micro, reviews, or a JSONL file of preference pairs"),
     "model": (str, "tiny, a folder, or a Hugging Face id"),
     "start": (str, "what the training starts from: pretrained or random weights"),
     "reference": (str, "sft, or preferred: fine-tuned on the chosen answers"),
@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "pairs": (str, "Preference pairs to draw, or to read at most"),
     "ranked": (int, "Answers a ranking, 2–16; two make a pair"),
     "label_noise": (float, "Probability that a label is flipped"),
-    "blind": (str, "What the reward model cannot see: film, negation, strength or conjunction"),
+    "blind": (str, "What a reward model cannot see: film, negation, strength, conjunction; reviews: hype, …"),
     "steps": (int, "Updates to make"),
     "batch_size": (int, "Examples an update"),
     "evaluate_every": (int, "Updates between exact evaluations"),
@@ -93,7 +93,7 @@ def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Param
 
 def absolute(value: str) -> str:
     """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
-    words = ("micro", "tiny", "true", "model")
+    words = ("micro", "reviews", "tiny", "true", "model")
     return value if value in words or not Path(value).exists() else str(Path(value).resolve())
 
 

@@ -21,7 +21,8 @@ from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live import still
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.page import Page
-from rlhflab.live.panels import COLOURS, PANELS, Panel, ghost_series, series_of
+from rlhflab.live.panel import COLOURS, Panel, arrays_of, ghost_series, series_of
+from rlhflab.live.panels import PANELS, best_fit
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
 from rlhflab.runs.buckets import rounded
@@ -45,7 +46,8 @@ class Board:
         autostart: start at once.
         driver: "auto", "thread", "poll" or "blocking"; see player.py.
         knobs: the algorithm's Knobs class, so that its sliders show before it is built.
-        panels: the plots.
+        panels: the plots; by default those of the algorithm's name. Before it is built the name is that of `knobs`,
+            without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
 
     >>> board = Board(lambda: build_dpo(), knobs=DPOKnobs)      # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -62,15 +64,15 @@ class Board:
         autostart: bool = False,
         driver: Driver = "auto",
         knobs: type[Knobs] | None = None,
-        panels: tuple[Panel, ...] = PANELS,
+        panels: tuple[Panel, ...] | None = None,
     ) -> None:
         self.name = name
         self.title = title or name
-        self.panels = panels
+        self._panels = panels
+        self._algorithm_name = knobs.__name__.removesuffix("Knobs").lower() if knobs is not None else ""
         self.history = History()
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
-        self._series = series_of(panels)
         self._dials = Dials()
         self.notice = ""
         """One line for the person at the page: why a knob was refused, or what is wrong with the view."""
@@ -78,6 +80,12 @@ class Board:
         self._backdrop: Backdrop | None = None
         self._closed = False
         self._page = Page(self)
+
+        def build() -> Algorithm:
+            algorithm = make()
+            self._algorithm_name = algorithm.name
+            return algorithm
+
         with _boards_lock:
             former, _boards[name] = _boards.get(name), self
         if former is not None:
@@ -86,7 +94,7 @@ class Board:
                 former._leave_ghost()
                 self._ghosts = former._ghosts
         self.player = Player(
-            make,
+            build,
             [self.history.add, self._page.on_record, *sinks],
             driver,
             name,
@@ -110,16 +118,21 @@ class Board:
         Args:
             run: a `Run` (its records and backdrop are read) or an iterable of records.
             backdrop: the exact truth, where `run` brings none.
-            name, title, settings: as for Board.
+            name, title, settings: as for Board; the panels are those of the run's algorithm, or what fits the
+                records best where it is not known.
         """
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
             backdrop = getattr(run, "backdrop", None)
-        board = cls(lambda: StoredRun(records, backdrop), name, title or "stored run", **settings)
+        board = cls(lambda: StoredRun(records, backdrop, algorithm), name, title or "stored run", **settings)
         board._backdrop = backdrop
         for record in records:
             board.history.add(record)
-        board.player.finish_without_running(StoredRun(records, backdrop, step=len(records)))
+        algorithm: str = getattr(run, "config", {}).get("algorithm", "")
+        if algorithm not in PANELS:
+            algorithm = best_fit(board.history.snapshot())
+        board._algorithm_name = algorithm
+        board.player.finish_without_running(StoredRun(records, backdrop, algorithm, len(records)))
         return board
 
     # ---- steering ----------------------------------------------------------------------------------------------
@@ -215,6 +228,11 @@ class Board:
         return self.player.state
 
     @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The plots: those that were given, or those of the algorithm; they outlive a reset."""
+        return self._panels or PANELS.get(self._algorithm_name, PANELS["dpo"])
+
+    @property
     def backdrop(self) -> Backdrop | None:
         """The exact frontier, as soon as there is one; it outlives a reset."""
         algorithm = self.player.algorithm
@@ -233,9 +251,11 @@ class Board:
 
     def _scene(self) -> still.Scene:
         knobs = {**self.player.knobs, **self.history.knobs}
-        return still.Scene(
-            self.panels, self.history.snapshot(self._series), self.backdrop, knobs.get("beta"), self._ghosts
-        )
+        return still.Scene(self.panels, self._snapshot(), self.backdrop, knobs.get("beta"), self._ghosts)
+
+    def _snapshot(self) -> dict[str, Any]:
+        panels = self.panels
+        return self.history.snapshot(series_of(panels), arrays=arrays_of(panels))
 
     def _leave_ghost(self) -> None:
         if not self._keep_ghosts or self.history.records < 2:
@@ -277,7 +297,7 @@ class Board:
             else {"title": f"{type(error).__name__}: {error}"[:600], "traceback": player.traceback},
             "run": self._runs,
             "knobs": self._dials.frame(player.knobs),
-            "data": self.history.snapshot(self._series),
+            "data": self._snapshot(),
         }
 
     def setup(self) -> dict[str, Any]:
@@ -296,7 +316,7 @@ class Board:
 
     def setup_mark(self) -> Any:
         """Return a value that changes when `setup` does, and costs nothing to compare."""
-        return self.backdrop, self.player.specs, self._ghosts
+        return self.backdrop, self.player.specs, self._ghosts, self.panels
 
     def turn(self, name: str, value: Any, by: str) -> None:
         """Turn a knob from the page `by`; a value that is not allowed changes nothing and leaves a notice."""

@@ -15,12 +15,14 @@ class StoredRun:
     Args:
         records: in the order of their steps.
         backdrop: the exact frontier, where the world has one.
+        name: of the algorithm that ran.
         step: how many of the records have been given already.
     """
 
-    name = "stored"
-
-    def __init__(self, records: list[Record], backdrop: Backdrop | None, step: int = 0) -> None:
+    def __init__(
+        self, records: list[Record], backdrop: Backdrop | None, name: str = "stored", step: int = 0
+    ) -> None:
+        self.name = name
         self.steps = len(records)
         self.step = step
         self.knobs = Knobs()

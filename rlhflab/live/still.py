@@ -5,13 +5,15 @@ Both draw the same marks (`marks`), made from the panels' specifications and one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from rlhflab.algorithms.record import Backdrop
-from rlhflab.live.panels import COLOURS, Line, Panel
+from rlhflab.live.panel import COLOURS, Line, Panel
+from rlhflab.runs.drawing import in_bins
 
 Numbers = Sequence[float | None]
 
@@ -58,6 +60,7 @@ class Plot:
     x_range: tuple[float, float] = (0.0, 1.0)
     y_range: tuple[float, float] = (0.0, 1.0)
     right_range: tuple[float, float] | None = None
+    log: bool = False
 
 
 def colour(name: str) -> str:
@@ -68,8 +71,10 @@ def colour(name: str) -> str:
 def marks(panel: Panel, scene: Scene) -> Plot:
     """Return what `panel` shows of `scene`."""
     plot = Plot(panel)
-    make = {"lines": _lines, "histogram": _histogram, "heatmap": _heatmap, "plane": _plane}[panel.kind]
-    make(plot, scene)
+    makers = {
+        "lines": _lines, "weights": _weights, "heatmap": _heatmap, "plane": _plane, "histogram": _histogram, "xy": _xy,
+    }  # fmt: skip
+    makers[panel.kind](plot, scene)
     return plot
 
 
@@ -125,10 +130,56 @@ def _lines(plot: Plot, scene: Scene) -> None:
 
 
 def _stroke(x: Numbers, y: Numbers, line: Line, **settings: Any) -> Mark:
-    return Mark("stroke", x, y, colour=colour(line.colour), right=line.right, **settings)
+    return Mark("stroke", x, y, colour=colour(line.colour), right=line.right, dash=line.dash, **settings)
 
 
 def _histogram(plot: Plot, scene: Scene) -> None:
+    (line,) = plot.panel.lines
+    places = [
+        place for upright in plot.panel.uprights if (place := upright.place(scene.data["knobs"])) is not None
+    ]
+    centres, shares, plot.x_range = in_bins(scene.data["arrays"][line.series]["y"], places)
+    plot.y_range = (0.0, 1.1 * max(shares, default=1.0))
+    plot.marks.append(Mark("bars", centres, shares, name=line.name, colour=colour(line.colour)))
+    for place in places:
+        plot.marks.append(
+            Mark("stroke", [place, place], plot.y_range, colour=colour("truth"), dash="dot", width=1.2)
+        )
+
+
+def _xy(plot: Plot, scene: Scene) -> None:
+    panel, arrays = plot.panel, scene.data["arrays"]
+    for line in panel.lines:
+        if line.series not in arrays:
+            continue
+        y = arrays[line.series]["y"]
+        x = arrays[line.x]["y"] if line.x in arrays else [float(at) for at in range(len(y))]
+        if line.dots != "alone":
+            plot.marks.append(_stroke(x, y, line, name=line.name))
+        if line.dots:
+            size = 4.0 if line.dots == "alone" else 6.0
+            plot.marks.append(
+                Mark("dots", x, y, name=line.name, colour=colour(line.colour), width=size, right=line.right)
+            )
+    ends = _range(m for m in plot.marks if not m.right)
+    across = [value for m in plot.marks for value in m.x if value is not None]
+    plot.x_range = panel.x_range or (min(across, default=0.0), max(across, default=1.0))
+    plot.y_range, plot.log = panel.range or ends, panel.log
+    if any(line.right for line in panel.lines):
+        plot.right_range = panel.right_range or _range(m for m in plot.marks if m.right)
+    level = scene.data["last"].get(panel.reference)
+    if level is not None:
+        plot.y_range = (min(plot.y_range[0], 0.0), max(plot.y_range[1], 1.1 * level))
+        plot.marks.append(Mark("stroke", plot.x_range, [level] * 2, colour=colour("reference"), dash="dot"))
+    if panel.identity:
+        low, high = max(plot.x_range[0], plot.y_range[0]), min(plot.x_range[1], plot.y_range[1])
+        plot.marks.append(Mark("stroke", [low, high], [low, high], colour=colour("truth"), dash="dash"))
+    if plot.log:
+        values = [v for m in plot.marks for v in m.y if v is not None and v > 0]
+        plot.y_range = (0.8 * min(values, default=0.1), 1.25 * max(values, default=1.0))
+
+
+def _weights(plot: Plot, scene: Scene) -> None:
     batch = scene.data["batch"]
     bins = len(batch["clean"])
     centres = [(i + 0.5) / bins for i in range(bins)]
@@ -173,7 +224,7 @@ def _plane(plot: Plot, scene: Scene) -> None:
         faint = Mark("stroke", x, y, name=ghost["label"], colour=colour("policy"), opacity=0.35, width=1.0)
         plot.marks.append(faint)
     plot.marks.append(
-        Mark("stroke", trail["kl"], trail["reward"], name="π_θ", colour=colour("policy"), width=2.2)
+        Mark("stroke", trail["kl"], trail["reward"], name=plot.panel.who, colour=colour("policy"), width=2.2)
     )
     plot.marks.append(Mark("dots", trail["kl"][-1:], trail["reward"][-1:], colour=colour("policy"), width=9))
     if best is not None:
@@ -218,8 +269,11 @@ def figure(scene: Scene, title: str = "") -> Any:
         for mark in plot.marks:
             for trace in _traces(go, mark):
                 built.add_trace(trace, **at, secondary_y=mark.right)
-        built.update_xaxes(range=plot.x_range, **at)
-        built.update_yaxes(range=plot.y_range, title_text=panel.y_title, secondary_y=False, **at)
+        built.update_xaxes(range=plot.x_range, title_text=panel.x_title, **at)
+        scale: dict[str, Any] = {"range": plot.y_range}
+        if plot.log:
+            scale = {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
+        built.update_yaxes(**scale, title_text=panel.y_title, secondary_y=False, **at)
         if plot.right_range is not None:
             built.update_yaxes(range=plot.right_range, showgrid=False, secondary_y=True, **at)
     built.update_layout(
@@ -232,6 +286,7 @@ def figure(scene: Scene, title: str = "") -> Any:
         font={"size": 11},
     )
     built.update_annotations(font_size=13)
+    built.update_yaxes(exponentformat="e")
     return built
 
 
@@ -306,6 +361,8 @@ def _panel_svg(plot: Plot, limit: int) -> str:
 
     def up(value: float, on_right: bool = False) -> float:
         low, high = plot.right_range if on_right and plot.right_range else plot.y_range
+        if plot.log:
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
         inside = min(max((value - low) / ((high - low) or 1), -0.02), 1.02)
         return bottom - (bottom - top) * inside
 
@@ -343,9 +400,11 @@ def _panel_svg(plot: Plot, limit: int) -> str:
         elif mark.kind == "heat":
             parts.append(_heat_svg(mark, left, right, top, bottom))
         elif mark.kind == "dots":
+            radius = mark.width / 2.2
             for a, b in _kept(mark.x, mark.y, limit):
+                cy = up(b, mark.right)
                 parts.append(
-                    f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="{mark.width / 2.2:.1f}" fill="{mark.colour}"/>'
+                    f'<circle cx="{across(a):.1f}" cy="{cy:.1f}" r="{radius:.1f}" fill="{mark.colour}"/>'
                 )
     return "".join(parts)
 

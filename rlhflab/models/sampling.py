@@ -42,7 +42,7 @@ def sample_answers(
     """Draw one answer a prompt, y ∼ π(·|x), by inverting each step's cumulative distribution.
 
     All random numbers are drawn beforehand, one a token; so the same generator state gives two policies the same
-    luck, and a GPU never waits for the CPU.
+    luck, and a GPU never waits for the CPU. Answers to the same prompt share its first pass.
 
     Args:
         model: any Hugging Face causal LM.
@@ -51,7 +51,7 @@ def sample_answers(
         stop_ids: token ids that end an answer (they belong to it).
         pad: fills the positions after the end.
         generator: source of randomness, on the CPU.
-        value: called after every forward pass; returns [batch, 1], the value of the state it read last.
+        value: called after every forward pass; returns [rows, 1], the value of the state it read last.
 
     Returns:
         see `Sampled`.
@@ -64,21 +64,25 @@ def sample_answers(
     logps = torch.zeros(batch, max_tokens, device=device)
     values = torch.zeros(batch, max_tokens, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
-    ids, cache = prompt_ids.to(device), None
+    prompts, rows = prompt_ids.unique(dim=0, return_inverse=True)
+    ids, rows, cache = prompts.to(device), rows.to(device), None
     was_training = model.training
     model.eval()
     try:
         for step in range(max_tokens):
             output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
-            step_logps = output.logits[:, -1].float().log_softmax(-1)
+            logits, cache = output.logits[:, -1], output.past_key_values
+            seen = value()[:, -1] if value else logits.new_zeros(len(logits))
+            if step == 0:  # from one row a prompt to one row an answer
+                cache.batch_select_indices(rows)
+                logits, seen = logits[rows], seen[rows]
+            step_logps = logits.float().log_softmax(-1)
             climb = step_logps.double().exp().cumsum(-1)
             ids = torch.searchsorted(climb, heights[step] * climb[:, -1:], right=True)
             ids.clamp_(max=climb.shape[-1] - 1)
             answers[:, step] = torch.where(alive, ids[:, 0], pad)
             logps[:, step] = step_logps.gather(1, ids)[:, 0] * alive
-            if value is not None:
-                values[:, step] = value()[:, -1] * alive
+            values[:, step] = seen * alive
             mask[:, step] = alive
             alive = alive & ~torch.isin(ids[:, 0], stops)
             if not alive.any():

@@ -19,6 +19,7 @@ BINS = 20
 
 _TEXT_BUDGET = 8_000  # bytes of model text in one frame, all rows together
 _MAX_CHANGES = 12  # knob moves that a frame marks
+_MAX_NUMBERS = 300  # of one array in a frame
 
 # One column of the heat map: last step, counts per bin.
 _Column = tuple[int, list[int]]
@@ -93,6 +94,7 @@ class History:
             self._batch: dict[str, Any] | None = None
             self._samples: tuple[Sample, ...] = ()
             self._samples_step = 0
+            self._arrays: dict[str, tuple[int, tuple[float, ...]]] = {}  # name → step, numbers: the newest
             self._exact: dict[str, float] = {}
             self._estimated: dict[str, float] = {}
             self._knobs: dict[str, float] = {}
@@ -111,6 +113,8 @@ class History:
                 self._extend(step, record.estimated, "estimated/")
             if record.pairs is not None:
                 self._add_pairs(step, record.pairs)
+            for name, numbers in record.arrays.items():
+                self._arrays[name] = step, numbers
             if record.samples:
                 self._samples, self._samples_step = record.samples, step
             if record.knobs != self._knobs:
@@ -227,12 +231,15 @@ class History:
                 points.insert(0, self._first_point)
             return points
 
-    def snapshot(self, series: Iterable[str] | None = None, rows: int = 12) -> dict[str, Any]:
+    def snapshot(
+        self, series: Iterable[str] | None = None, rows: int = 12, arrays: Iterable[str] | None = None
+    ) -> dict[str, Any]:
         """Return one frame: JSON-able, about the same size however long the run, non-finite numbers as None.
 
         Args:
             series: names of the series to send; None sends all. More than 12 are sent with fewer points each.
             rows: how many pairs, heaviest and lightest each.
+            arrays: names of the arrays to send, at most 300 evenly chosen numbers each; None sends all.
         """
         pairs = self._table()
         trail = [_show_point(point) for point in self.trail()]
@@ -249,6 +256,11 @@ class History:
             step, records, knobs = self.step, self.records, self._knobs
             exact, estimated = self._exact, self._estimated
             changes = [[at, name, rounded(value)] for at, name, value in self._changes]
+            newest = {
+                name: self._arrays[name]
+                for name in (self._arrays if arrays is None else arrays)
+                if name in self._arrays
+            }
         frame: dict[str, Any] = {
             "step": step,
             "records": records,
@@ -258,6 +270,10 @@ class History:
             "estimated": {name: rounded(value) for name, value in estimated.items()},
             "knobs": {name: rounded(value) for name, value in knobs.items()},
             "changes": changes,
+            "arrays": {
+                name: {"step": at, "y": [rounded(number, 4) for number in _chosen(numbers)]}
+                for name, (at, numbers) in newest.items()
+            },
         }
         if heat:
             frame["heat"] = {"x": [column[0] for column in heat], "z": [column[1] for column in heat]}
@@ -282,6 +298,13 @@ class History:
             texts += frame["samples"]
         _clip(texts)
         return frame
+
+
+def _chosen(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    """At most _MAX_NUMBERS of them, evenly chosen; columns of equal length keep the same rows."""
+    if len(numbers) <= _MAX_NUMBERS:
+        return numbers
+    return tuple(numbers[i * (len(numbers) - 1) // (_MAX_NUMBERS - 1)] for i in range(_MAX_NUMBERS))
 
 
 def _weight(row: _Row) -> float:

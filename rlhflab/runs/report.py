@@ -9,7 +9,8 @@ from typing import Any
 
 from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.files import written_beside
-from rlhflab.runs.figures import Plot, figures
+from rlhflab.runs.drawing import Plot
+from rlhflab.runs.figures import figures
 from rlhflab.runs.store import Run
 
 TOP_PAIRS = 30
@@ -100,7 +101,7 @@ def _pairs_table(records: Sequence[Record]) -> str:
             + "".join(f"<td class='t'>{escape(text)}</td>" for text in texts)
             + f"<td>{mark}</td></tr>"
         )
-    head = ("weight", "r̂ chosen", "r̂ rejected", "prompt", "chosen", "rejected", "")
+    head = ("weight", "reward of chosen", "of rejected", "prompt", "chosen", "rejected", "")
     note = f"The {len(rows)} heaviest of {len(last_seen)} pairs, each as last seen."
     return table("Pairs that pull hardest", note, head, rows)
 

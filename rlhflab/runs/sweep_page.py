@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from rlhflab.runs.figures import TRUTH, Plot, add_frontier, new_figure
+from rlhflab.runs.drawing import TRUTH, Plot, add_frontier, new_figure
 from rlhflab.runs.report import cards, table, write_page
 from rlhflab.runs.store import Run
 

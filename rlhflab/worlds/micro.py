@@ -76,7 +76,7 @@ class MicroWorld:
     @cached_property
     def answers(self) -> tuple[str, ...]:
         """All answers as text, in the tree's order; EOS is left out except in the empty answer, which is "<eos>"."""
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        tokens = self._token_texts
         rows, lengths = self.tree.answers.tolist(), self.tree.lengths.tolist()
         return tuple(
             " ".join(tokens[token] for token in row[:length]).removesuffix(f" {EOS}")
@@ -145,10 +145,12 @@ class MicroWorld:
         return self.tree.answers[index, : int(self.tree.lengths[index])].tolist()
 
     def decode_answer(self, tokens: Sequence[int]) -> str:
-        """Text of an answer's token ids, its ending included; inverse of `encode_answer`."""
-        answer = torch.tensor([[*tokens, *[tokens[-1]] * (self.max_tokens - len(tokens))]])
-        mask = torch.arange(self.max_tokens) < len(tokens)
-        return self.answers[int(self.tree.positions(answer, mask.unsqueeze(0)))]
+        """Text of an answer's token ids, its EOS left out; inverse of `encode_answer`."""
+        return " ".join(self._token_texts[token] for token in tokens).removesuffix(f" {EOS}")
+
+    @cached_property
+    def _token_texts(self) -> list[str]:
+        return list(self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer)))))
 
     def answer_rewards(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
         """r*(x, y) of sampled answers; see `worlds.world.World`."""

@@ -12,20 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from html import escape
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from rlhflab.algorithms.knobs import Knob
 from rlhflab.algorithms.record import Record
 from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.page import SCRIPTS, send_plotly, static_source
-from rlhflab.live.panels import COLOURS, PANELS, PLANE, Line, Panel, series_of
+from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of, series_of
+from rlhflab.live.panels import PANELS
+from rlhflab.live.panels_dpo import DPO_PANELS, PLANE
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
+from tests.live.toy_records import toy_records
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +81,7 @@ def test_a_page_that_says_hello_gets_the_setup_and_the_newest_frame() -> None:
     assert [control["name"] for control in setup["controls"]] == ["beta", "learning_rate"]
     assert len(setup["backdrop"]["beta"]) == 60
     assert (frame["op"], frame["state"], frame["step"], frame["steps"]) == ("frame", "finished", 60, 60)
-    assert set(series_of(PANELS)) == set(frame["data"]["series"])
+    assert set(series_of(DPO_PANELS)) == set(frame["data"]["series"])
 
 
 def test_frames_and_setup_stay_small() -> None:
@@ -208,11 +213,11 @@ def test_the_still_pictures_show_what_the_records_have() -> None:
     board.start()
     figure = board.figure()
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == [panel.title for panel in PANELS]
+    assert titles == [panel.title for panel in DPO_PANELS]
     assert len(figure.data) > 20
     picture = board.widget.picture
     ElementTree.fromstring(picture)
-    assert all(panel.title in picture for panel in PANELS)
+    assert all(panel.title in picture for panel in DPO_PANELS)
 
     plain = Board.replay([replace(record, exact=None, pairs=None) for record in ToyDPO(steps=30, pause=0)])
     titles = [annotation.text for annotation in plain.figure().layout.annotations]
@@ -278,12 +283,79 @@ def test_controls_and_dials() -> None:
         "learning_rate": {"value": 1e-3, "rev": 0, "by": ""},
     }
 
+    assert dials.frame({"beta": 0.7})["beta"] == {"value": 0.7, "rev": 3, "by": "algorithm"}
+    dials.moved("beta", by="page")
+    assert dials.frame({"beta": 0.9})["beta"] == {"value": 0.9, "rev": 4, "by": "page"}
 
-def test_panels_are_well_formed() -> None:
-    assert len({panel.id for panel in PANELS}) == len(PANELS)
-    for panel in PANELS:
-        assert panel.caption.endswith((".", "?")) and panel.formula and panel.symbols
+
+def test_the_value_that_an_algorithm_was_built_with_is_a_move_for_the_page() -> None:
+    board = Board(lambda: ToyDPO(steps=3, pause=0, beta=0.7), "test", driver="blocking", knobs=ToyKnobs)
+    assert board.frame()["knobs"]["beta"] == {
+        "value": 0.3,
+        "rev": 0,
+        "by": "",
+    }  # the default, before it is built
+    board.start()
+    assert board.frame()["knobs"]["beta"] == {"value": 0.7, "rev": 1, "by": "algorithm"}
+
+
+def test_controls_say_what_is_allowed() -> None:
+    budget = Knob(default=2, low=1, high=10, at_least=1, at_most=20, whole=True, log=False)
+    (control,) = describe({"epochs": budget})
+    assert (control["at_least"], control["whole"], control["at_most"]) == (1, True, 20)
+    assert control["allowed"] == "a whole number ≥ 1 and ≤ 20"
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_panels_are_well_formed(name: str) -> None:
+    panels = PANELS[name]
+    assert len({panel.id for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel.caption.endswith((".", "?")) and len(panel.caption) <= 110, panel.caption
+        assert panel.formula and panel.symbols
         assert all(line.colour in COLOURS for line in panel.lines)
+
+
+def test_a_board_picks_the_panels_of_its_algorithm() -> None:
+    class PPOKnobs(ToyKnobs):
+        pass
+
+    board = Board(lambda: ToyDPO(steps=3, pause=0), "test", driver="blocking", knobs=PPOKnobs)
+    assert board.panels == PANELS["ppo"]  # by the name of the knobs, until there is an algorithm
+    mark = board.setup_mark()
+    board.start()
+    assert board.panels == PANELS["dpo"] and board.setup_mark() != mark
+    board.reset()
+    assert board.panels == PANELS["dpo"]
+    assert blocking().panels == PANELS["dpo"]  # ToyKnobs: a name nobody knows
+    assert blocking(panels=(PLANE,)).panels == (PLANE,)
+
+
+@pytest.mark.parametrize("name", [name for name in PANELS if name != "dpo"])
+def test_a_stored_run_gets_the_panels_of_its_algorithm_all_filled_in_small_frames(name: str) -> None:
+    records = list(toy_records(name, steps=400))
+
+    class Stored:
+        config = {"algorithm": name}
+        backdrop = toy_backdrop()
+
+        def records(self) -> list[Record]:
+            return records
+
+    for run in (Stored(), records):
+        board = Board.replay(run, toy_backdrop())
+        assert board.panels == PANELS[name]
+        data = board.frame()["data"]
+        assert set(data["series"]) == set(series_of(PANELS[name]))
+        assert set(data["arrays"]) == set(arrays_of(PANELS[name]))
+        assert all(len(array["y"]) <= 300 for array in data["arrays"].values())
+        assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000
+        assert len(json.dumps(board.setup()).encode()) <= 50_000
+    picture = board.picture()
+    ElementTree.fromstring(picture)
+    assert len(picture) <= 20_000 and all(escape(panel.title) in picture for panel in PANELS[name])
+    titles = [annotation.text for annotation in board.figure().layout.annotations]
+    assert titles == [panel.title for panel in PANELS[name]]
 
 
 def test_a_new_panel_needs_nothing_but_its_specification() -> None:

@@ -13,7 +13,10 @@ import pytest
 from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
 from rlhflab.live.panels import PANELS
-from tests.live.toy import ToyDPO, ToyKnobs
+from rlhflab.live.panels_dpo import DPO_PANELS
+from rlhflab.runs.drawing import in_bins
+from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
+from tests.live.toy_records import toy_records
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's plots are not drawn")
@@ -22,9 +25,20 @@ SCRIPT = """
 const { setup, frame } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 const view = { setup, frame, beta: 0.5, dark: false, text: "#000", ink: "#555" };
 const all = (frame) => Object.fromEntries(setup.panels.map((spec) => [spec.id, plotOf(spec, { ...view, frame })]));
+const bins = inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2]);
 const beta = setup.backdrop.beta.map((b) => atBeta(setup.backdrop, "kl", b));
-console.log(JSON.stringify({ full: all(frame), empty: all(null), beta, middle: atBeta(setup.backdrop, "kl", 0.5) }));
+const middle = atBeta(setup.backdrop, "kl", 0.5);
+console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, middle }));
 """
+
+
+def draw(board: Board, folder: Path) -> Any:
+    path = folder / "plots.js"
+    path.write_text(str(BoardWidget._esm).replace("export default", "const page =") + SCRIPT, "utf-8")
+    sent = json.dumps({"setup": board.setup(), "frame": board.frame()})
+    done = subprocess.run([str(NODE), path], input=sent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "backdrop": board.backdrop}
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +47,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Any:
         lambda: ToyDPO(steps=300, pause=0, hostile=True), "plots", driver="blocking", knobs=ToyKnobs
     )
     board.start()
-    path: Path = tmp_path_factory.mktemp("js") / "plots.js"
-    path.write_text(str(BoardWidget._esm).replace("export default", "const page =") + SCRIPT, "utf-8")
-    sent = json.dumps({"setup": board.setup(), "frame": board.frame()})
-    done = subprocess.run([str(NODE), path], input=sent, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return {**json.loads(done.stdout), "backdrop": board.backdrop}
+    return draw(board, tmp_path_factory.mktemp("js"))
 
 
 def test_every_panel_draws_what_the_frame_has(drawn: Any) -> None:
-    for panel in PANELS:
+    for panel in DPO_PANELS:
         plot = drawn["full"][panel.id]
         names = {item["name"] for item in plot["legend"]}
         assert {line.name for line in panel.lines} <= names
@@ -66,3 +75,31 @@ def test_every_panel_has_axes_before_there_is_a_frame(drawn: Any) -> None:
 def test_the_page_and_python_interpolate_the_frontier_alike(drawn: Any) -> None:
     assert drawn["beta"] == pytest.approx(drawn["backdrop"].kl, rel=1e-4)
     assert drawn["middle"] == pytest.approx(drawn["backdrop"].at(0.5).kl, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in PANELS if name != "dpo"])
+def test_the_panels_of_every_algorithm_are_drawn_with_all_their_curves(name: str, tmp_path: Path) -> None:
+    drawn = draw(Board.replay(list(toy_records(name)), toy_backdrop(), name=name), tmp_path)
+    for panel in PANELS[name]:
+        plot, empty = drawn["full"][panel.id], drawn["empty"][panel.id]
+        assert {line.name for line in panel.lines} <= {item["name"] for item in plot["legend"]}
+        assert len(plot["traces"]) >= max(1, len(panel.lines))
+        assert ("yaxis2" in plot["layout"]) == any(line.right for line in panel.lines)
+        assert empty["layout"]["yaxis"]["range"][0] < empty["layout"]["yaxis"]["range"][1]
+
+
+def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Path) -> None:
+    ratio = draw(Board.replay(list(toy_records("ppo")), toy_backdrop(), name="ppo"), tmp_path)["full"][
+        "ratio"
+    ]
+    assert {item["name"]: item.get("value") for item in ratio["legend"]} == {
+        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2), "step 40": None,
+    }  # fmt: skip
+    assert [trace["x"] for trace in ratio["traces"][1:]] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
+    assert sum(ratio["traces"][0]["y"]) == pytest.approx(100)
+
+
+def test_the_page_and_python_make_the_same_histogram(drawn: Any) -> None:
+    centres, shares, ends = in_bins([3, None, 1, 1, 1.1, 0.9, 50], [0.8, 1.2])
+    assert drawn["bins"]["x"] == pytest.approx(centres) and drawn["bins"]["y"] == pytest.approx(shares)
+    assert drawn["bins"]["ends"] == pytest.approx(ends)

@@ -49,16 +49,19 @@ def test_values_are_read_at_the_state_before_each_token(world):
     model = new_tiny_model(world.tokenizer, seed=5).eval()
     hidden, head = HiddenStates(model), ValueHead(hidden_size(model))
     torch.nn.init.normal_(head.weight)
+    prompts = world.prompt_ids[
+        torch.tensor([4, 1, 4, 8, 0, 1, 4])
+    ]  # repeated and in no order: they share a pass
     drawn = sample_answers(
         model,
-        world.prompt_ids,
+        prompts,
         4,
         world.stop_ids,
         0,
         torch.Generator().manual_seed(2),
         lambda: head(hidden.take()),
     )
-    model(input_ids=torch.cat([world.prompt_ids, drawn.answers], 1)[:, :-1], logits_to_keep=4)
+    model(input_ids=torch.cat([prompts, drawn.answers], 1)[:, :-1], logits_to_keep=4)
     assert torch.allclose(head(hidden.take()) * drawn.mask, drawn.values, atol=1e-5)
     assert drawn.values.std() > 0
 

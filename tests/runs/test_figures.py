@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 
 from rlhflab.algorithms.record import Record
-from rlhflab.runs.figures import POINTS, figures
+from rlhflab.runs.drawing import POINTS, in_bins
+from rlhflab.runs.figures import figures
 from tests.toy import BACKDROP, Toy
 
 ALL = [
@@ -65,3 +66,41 @@ def test_long_curves_are_thinned_and_keep_their_extremes():
     (plot,) = figures(records)
     assert len(plot.figure.data[0].x) <= POINTS
     assert (12_346, 9.0) in zip(plot.figure.data[0].x, plot.figure.data[0].y, strict=True)
+
+
+def test_what_policy_optimisation_and_reward_models_record_is_shown():
+    arrays = {"ratio": (0.5, 1.0, 1.1, 9.0), "cg_residuals": (1.0, 0.1)}
+    scalars = {
+        "objective/scores": 1.0,
+        "policy/clipfrac_avg": 0.1,
+        "loss/value_avg": 0.2,
+        "trpo/kl_old": 0.01,
+    }
+    records = [Record(step, scalars, {"beta": 1.0, "clip_range": 0.2}, arrays=arrays) for step in (1, 2)]
+    plots = {plot.title: plot for plot in figures(records, BACKDROP)}
+    assert list(plots) == [
+        "Score and KL of the batch", "Clip fraction", "Trust region", "Value function", "Ratios",
+        "Conjugate gradient",
+    ]  # fmt: skip
+    ratios = plots["Ratios"].figure
+    assert [round(line.x0, 3) for line in ratios.layout.shapes] == [0.8, 1.0, 1.2]
+    assert sum(ratios.data[0].y) == 100 and plots["Ratios"].caption.startswith("Step 2.")
+
+    truth = tuple(float(i) for i in range(5))
+    arrays = {"scatter/true": truth, "scatter/model": truth}
+    exact = {"reward": 1.0, "kl": 0.5, "rank_correlation": 0.9}
+    scalars = {"loss": 0.6, "eval/loss": 0.7, "accuracy": 0.6, "margin": 0.2}
+    plots = {
+        p.title: p for p in figures([Record(1, scalars, {"beta": 1.0}, exact=exact, arrays=arrays)], BACKDROP)
+    }
+    assert {"Rank correlation", "Loss", "Accuracy", "Margin", "Model against truth"} <= set(plots)
+    assert [trace.name for trace in plots["Loss"].figure.data] == ["training", "held out"]
+    assert "optimal for the reward model" in plots["True reward"].caption
+
+
+def test_outliers_fall_into_the_outer_bins():
+    values = [1.0] * 98 + [1e9, -1e9, math.nan, None]
+    centres, shares, (low, high) = in_bins(values, (0.8, 1.2))
+    assert 0.7 < low < 0.8 and 1.2 < high < 1.3 and low < centres[0] and centres[-1] < high
+    assert sum(shares) == 100 and shares[0] == shares[-1] == 1
+    assert in_bins([math.nan]) == ([], [], (0.0, 1.0))

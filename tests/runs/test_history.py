@@ -170,6 +170,23 @@ def test_moves_of_a_knob_are_marked_and_one_drag_is_one_move() -> None:
     assert history.snapshot()["changes"] == [[107, "beta", pytest.approx(0.18)]]
 
 
+def test_a_frame_carries_the_newest_array_of_each_name_thinned_and_finite() -> None:
+    history = History()
+    history.add(Record(1, {}, {}, arrays={"ratio": (1.0, 2.0), "residuals": (0.5,)}))
+    history.add(Record(2, {}, {}, arrays={"ratio": (math.nan, 1 / 3)}))
+    history.add(Record(3, {}, {}, arrays={"x": tuple(range(1000)), "y": tuple(2 * i for i in range(1000))}))
+    arrays = history.snapshot()["arrays"]
+    assert arrays["residuals"] == {"step": 1, "y": [0.5]} and arrays["ratio"] == {
+        "step": 2,
+        "y": [None, 0.3333],
+    }
+    assert len(arrays["x"]["y"]) == 300 and (arrays["x"]["y"][0], arrays["x"]["y"][-1]) == (0, 999)
+    assert arrays["y"]["y"] == [2 * x for x in arrays["x"]["y"]]  # still pairs
+    assert list(history.snapshot(arrays=["ratio", "unknown"])["arrays"]) == ["ratio"]
+    history.clear()
+    assert history.snapshot()["arrays"] == {}
+
+
 def test_clear_forgets_everything() -> None:
     history = History()
     history.add(

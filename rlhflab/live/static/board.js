@@ -5,6 +5,7 @@ const STATES = {
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
   stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
 };
+const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
 
 class BoardView {
   constructor(model, el) {
@@ -275,21 +276,22 @@ class BoardView {
     if (!data || data.records < 3) return true;
     const spec = panel.spec;
     if (spec.kind === "lines") return spec.lines.some((line) => line.series in data.series);
-    return { histogram: "batch", heatmap: "heat", plane: "trail" }[spec.kind] in data;
+    if (isOfArrays(spec)) return spec.lines.some((line) => line.series in data.arrays);
+    return { weights: "batch", heatmap: "heat", plane: "trail" }[spec.kind] in data;
   }
 
   layOut() {
     const width = this.grid.clientWidth;
     const shown = this.panels.filter((p) => !p.card.hidden).length;
-    let columns = width >= 1120 ? 4 : width >= 760 ? 3 : width >= 500 ? 2 : 1;
-    columns = Math.max(1, Math.min(columns, shown));
-    this.grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-    const hole = (columns - (shown % columns)) % columns; // a last row short of one: the plane takes two rows
-    const plane = this.panels.find((p) => p.spec.kind === "plane" && !p.card.hidden);
-    if (!plane) return;
-    const tall = hole === 1 && columns > 1 && shown > columns, rows = Math.ceil(shown / columns);
-    plane.card.style.gridRow = tall ? `${rows - 1} / span 2` : "";
-    plane.card.style.gridColumn = tall ? String(columns) : "";
+    const most = width >= 1400 ? 5 : width >= 1120 ? 4 : width >= 760 ? 3 : width >= 500 ? 2 : 1;
+    const hole = (columns) => (columns - (shown % columns)) % columns; // places that the last row lacks
+    let columns = Math.max(1, Math.min(most, shown));
+    if (columns > 3 && hole(columns - 1) < hole(columns)) columns -= 1;
+    const last = columns - hole(columns); // the panels of the last row share its whole width
+    this.grid.style.gridTemplateColumns = `repeat(${columns * last}, minmax(0, 1fr))`;
+    this.panels.filter((p) => !p.card.hidden).forEach((p, i) => {
+      p.card.style.gridColumn = `span ${i < shown - last ? last : columns}`;
+    });
   }
 
   redraw() {
@@ -326,21 +328,34 @@ class BoardView {
   /** Draw one panel (all urgent ones), then rest for twice as long as that took. */
   draw(urgent) {
     if (this.closed || !this.root.isConnected) return;
-    const began = performance.now();
-    for (const panel of this.dirty) {
-      if (!panel.visible || panel.card.hidden || (urgent && !panel.urgent)) continue;
+    const began = performance.now(), inSight = this.anyInSight();
+    let drawn = false;
+    for (const panel of [...this.dirty]) {
+      if (!this.mayDraw(panel, inSight) || (urgent && !(panel.urgent && panel.visible))) continue;
       this.dirty.delete(panel);
       panel.urgent = false;
       const start = performance.now();
       if (!this.drawPanel(panel)) continue;
+      drawn = true;
       const ms = performance.now() - start;
       panel.ms = panel.ms === undefined ? ms : 0.8 * panel.ms + 0.2 * ms;
       if (!urgent) break;
     }
     const now = performance.now();
-    this.restUntil = now + 2 * (now - began);
+    this.restUntil = now + Math.max(2 * (now - began), drawn && inSight ? 0 : NO_HURRY);
     this.reportDrawing();
-    if ([...this.dirty].some((p) => p.visible && !p.card.hidden)) this.schedule();
+    const more = this.anyInSight();
+    if ([...this.dirty].some((panel) => this.mayDraw(panel, more))) this.schedule();
+  }
+
+  anyInSight() {
+    return [...this.dirty].some((panel) => panel.visible && !panel.card.hidden);
+  }
+
+  /** Panels in sight come first; those out of sight are drawn while the training rests, so that who scrolls back sees them. */
+  mayDraw(panel, inSight) {
+    const rests = this.frame && !["preparing", "running", "stopping"].includes(this.frame.state);
+    return !panel.card.hidden && (panel.visible || (rests && !inSight));
   }
 
   reportDrawing() {
@@ -360,7 +375,9 @@ class BoardView {
     if (spec.target || spec.kind === "plane") parts.push(this.beta);
     if (data && spec.kind === "lines") {
       for (const line of spec.lines) if (data.series[line.series]) parts.push(data.x[data.series[line.series].x].slice(-1)[0]);
-      parts.push(spec.target ? JSON.stringify(data.changes) : "");
+      parts.push(spec.target || spec.knob ? JSON.stringify(data.changes) : "");
+    } else if (data && isOfArrays(spec)) {
+      for (const line of spec.lines) if (data.arrays[line.series]) parts.push(data.arrays[line.series].step);
     } else if (data && spec.kind === "plane") parts.push(data.trail ? data.trail.step.slice(-1)[0] : "");
     else if (data) parts.push(data.step);
     return parts.join("|");
@@ -369,7 +386,7 @@ class BoardView {
   drawPanel(panel) {
     if (this.dark === undefined) this.setDark(isDark(this.root));
     const width = panel.plot.parentElement.clientWidth, height = panel.plot.parentElement.clientHeight;
-    if (width < 40) return false;
+    if (width < 40) { this.dirty.add(panel); return false; } // hidden for now: a change of theme does that
     const key = this.contentKey(panel) + `|${width}x${height}|${this.dark}`;
     if (key === panel.key) return false; // nothing new to draw
     panel.key = key;

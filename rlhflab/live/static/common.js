@@ -26,6 +26,11 @@ function writeFormula(node, text) {
   return node;
 }
 
+/** Whether a panel shows arrays, not series over steps. */
+function isOfArrays(spec) {
+  return spec.kind === "histogram" || spec.kind === "xy";
+}
+
 /** Three or four digits, no more: 0.693, 12.3, 1,240, 5e-4. */
 function short(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";

@@ -1,5 +1,11 @@
 // The sliders of a board: one control per knob, which no frame moves while a person is at it.
 
+/** As Knob.validate in Python. */
+function isAllowed(spec, value) {
+  const highEnough = spec.at_least === null ? value > spec.above : value >= spec.at_least;
+  return Number.isFinite(value) && highEnough && (spec.at_most === null || value <= spec.at_most) && (!spec.whole || Number.isInteger(value));
+}
+
 class KnobRow {
   /**
    * `page` names this page among all that show the board; `post(name, value)` sends a value, `notice(text)` shows why
@@ -24,17 +30,20 @@ class KnobRow {
 
   add(spec) {
     const forth = spec.log ? Math.log : (v) => v, back = spec.log ? Math.exp : (v) => v;
-    const low = forth(spec.low), high = forth(spec.high), ticks = 400;
+    const low = forth(spec.low), high = forth(spec.high), ticks = spec.whole && !spec.log ? high - low : 400;
     const toSlider = (v) => Math.round((ticks * (forth(v) - low)) / (high - low));
-    const fromSlider = (t) => Number(back(low + (t / ticks) * (high - low)).toPrecision(3));
+    const fromSlider = (t) => {
+      const value = back(low + (t / ticks) * (high - low));
+      return spec.whole ? Math.round(value) : Number(value.toPrecision(3));
+    };
     const title = `${spec.help} Double-click: back to ${spec.default}.`.trim();
     const slider = make("input", { type: "range", min: 0, max: ticks, step: 1, class: "rlhf-slider", title, "aria-label": spec.label });
-    const box = make("input", { type: "number", step: "any", class: "rlhf-number", title, "aria-label": `${spec.label}, value` });
+    const box = make("input", { type: "number", step: spec.whole ? 1 : "any", class: "rlhf-number", title, "aria-label": `${spec.label}, value` });
     const knob = { spec, value: spec.default, rev: -1, held: false, sent: 0, timer: null };
     const show = (value, where) => {
       knob.value = value;
       if (where !== slider) slider.value = toSlider(value);
-      if (where !== box) box.value = String(Number(value.toPrecision(4)));
+      if (where !== box) box.value = String(spec.whole ? value : Number(value.toPrecision(4)));
       slider.setAttribute("aria-valuetext", String(value));
       slider.style.setProperty("--at", `${(100 * slider.value) / ticks}%`);
     };
@@ -45,11 +54,10 @@ class KnobRow {
       this.post(spec.name, knob.value);
     };
     const change = (value, where) => { // at most 20 messages a second, the newest always
-      const allowed = Number.isFinite(value) && value > spec.above && (spec.at_most === null || value <= spec.at_most);
+      const allowed = isAllowed(spec, value);
       box.classList.toggle("rlhf-invalid", !allowed);
       if (!allowed) {
-        const most = spec.at_most === null ? "" : ` and ≤ ${spec.at_most}`;
-        this.notice(`${spec.label} must be a number > ${spec.above}${most}.`);
+        this.notice(`${spec.label} must be ${spec.allowed}.`);
         return;
       }
       this.notice("");

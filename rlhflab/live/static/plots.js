@@ -31,16 +31,18 @@ function padded([low, high]) {
 function plotOf(spec, { frame, setup, beta, dark, text, ink }) {
   const gridColour = dark ? "rgba(255,255,255,0.09)" : "rgba(0,0,0,0.07)";
   const axis = () => ({ gridcolor: gridColour, zeroline: false, linecolor: gridColour, tickfont: { size: 11, color: ink },
-    nticks: 5, automargin: false });
+    nticks: 5, automargin: false, exponentformat: "e" });
   const scene = { spec, frame, data: frame ? frame.data : null, backdrop: setup.backdrop, ghosts: setup.ghosts, beta, dark, text,
     colour: (name) => setup.colours[name][dark ? 1 : 0],
+    label: (knob) => (setup.controls.find((control) => control.name === knob) || { label: "" }).label,
     traces: [], lower: axis(), left: axis(), right: null, legend: [], annotations: [] };
-  ({ lines: drawLines, histogram: drawHistogram, heatmap: drawHeat, plane: drawPlane })[spec.kind](scene);
+  ({ lines: drawLines, weights: drawWeights, heatmap: drawHeat, plane: drawPlane, histogram: drawHistogram, xy: drawXY })[spec.kind](scene);
   const title = (words) => (words ? { text: words, font: { size: 11, color: ink }, standoff: 4 } : undefined);
   scene.left.title = title(spec.y_title);
+  if (spec.x_title) scene.lower.title = { ...title(spec.x_title), standoff: 2 };
   const layout = {
     uirevision: "keep", showlegend: false, barmode: "stack", bargap: 0.06,
-    margin: { l: spec.y_title ? 50 : 40, r: scene.right ? 50 : 12, t: 6, b: spec.kind === "plane" ? 34 : 22 },
+    margin: { l: spec.y_title ? 50 : 40, r: scene.right ? 56 : 12, t: 6, b: scene.lower.title ? 34 : 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 11, color: ink },
     xaxis: scene.lower, yaxis: scene.left, hovermode: spec.kind === "lines" ? "x" : "closest", dragmode: "zoom",
     hoverlabel: { font: { size: 11 } }, annotations: scene.annotations,
@@ -90,11 +92,11 @@ function drawLines(scene) {
       ends.push(entry.lo, entry.hi);
     }
     ends.push(y);
-    stroke(scene, x, y, colour, { name: line.name, right: line.right });
+    stroke(scene, x, y, colour, { name: line.name, right: line.right, dash: line.dash });
     const last = line.series.startsWith("exact/") ? data.exact[line.series.slice(6)] : data.last[line.series];
-    scene.legend.push({ name: line.name, colour, value: last });
+    scene.legend.push({ name: line.name, colour, dash: line.dash, value: last });
   }
-  if (!scene.legend.length) for (const line of spec.lines) scene.legend.push({ name: line.name, colour: scene.colour(line.colour) });
+  if (!scene.legend.length) for (const line of spec.lines) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
   const aims = [];
   if (spec.target && backdrop && scene.beta > 0) {
     const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth");
@@ -113,7 +115,8 @@ function drawLines(scene) {
   scene.lower.range = across;
   scene.left.range = range;
   if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, tickmode: "auto", range: spec.right_range || padded(extent(right)) };
-  if (spec.target && data) markChanges(scene, data.changes, range, end);
+  const knob = spec.target ? "beta" : spec.knob;
+  if (knob && data) markChanges(scene, data.changes.filter(([, name]) => name === knob), scene.label(knob), range, end);
   if (spec.note) writeNote(scene, spec.note, 1, "top");
 }
 
@@ -135,19 +138,104 @@ function writeNote(scene, name, y, yanchor) {
     bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `${name} <b>${short(value)}</b>`, font: { size: 12.5, color: scene.text } });
 }
 
-/** A thin upright line where β was turned; a drag counts as one turn, at its end. */
-function markChanges(scene, changes, range, end) {
-  const all = changes.filter(([, name]) => name === "beta");
+/** A thin upright line where a knob was turned; a drag counts as one turn, at its end. */
+function markChanges(scene, all, label, range, end) {
   const moves = all.filter(([step], i) => i === all.length - 1 || all[i + 1][0] - step > 0.05 * end);
   if (!moves.length) return;
   const x = [], y = [];
   for (const [step] of moves) { x.push(step, step, null); y.push(range[0], range[1], null); }
   stroke(scene, x, y, scene.colour("reference"), { width: 1, dash: "2px,3px", hover: false });
   scene.annotations.push(...moves.filter(([step], i) => i === moves.length - 1 || moves[i + 1][0] - step > 0.17 * end).map(([step, , value]) => ({ x: step, y: 1, yref: "paper", yanchor: "top", xanchor: step > 0.8 * end ? "right" : "left",
-    text: `β ${brief(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
+    text: `${label} ${brief(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
+}
+
+/** Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond. */
+function inBins(values, places, bins = 40) {
+  const finite = values.filter(Number.isFinite).sort((a, b) => a - b), last = finite.length - 1;
+  if (last < 0) return { x: [], y: [], ends: [0, 1] };
+  let low = Math.min(finite[Math.round(0.02 * last)], ...places), high = Math.max(finite[Math.round(0.98 * last)], ...places);
+  const pad = 0.15 * (high - low) || 0.5, width = (high - low + 2 * pad) / bins;
+  low -= pad;
+  const y = Array(bins).fill(0);
+  for (const value of finite) y[Math.min(bins - 1, Math.max(0, Math.floor((value - low) / width)))] += 100 / finite.length;
+  return { x: y.map((_, i) => low + (i + 0.5) * width), y, ends: [low, low + bins * width] };
 }
 
 function drawHistogram(scene) {
+  const { spec, data } = scene, [line] = spec.lines, array = data && data.arrays[line.series], colour = scene.colour(line.colour);
+  const knobs = data ? data.knobs : {};
+  const marks = spec.uprights.map((u) => ({ name: u.name, value: u.knob ? u.at + u.times * knobs[u.knob] : u.at })).filter((u) => Number.isFinite(u.value));
+  const { x, y, ends } = inBins(array ? array.y : [], marks.map((u) => u.value));
+  const top = 1.08 * Math.max(5, ...y);
+  if (x.length) scene.traces.push({ type: "bar", x, y, width: 0.92 * (x[1] - x[0]), marker: { color: colour },
+    hovertemplate: `%{y:.2~g} % near %{x:.3~g}<extra></extra>` });
+  scene.legend.push({ name: line.name, colour, dash: "bar" });
+  for (const { name, value } of marks) {
+    const ink = scene.colour(name ? "truth" : "reference");
+    stroke(scene, [value, value], [0, top], ink, { dash: name ? "6px,4px" : "dot", width: 1.6, hover: false });
+    if (name) scene.legend.push({ name, colour: ink, dash: "dash", value });
+  }
+  scene.lower.range = x.length ? ends : [0.5, 1.5];
+  scene.left.range = [0, top];
+  if (array) writeStep(scene, array.step);
+}
+
+/** Arrays against each other, or against their places. */
+function drawXY(scene) {
+  const { spec, data } = scene, left = [], right = [], across = [];
+  let step;
+  for (const line of spec.lines) {
+    const array = data && data.arrays[line.series], colour = scene.colour(line.colour);
+    scene.legend.push({ name: line.name, colour, dash: line.dots === "alone" ? "dot-big" : line.dash });
+    if (!array) continue;
+    const x = line.x && data.arrays[line.x] ? data.arrays[line.x].y : array.y.map((_, i) => i);
+    stroke(scene, x, array.y, colour, { name: line.name, right: line.right, dash: line.dash });
+    const trace = scene.traces[scene.traces.length - 1];
+    trace.mode = { "": "lines", joined: "lines+markers", alone: "markers" }[line.dots];
+    trace.marker = { color: colour, size: line.dots === "alone" ? 5 : 8, opacity: line.dots === "alone" ? 0.55 : 1 };
+    trace.hovertemplate = `%{x:.3~g}, %{y:.3~g}<extra>${line.name}</extra>`;
+    trace.cliponaxis = line.dots === "alone";
+    across.push(x);
+    (line.right ? right : left).push(array.y);
+    if (spec.log || line.right || spec.lines.length > 1) scene.legend[scene.legend.length - 1].value = array.y[array.y.length - 1];
+    step = array.step;
+  }
+  const level = data ? data.last[spec.reference] : undefined;
+  if (Number.isFinite(level)) left.push([0, level]);
+  const [low, high] = extent(across), pad = across.length ? 0.04 * (high - low) : 0;
+  scene.lower.range = spec.x_range || [low - pad, high + pad];
+  scene.left.range = spec.range || (spec.log ? extent(left) : padded(extent(left)));
+  if (spec.log) {
+    const range = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.log10(Math.max(end, 1e-12)));
+    Object.assign(scene.left, { type: "log", range: [range[0] - 0.08, range[1] + 0.08], tickmode: "array", ...logTicks(...range) });
+  }
+  if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, range: spec.right_range || padded(extent(right.concat(right.length ? [[0]] : []))) };
+  if (Number.isFinite(level)) {
+    const colour = scene.colour("reference");
+    stroke(scene, scene.lower.range, [level, level], colour, { name: "δ", dash: "dot", width: 1.6 });
+    scene.legend.push({ name: "δ", colour, dash: "dot", value: level });
+  }
+  if (spec.identity) {
+    const ends = [Math.max(scene.lower.range[0], scene.left.range[0]), Math.min(scene.lower.range[1], scene.left.range[1])];
+    stroke(scene, ends, ends, scene.colour("truth"), { dash: "6px,4px", width: 1.6, hover: false });
+    scene.legend.push({ name: "equal", colour: scene.colour("truth"), dash: "dash" });
+  }
+  if (step) writeStep(scene, step);
+}
+
+/** Ticks 1, 2, 5, 10 … as plain numbers, of which plotly.js leaves all digits but one away; powers of ten where it spans many. */
+function logTicks(low, high) {
+  const digits = high - low > 2 ? [1] : [1, 2, 5], tickvals = [];
+  for (let power = Math.floor(low); power <= high; power++) for (const digit of digits) tickvals.push(digit * 10 ** power);
+  return { tickvals, ticktext: tickvals.map((value) => brief(value)) };
+}
+
+/** The step an array is from, in the legend: arrays may be older than the curves. */
+function writeStep(scene, step) {
+  scene.legend.push({ name: `step ${step.toLocaleString("en-US")}`, colour: "transparent" });
+}
+
+function drawWeights(scene) {
   const batch = scene.data && scene.data.batch;
   scene.lower.range = [0, 1];
   scene.lower.dtick = 0.25;
@@ -192,7 +280,7 @@ function drawHeat(scene) {
 }
 
 function drawPlane(scene) {
-  const trail = scene.data && scene.data.trail, backdrop = scene.backdrop, ghosts = scene.ghosts;
+  const trail = scene.data && scene.data.trail, backdrop = scene.backdrop, ghosts = scene.ghosts, who = scene.spec.who;
   let far = Math.max(0, ...(trail ? trail.kl : []), ...ghosts.flatMap((g) => g.trail.kl));
   const best = backdrop && scene.beta > 0 ? [atBeta(backdrop, "kl", scene.beta), atBeta(backdrop, "reward", scene.beta)] : null;
   const right = 1.2 * Math.max(far, best ? Math.min(best[0], Math.max(3 * far, far + 2.5)) : 0, 0.05);
@@ -217,13 +305,13 @@ function drawPlane(scene) {
   }
   if (trail) {
     rewards.push(trail.reward);
-    stroke(scene, trail.kl, trail.reward, policy, { name: "π_θ", width: 2.2 });
+    stroke(scene, trail.kl, trail.reward, policy, { name: who, width: 2.2 });
     const n = trail.kl.length;
     scene.traces.push({ type: "scatter", mode: "markers", x: [trail.kl[n - 1]], y: [trail.reward[n - 1]], yaxis: "y",
       marker: { color: policy, size: 11, line: { color: scene.dark ? "#111" : "#fff", width: 1.5 } },
-      hovertemplate: "π_θ now<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>" });
+      hovertemplate: `${who} now<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>` });
   }
-  scene.legend.push({ name: "π_θ now", colour: policy, dash: "dot-big" });
+  scene.legend.push({ name: `${who} now`, colour: policy, dash: "dot-big" });
   if (best) {
     scene.traces.push({ type: "scatter", mode: "markers", x: [best[0]], y: [best[1]], yaxis: "y",
       marker: { color: truth, size: 11, symbol: "diamond", line: { color: scene.dark ? "#111" : "#fff", width: 1.5 } },
@@ -233,6 +321,5 @@ function drawPlane(scene) {
   }
   writeNote(scene, scene.spec.note, 0, "bottom");
   scene.lower.range = [-0.015 * right, right];
-  scene.lower.title = { text: "KL(π ‖ π_ref)", font: { size: 11 }, standoff: 2 };
   scene.left.range = padded(extent(rewards));
 }

@@ -37,7 +37,7 @@ class Tables {
     if (pairs) {
       for (const [i, order] of ["heaviest", "lightest"].entries()) this.orderButtons[i].setAttribute("aria-pressed", String(order === this.order));
       const wrong = pairs.flipped ? ` ${pairs.flipped.toLocaleString("en-US")} of them carry a wrong label.` : "";
-      this.pairsNote.textContent = (this.order === "heaviest" ? "These pull hardest: the policy ranks them wrong, or the label is." : "These hardly pull any more: learnt.")
+      this.pairsNote.textContent = (this.order === "heaviest" ? "These pull hardest: ranked wrong so far, or wrongly labelled." : "These hardly pull any more: learnt.")
         + ` ${pairs.known.toLocaleString("en-US")} pairs seen.` + wrong;
       const rows = pairs[this.order];
       while (this.pairsBody.children.length > rows.length) this.pairsBody.lastChild.remove();

@@ -1,0 +1,149 @@
+"""What a board shows, as data: one `Panel` per plot.
+
+The page (static/plots.js) and the still pictures (still.py) draw the same specifications. A panel whose series no
+record has is not shown, so a new algorithm needs only its own panels; which algorithm has which: panels.py.
+Formulas are plain text; `_x`, `_{…}` and `^{…}` become subscripts and superscripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+# Okabe and Ito's colours, distinguishable with every common colour-vision deficiency: (on white, on black).
+COLOURS: dict[str, tuple[str, str]] = {
+    "policy": ("#00805f", "#2fd0a2"),
+    "chosen": ("#0072b2", "#5bb8f0"),
+    "rejected": ("#d55e00", "#ff8c42"),
+    "weight": ("#a8518a", "#e08fc4"),
+    "fit": ("#a87400", "#f0c040"),
+    "brown": ("#6b4f3a", "#c9a58a"),
+    "truth": ("#24292f", "#e6e9ec"),
+    "reference": ("#8a929a", "#8a929a"),
+}
+
+Kind = Literal["lines", "weights", "heatmap", "plane", "histogram", "xy"]
+ARRAY_KINDS = ("histogram", "xy")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve over steps, or one array of the newest record that has it.
+
+    Attributes:
+        series: name of a scalar, or exact/… for an exact value; for the kinds "histogram" and "xy" of an array.
+        name: what the legend says.
+        colour: a key of COLOURS.
+        spread: series of the standard deviation, drawn as a band of ±1 around the curve.
+        right: whether it belongs to the axis on the right.
+        ghost: whether former runs of the board leave this curve behind.
+        dash: "solid", "dash" or "dot".
+        x: for kind "xy" the array on the horizontal axis; "" for the places 0, 1, 2 …
+        dots: for kind "xy" whether every point gets a dot, joined by the line or alone.
+    """
+
+    series: str
+    name: str
+    colour: str
+    spread: str = ""
+    right: bool = False
+    ghost: bool = False
+    dash: str = "solid"
+    x: str = ""
+    dots: Literal["", "joined", "alone"] = ""
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A vertical mark in a histogram, at a fixed place or at one that a knob moves: at + times · knob.
+
+    Without a name it is dotted and not in the legend.
+    """
+
+    name: str
+    at: float
+    knob: str = ""
+    times: float = 0.0
+
+    def place(self, knobs: Mapping[str, float | None]) -> float | None:
+        """Return where it stands; None where its knob is unknown."""
+        value = knobs.get(self.knob) if self.knob else 0.0
+        return None if value is None else self.at + self.times * value
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot.
+
+    Attributes:
+        id: unique among panels.
+        title: two to four words.
+        caption: one line: what to look for.
+        formula: the formula lines the ? opens.
+        symbols: (symbol, meaning) of everything in the formula.
+        kind: lines over steps; histogram of the pairs' weights, or their heat map; the reward–KL plane; histogram of
+            any array; arrays against each other or against their places ("xy").
+        lines: the curves or arrays; a histogram has one.
+        target: field of the backdrop whose value at the current β is a dashed line.
+        reference: exact value drawn as a dotted line; for kind "xy" a scalar, at its newest value.
+        range, right_range, x_range: fixed ends of the axes; None follows the data.
+        y_title, right_title, x_title: axis titles as plotly writes them; "" for none.
+        note: exact value written into the plot.
+        knob: the knob whose turns are marked; beside a target it is β.
+        uprights: marks in a histogram.
+        identity: whether a dashed line shows where both axes agree, for kind "xy".
+        log: whether the vertical axis is logarithmic, for kind "xy".
+        who: the policy whose trail the plane shows.
+    """
+
+    id: str
+    title: str
+    caption: str
+    formula: tuple[str, ...]
+    symbols: tuple[tuple[str, str], ...]
+    kind: Kind = "lines"
+    lines: tuple[Line, ...] = ()
+    target: str = ""
+    reference: str = ""
+    range: tuple[float, float] | None = None
+    right_range: tuple[float, float] | None = None
+    y_title: str = ""
+    right_title: str = ""
+    note: str = ""
+    x_range: tuple[float, float] | None = None
+    x_title: str = ""
+    knob: str = ""
+    uprights: tuple[Upright, ...] = ()
+    identity: bool = False
+    log: bool = False
+    who: str = "π_θ"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts and lists, ready for json.dumps."""
+        return asdict(self)
+
+    def shown_by(self, data: Mapping[str, Any]) -> bool:
+        """Whether the frame `data` has anything for this panel."""
+        if self.kind == "lines":
+            return any(line.series in data["series"] for line in self.lines)
+        if self.kind in ARRAY_KINDS:
+            return any(line.series in data["arrays"] for line in self.lines)
+        return {"weights": "batch", "heatmap": "heat", "plane": "trail"}[self.kind] in data
+
+
+def series_of(panels: Iterable[Panel]) -> list[str]:
+    """Return the names of all series that the panels draw, each once."""
+    lines = [line for panel in panels if panel.kind not in ARRAY_KINDS for line in panel.lines]
+    return list(dict.fromkeys(name for line in lines for name in (line.series, line.spread) if name))
+
+
+def arrays_of(panels: Iterable[Panel]) -> list[str]:
+    """Return the names of all arrays that the panels draw, each once."""
+    lines = [line for panel in panels if panel.kind in ARRAY_KINDS for line in panel.lines]
+    return list(dict.fromkeys(name for line in lines for name in (line.series, line.x) if name))
+
+
+def ghost_series(panels: Iterable[Panel]) -> list[str]:
+    """Return the names of the series that former runs leave behind."""
+    return [line.series for panel in panels for line in panel.lines if line.ghost]

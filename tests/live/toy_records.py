@@ -1,0 +1,42 @@
+"""Made-up records with the names, arrays and pairs that the algorithms' records have. No torch."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+from rlhflab.algorithms.record import Record
+from rlhflab.live.panel import arrays_of, series_of
+from rlhflab.live.panels import PANELS
+from tests.live.toy import ToyDPO
+
+_MORE = {
+    "reinforce": ("objective/scores_std", "learning_rate"),
+    "ppo": ("objective/scores_std", "grad_norm", "policy/updates"),
+    "trpo": ("objective/scores_std", "grad_norm", "trpo/cg_residual"),
+    "reward": ("grad_norm", "mean_reward"),
+}
+_KNOBS = {"ppo": {"clip_range": 0.2, "epochs": 2.0}, "trpo": {"max_kl": 0.02}}
+_LENGTHS = {"scatter/true": 300, "scatter/model": 300, "ratio": 256}
+
+
+def toy_records(name: str, steps: int = 40) -> Iterator[Record]:
+    """Records of `steps` updates of the algorithm `name`: all its panels can be filled."""
+    rng = random.Random(0)
+    scalars = [series for series in series_of(PANELS[name]) if not series.startswith("exact/")]
+    for source in ToyDPO(steps=steps, pause=0):
+        arrays = {
+            array: tuple(math.exp(rng.gauss(0, 0.1)) for _ in range(_LENGTHS.get(array, 9)))
+            for array in arrays_of(PANELS[name])
+        }
+        exact = source.exact and {**source.exact, **({"rank_correlation": 0.5} if name == "reward" else {})}
+        yield Record(
+            source.step,
+            {series: rng.random() for series in (*scalars, *_MORE[name])},
+            {"beta": 0.3, **_KNOBS.get(name, {})},
+            source.pairs if name == "reward" else None,
+            source.samples if name != "reward" else (),
+            exact,
+            arrays=arrays,
+        )
