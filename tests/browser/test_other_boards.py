@@ -70,7 +70,7 @@ def test_ppo_and_a_reward_model_on_their_boards(steady, world, sft):
     plot = reward.locator("[data-panel='regret'] .rlhf-plot")
     for theme, colour in (("Dark", "#2fd0a2"), ("Light", "#00805f")):
         lab.page.evaluate(
-            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme }), null",
+            "theme => void window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
             f"JupyterLab {theme}",
         )
         lab.poll(lambda colour=colour: plot.evaluate("plot => plot.data[0].line.color") == colour, 30)

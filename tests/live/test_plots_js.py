@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,19 @@ def test_the_panels_of_every_algorithm_are_drawn_with_all_their_curves(name: str
         assert empty["layout"]["yaxis"]["range"][0] < empty["layout"]["yaxis"]["range"][1]
 
 
+def test_an_array_that_is_older_than_the_curves_says_its_step(tmp_path: Path) -> None:
+    *older, last = toy_records("reward")
+    board = Board.replay([*older, replace(last, arrays={})], toy_backdrop(), name="reward")
+    legend = draw(board, tmp_path)["full"]["scatter"]["legend"]
+    assert [item["name"] for item in legend] == ["answers", "equal", "step 39"]
+
+
 def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Path) -> None:
     ratio = draw(Board.replay(list(toy_records("ppo")), toy_backdrop(), name="ppo"), tmp_path)["full"][
         "ratio"
     ]
     assert {item["name"]: item.get("value") for item in ratio["legend"]} == {
-        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2), "step 40": None,
+        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2),
     }  # fmt: skip
     assert [trace["x"] for trace in ratio["traces"][1:]] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
     assert sum(ratio["traces"][0]["y"]) == pytest.approx(100)

@@ -230,9 +230,9 @@ function logTicks(low, high) {
   return { tickvals, ticktext: tickvals.map((value) => brief(value)) };
 }
 
-/** The step an array is from, in the legend: arrays may be older than the curves. */
+/** The step an array is from, in the legend, where it is older than the curves. */
 function writeStep(scene, step) {
-  scene.legend.push({ name: `step ${step.toLocaleString("en-US")}`, colour: "transparent" });
+  if (step < scene.data.step) scene.legend.push({ name: `step ${step.toLocaleString("en-US")}`, colour: "transparent" });
 }
 
 function drawWeights(scene) {
