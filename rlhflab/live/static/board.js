@@ -1,5 +1,6 @@
-// The board's page. It keeps the newest frame only, draws one panel at a time in requestAnimationFrame and never for
-// more than about a third of the time. Everything is drawn from the frame, so a view that opens late is right at once.
+// The board's page. It keeps the newest frame only, draws one panel at a time in requestAnimationFrame, those in sight
+// first, and never for more than about a third of the time. Everything is drawn from the frame, so a view that opens
+// late is right at once.
 
 const STATES = {
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
@@ -329,20 +330,22 @@ class BoardView {
   draw(urgent) {
     if (this.closed || !this.root.isConnected) return;
     const began = performance.now(), inSight = this.anyInSight();
-    let drawn = false;
+    let hurry = inSight;
     for (const panel of [...this.dirty]) {
       if (!this.mayDraw(panel, inSight) || (urgent && !(panel.urgent && panel.visible))) continue;
       this.dirty.delete(panel);
       panel.urgent = false;
       const start = performance.now();
-      if (!this.drawPanel(panel)) continue;
-      drawn = true;
+      if (!this.drawPanel(panel)) {
+        if (this.dirty.has(panel)) hurry = false;
+        continue;
+      }
       const ms = performance.now() - start;
       panel.ms = panel.ms === undefined ? ms : 0.8 * panel.ms + 0.2 * ms;
       if (!urgent) break;
     }
     const now = performance.now();
-    this.restUntil = now + Math.max(2 * (now - began), drawn && inSight ? 0 : NO_HURRY);
+    this.restUntil = now + Math.max(2 * (now - began), hurry ? 0 : NO_HURRY);
     this.reportDrawing();
     const more = this.anyInSight();
     if ([...this.dirty].some((panel) => this.mayDraw(panel, more))) this.schedule();
@@ -377,7 +380,10 @@ class BoardView {
       for (const line of spec.lines) if (data.series[line.series]) parts.push(data.x[data.series[line.series].x].slice(-1)[0]);
       parts.push(spec.target || spec.knob ? JSON.stringify(data.changes) : "");
     } else if (data && isOfArrays(spec)) {
-      for (const line of spec.lines) if (data.arrays[line.series]) parts.push(data.arrays[line.series].step);
+      for (const line of spec.lines) {
+        const step = data.arrays[line.series]?.step;
+        parts.push(step, step < data.step);
+      }
     } else if (data && spec.kind === "plane") parts.push(data.trail ? data.trail.step.slice(-1)[0] : "");
     else if (data) parts.push(data.step);
     return parts.join("|");
