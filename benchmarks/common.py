@@ -136,6 +136,17 @@ class Turns:
         }
 
 
+def time_algorithm(algorithm: Any, steps: int, shown: str = "loss") -> Timed:
+    """Seconds of each of our algorithm's next steps, and a scalar of their records."""
+    times, values = [], []
+    for _ in range(steps):
+        began = time.perf_counter()
+        record = next(algorithm)
+        times.append(time.perf_counter() - began)
+        values.append(record.scalars[shown])
+    return times, values
+
+
 def offline_with(threads: int) -> None:
     """Set the number of torch threads of this process; nothing here asks a hub."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -177,6 +188,31 @@ TRL_LEAN: dict[str, Any] = {
 }  # fmt: skip
 
 
+def step_figures(turns: Turns) -> dict[str, Any]:
+    """Figures of turns that have bare, ours, trl_default and trl_best among them."""
+    return {
+        "ms_median": {name: spread(values) for name, values in turns.typical.items()},
+        "ms_mean": {name: median(values) for name, values in turns.mean.items()},
+        "over_bare": {name: turns.over(name, "bare") for name in turns.typical if name != "bare"},
+        "ours_over_trl_default": turns.over("ours", "trl_default"),
+        "ours_over_trl_best": turns.over("ours", "trl_best"),
+        "greatest_loss_difference_from_bare": turns.apart("bare"),
+    }
+
+
+def step_targets(loops: Mapping[str, dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """Targets of each process's `step_figures`."""
+    targets = []
+    for name, loop in loops.items():
+        targets += [
+            (f"{name}: ours over TRL at its defaults", loop["ours_over_trl_default"]["median"], 0.5),
+            (f"{name}: ours over TRL at its best", loop["ours_over_trl_best"]["median"], 0.999),
+            (f"{name}: ours over the bare loop", loop["over_bare"]["ours"]["median"], 1.1),
+            (f"{name}: losses agree", max(loop["greatest_loss_difference_from_bare"].values()), 1e-4),
+        ]
+    return targets
+
+
 def time_trainer(
     trainer: type[Any],
     config: type[Any],
@@ -201,7 +237,7 @@ def time_trainer(
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             starts.append(time.perf_counter())
 
-    class Tokenised(trainer):  # type: ignore[misc]
+    class Tokenised(trainer):
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 

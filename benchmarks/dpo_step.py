@@ -33,6 +33,9 @@ from benchmarks.common import (
     parser,
     poll,
     spread,
+    step_figures,
+    step_targets,
+    time_algorithm,
     time_trainer,
 )
 
@@ -76,17 +79,6 @@ class Setting:
         return rows
 
 
-def time_ours(setting: Setting, evaluate: bool = False) -> Timed:
-    times, losses = [], []
-    algorithm = setting.restart(evaluate)
-    for _ in range(setting.steps):
-        began = time.perf_counter()
-        record = next(algorithm)
-        times.append(time.perf_counter() - began)
-        losses.append(record.scalars["loss"])
-    return times, losses
-
-
 def time_bare(setting: Setting) -> Timed:
     loop = BareLoop(setting)
     times, losses = [], []
@@ -121,7 +113,7 @@ class BareLoop:
         loss = -self.logsigmoid(chosen - rejected).mean()
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
-        self.clip(self.parameters, 1.0)
+        self.clip(self.parameters, 1.0, foreach=True)
         self.adam.step()
         return loss.detach()
 
@@ -149,21 +141,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     setting = Setting(steps=WARMUP + steps)
     ways = {
         "bare": lambda: time_bare(setting),
-        "ours": lambda: time_ours(setting),
-        "ours_evaluated": lambda: time_ours(setting, evaluate=True),
+        "ours": lambda: time_algorithm(setting.restart(), setting.steps),
+        "ours_evaluated": lambda: time_algorithm(setting.restart(evaluate=True), setting.steps),
         "trl_default": lambda: time_trl(setting),
         "trl_best": lambda: time_trl(setting, precompute_ref_log_probs=True, **TRL_LEAN),
     }
     turns = Turns(ways, rounds, f"threads {args.threads}")
     return {
         "threads": args.threads,
-        "ms_median": {name: spread(values) for name, values in turns.typical.items()},
-        "ms_mean": {name: median(values) for name, values in turns.mean.items()},
-        "over_bare": {name: turns.over(name, "bare") for name in ways if name != "bare"},
-        "ours_over_trl_default": turns.over("ours", "trl_default"),
-        "ours_over_trl_best": turns.over("ours", "trl_best"),
+        **step_figures(turns),
         "mean_ours_evaluated_over_bare": turns.over("ours_evaluated", "bare", mean=True),
-        "greatest_loss_difference_from_bare": turns.apart("bare"),
         "steps": steps,
         "rounds": rounds,
     }
@@ -253,14 +240,7 @@ def main() -> None:
     about = machine()
     args, loops = measure_or_start(options, "benchmarks.dpo_step", measure)
     board = None if args.no_browser else measure_with_board(*((2, 120) if args.quick else (5, 300)))
-    targets = []
-    for name, loop in loops.items():
-        targets += [
-            (f"{name}: ours over TRL at its defaults", loop["ours_over_trl_default"]["median"], 0.5),
-            (f"{name}: ours over TRL at its best", loop["ours_over_trl_best"]["median"], 0.999),
-            (f"{name}: ours over the bare loop", loop["over_bare"]["ours"]["median"], 1.1),
-            (f"{name}: losses agree", max(loop["greatest_loss_difference_from_bare"].values()), 1e-4),
-        ]
+    targets = step_targets(loops)
     if board:
         targets.append(("board open and drawing, over the bare loop", board["over_bare"]["median"], 1.25))
     emit("dpo_step", about, {**loops, "board": board}, targets)

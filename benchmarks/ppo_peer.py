@@ -1,9 +1,9 @@
 """TRL's PPOTrainer as a worker for ppo_step: it trains some iterations each time a line on stdin asks for them.
 
 It runs in an environment of its own (`python -m benchmarks.ppo_step --install`) and knows nothing of rlhflab.
-The only argument is a folder with policy/, value/ and reward/ and settings.json. A line
-`{"iterations": 20, "collect": true}` is answered by `{"seconds": […], "scores": […], "kl": […]}`; with `collect` false
-the trainer's calls of gc.collect() and empty_cache() do nothing. An iteration is from one on_step_end to the next.
+The only argument is a folder with policy/, value/ and reward/ and settings.json. A line of
+`{"iterations": 20, "collect": true}` is answered by `{"seconds": […], "scores": […]}`; with `collect` false
+PPOTrainer's calls of gc.collect() and empty_cache() do nothing. An iteration is from one on_step_end to the next.
 """
 
 from __future__ import annotations
@@ -52,12 +52,11 @@ def trainer(folder: Path, settings: dict[str, Any], answers: Any) -> Any:
             self.times.append(time.perf_counter())
             if len(self.times) > self.iterations:
                 seconds = [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
-                print(json.dumps({"seconds": seconds, **self.means}), file=answers, flush=True)
+                print(json.dumps({"seconds": seconds, "scores": self.scores}), file=answers, flush=True)
                 self.wait()
 
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, float], **__: Any) -> None:
-            for name, values in self.means.items():
-                values.append(logs[f"objective/{name}"])
+            self.scores.append(logs["objective/scores"])
 
         def wait(self) -> None:
             line = sys.stdin.readline()
@@ -65,7 +64,7 @@ def trainer(folder: Path, settings: dict[str, Any], answers: Any) -> Any:
                 raise SystemExit
             order = json.loads(line)
             self.iterations, collecting[0] = order["iterations"], order["collect"]
-            self.means: dict[str, list[float]] = {"scores": [], "kl": []}
+            self.scores: list[float] = []
             self.times = [time.perf_counter()]
 
     def classifier(name: str) -> Any:

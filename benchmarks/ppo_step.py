@@ -48,6 +48,7 @@ from benchmarks.common import (
     median,
     parser,
     spread,
+    time_algorithm,
 )
 
 BATCH, EPOCHS, BETA, RATE, CLIP, LAMBDA, VALUE_COEF = 32, 4, 1.0, 1e-4, 0.2, 0.95, 0.1
@@ -73,8 +74,8 @@ def peer_python() -> Path:
 
 def install() -> None:
     """Make the environment: about 1.5 GB and a few minutes."""
-    subprocess.run([sys.executable, "-m", "venv", environment()], check=True)
-    pip = [peer_python(), "-m", "pip", "install"]
+    subprocess.run([sys.executable, "-m", "venv", str(environment())], check=True)
+    pip = [str(peer_python()), "-m", "pip", "install"]
     subprocess.run([*pip, TORCH], check=True)
     subprocess.run([*pip, TORCH, *PINS], check=True)
 
@@ -116,12 +117,15 @@ class Setting:
 
     def write(self, folder: Path, threads: int) -> None:
         """What the worker reads."""
+        from rlhflab.models.loading import no_progress_bars
+
         policy = copy.deepcopy(self.policy)
         policy.generation_config.pad_token_id = self.world.tokenizer.pad_token_id
-        policy.save_pretrained(folder / "policy")
+        models = {"policy": policy, "value": self.value_model, "reward": self.reward.reward_model}
+        with no_progress_bars():
+            for name, model in models.items():
+                model.save_pretrained(folder / name)
         self.world.tokenizer.save_pretrained(folder / "policy")
-        self.value_model.save_pretrained(folder / "value")
-        self.reward.reward_model.save_pretrained(folder / "reward")
         settings = {
             "threads": threads,
             "prompts": self.world.prompt_ids.repeat(BATCH, 1).tolist(),
@@ -136,16 +140,7 @@ class Setting:
 
 
 def stretch_of_ours(algorithm: Any) -> Callable[[], Timed]:
-    def stretch() -> Timed:
-        times, scores = [], []
-        for _ in range(STRETCH):
-            began = time.perf_counter()
-            record = next(algorithm)
-            times.append(time.perf_counter() - began)
-            scores.append(record.scalars["objective/scores"])
-        return times, scores
-
-    return stretch
+    return lambda: time_algorithm(algorithm, STRETCH, "objective/scores")
 
 
 class Bare:
@@ -187,7 +182,7 @@ class Bare:
             loss = loss + VALUE_COEF * 0.5 * (self.values(ids) - scores).square().mean()
             self.adam.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
             self.adam.step()
 
     def collect(self) -> tuple[Any, Any, Any]:
@@ -233,6 +228,7 @@ def trl_worker(setting: Setting, threads: int) -> Iterator[Callable[[bool], Time
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": ""},
         )  # fmt: skip
         assert worker.stdin and worker.stdout
+        shift = float(setting.reward.offsets.mean())  # our scores are centred on the reference
 
         def stretch(collect: bool) -> Timed:
             print(json.dumps({"iterations": STRETCH, "collect": collect}), file=worker.stdin, flush=True)
@@ -240,7 +236,7 @@ def trl_worker(setting: Setting, threads: int) -> Iterator[Callable[[bool], Time
             if not line:
                 raise RuntimeError(f"TRL's worker ended: {Path(name, 'log').read_text()[-2000:]}")
             answer = json.loads(line)
-            return answer["seconds"], answer["scores"]
+            return answer["seconds"], [score - shift for score in answer["scores"]]
 
         try:
             yield stretch
@@ -253,7 +249,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Let all of them train a stretch in turns."""
     setting = Setting()
     with trl_worker(setting, args.threads) as trl:
-        ways = {
+        ways: dict[str, Callable[[], Timed]] = {
             "ours_four": stretch_of_ours(setting.ours("own", learned=True)),
             "bare_four": Bare(setting, "own", learned=True),
             "trl_default": lambda: trl(True),

@@ -29,6 +29,8 @@ OPTIONAL = {
     "trl": 'engine="trl", the comparison with TRL',
     "bitsandbytes": "4-bit models",
     "gymnasium": "control problems",
+    "joblib": "sweeps",
+    "distributed": "sweeps on a Dask cluster",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,19 @@ def reviews_sft(reviews):
     from rlhflab.algorithms.reference import tiny_reference
 
     return tiny_reference(reviews, progress=False)
+
+
+@pytest.fixture
+def rlhflab(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; returns exit code, stdout, stderr."""
+    from rlhflab import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rlhflab", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return call

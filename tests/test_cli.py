@@ -25,20 +25,6 @@ EXACT = {"reward", "ref_reward", "kl", "objective", "optimum", "regret", "fronti
 
 
 @pytest.fixture
-def rlhflab(monkeypatch, capsys, tmp_path):
-    """Call the command line in an empty folder; returns exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rlhflab", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def toy(monkeypatch):
     """Put a toy in build_dpo's place; returns the list of keyword arguments it was built with."""
     built = []
@@ -103,7 +89,7 @@ def test_default_folder_and_words_for_people(rlhflab, toy, tmp_path):
 
 
 def test_divergence_stops_with_step_and_knobs_and_keeps_the_checkpoint(rlhflab, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlhflab.cli.train.CHECKPOINT_EVERY", 10)
+    monkeypatch.setattr("rlhflab.runs.drive.CHECKPOINT_EVERY", 10)
     code, out, err = rlhflab("train", "dpo", "--steps", 30, "--label-noise", 0.5, "--out", "run", "--json")
     assert (code, out) == (1, "")
     (line,) = (line for line in err.splitlines() if line.startswith("rlhflab: "))

@@ -56,6 +56,15 @@ PROMISES = {
         assert all(min(regret) >= 0 for _, regret in regrets.values())
         assert (run.folder / "report.html").stat().st_size > 100_000
     """,
+    "08_ppo_vs_dpo": """
+        assert race.state == hacked.state == "finished"
+        assert all(exact["efficiency"] <= 1 + 1e-9 and exact["regret"] >= 0 for exact in results.values())
+        assert min(results["ppo"]["regret"], results["trpo"]["regret"]) < results["dpo"]["regret"] < start
+        assert duels["10,000 pairs"]["dpo"] < duels["200 pairs"]["dpo"]
+        assert duels["10,000 pairs"]["ppo_learned"] < duels["200 pairs"]["ppo_learned"]
+        assert scores[-1] > scores[best - 1] and gold[-1] < gold[best - 1]
+        assert best_of["what the annotators see"] == sorted(best_of["what the annotators see"])
+    """,
 }
 
 

@@ -107,6 +107,23 @@ class Toy:
         self.odd = state["odd"]
 
 
+def build_toy(steps=10, beta=1.0, seed=0, diverge_at=0, progress=True):
+    """A toy run from plain settings, as builders are."""
+    return Toy(steps=steps, beta=beta, seed=seed, diverge_at=diverge_at)
+
+
+def build_plain(steps=10, beta=1.0, seed=0):
+    """One with fewer settings, that refuses to be too long."""
+    if steps > 50:
+        raise ValueError(f"steps must be ≤ 50, got {steps}")
+    return Toy(steps=steps, beta=beta, seed=seed)
+
+
+def builder(name):
+    """The toys by name, as `rlhflab.algorithms.builders.builder` has the real ones."""
+    return {"toy": build_toy, "plain": build_plain}[name]
+
+
 def train_without_end(folder: str) -> None:
     """Run until killed, a checkpoint every 7 steps, each one announced on stdout."""
     from rlhflab.runs.store import Run

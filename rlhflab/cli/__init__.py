@@ -1,4 +1,4 @@
-"""The command line: train, report, doctor, lab. Heavy imports wait until a command needs them.
+"""The command line: train, sweep, report, doctor, lab. Heavy imports wait until a command needs them.
 
 Exit codes: 0 done, 1 the training diverged or something is to mend, 2 a value that is not allowed, 130 interrupted.
 What a person reads goes to stderr, one line an error; results go to stdout.
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from rlhflab.cli.messages import one_line_errors, say
+from rlhflab.cli.sweep import sweep_command
 from rlhflab.cli.train import TrainGroup
 
 SETTINGS: dict[str, Any] = {
@@ -31,6 +32,11 @@ app.add_typer(
     ),
     name="train",
 )
+
+
+app.command(
+    "sweep", help="Train a grid of algorithms × β × seeds, and compare the runs in one table and one page."
+)(sweep_command)
 
 
 def main() -> None:

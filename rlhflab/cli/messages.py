@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -12,6 +15,19 @@ import typer
 def say(message: str) -> None:
     """Print one line on stderr."""
     print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
+
+
+def json_line(value: Any) -> str:
+    """Return plain data as JSON in one line; what is not finite becomes null, for which JSON has a word."""
+    return json.dumps(_no_nan(value), allow_nan=False)
+
+
+def _no_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _no_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -40,6 +40,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "device": (str, "auto, cpu or cuda"),
 }
 NOT_OPTIONS = ("progress", "evaluate")
+PATHS = ("world", "model", "reward")  # settings that may name a file or a folder
 
 OUT = typer.Option(help="Folder of the run; default a new one in runs/.")
 RESUME = typer.Option(help="Continue the run in this folder with its settings (--device may change).")
@@ -88,3 +89,25 @@ def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Param
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+def absolute(value: str) -> str:
+    """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
+    words = ("micro", "reviews", "tiny", "true", "model")
+    return value if value in words or not Path(value).exists() else str(Path(value).resolve())
+
+
+def whole(option: str, value: str, otherwise: str = "") -> int:
+    """A whole number; ValueError names the option, and what else it may be."""
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{option} must be a whole number{otherwise}, got {value!r}") from None
+
+
+def number(option: str, value: str) -> float:
+    """A number; ValueError names the option."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{option} must be a number, got {value!r}") from None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
-import math
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +13,14 @@ import typer
 from typer.core import TyperGroup
 
 from rlhflab.algorithms.builders import BUILDERS, builder
-from rlhflab.cli.messages import one_line_errors, say
-from rlhflab.cli.options import command_from
+from rlhflab.cli.messages import json_line, one_line_errors, say
+from rlhflab.cli.options import PATHS, absolute, command_from, whole
 
 if TYPE_CHECKING:
     from rlhflab.algorithms.algorithm import Algorithm
     from rlhflab.algorithms.record import Record
     from rlhflab.runs.store import Run
 
-CHECKPOINT_EVERY = 100  # steps
 WORDS = {
     "pretrain": "Pre-train the tiny model on unedited text.",
     "sft": "Fine-tune it on clean text, or on the chosen answers of a file.",
@@ -60,7 +56,7 @@ class TrainGroup(TyperGroup):
 
 def train(name: str, given: dict[str, Any], out: Path | None, resume: Path | None, as_json: bool) -> None:
     """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
-    given = {**given, **{key: _absolute(given[key]) for key in ("world", "model", "reward") if key in given}}
+    given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
     with one_line_errors():
         if resume is not None:
             forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
@@ -81,95 +77,59 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
     ):  # before minutes of work
         raise ValueError(f"--out {out} exists and is not an empty folder; continue a run with --resume {out}")
     if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
-        given["pairs"] = _whole("--pairs", given["pairs"], " or fresh")
-    from rlhflab.runs.store import Run, default_run_folder
+        given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
+    from rlhflab.runs.drive import begin
 
-    build = builder(name)
-    defaults = {key: parameter.default for key, parameter in inspect.signature(build).parameters.items()}
-    config = {**defaults, **given}
-    algorithm = build(**config)
-    folder = out or default_run_folder(name)
-    run = Run.create(folder, {"algorithm": name, **config}, algorithm.backdrop)
-    run.save_checkpoint(algorithm)  # so that there is one from the first step on
-    return algorithm, run
+    parameters = inspect.signature(builder(name)).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    return begin(builder, {"algorithm": name, **defaults, **given}, out)
 
 
 def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm, Run]:
+    from rlhflab.runs.drive import resume
     from rlhflab.runs.store import Run
 
     run = Run.open(folder)
-    config = {**run.config, **given}
-    found = config.pop("algorithm", "dpo")
+    found = run.config.setdefault("algorithm", "dpo")
     if found != name:
         raise ValueError(f"{folder} is a run of {found}; continue it with rlhflab train {found}")
-    algorithm = builder(name)(**config)
-    run.load_checkpoint(algorithm)
-    return algorithm, run
+    return resume(builder, run, **given), run
 
 
 def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
-    """Drive the algorithm to its end; checkpoints, progress and the last line are made here."""
+    """Drive the algorithm to its end with a progress bar, and say how it ended."""
     from tqdm import tqdm
 
-    from rlhflab.algorithms.algorithm import TrainingDiverged
+    from rlhflab.runs.drive import drive
 
     name = run.config["algorithm"]
-    last: Record | None = None
-    exact: dict[str, float] | None = None
-    estimated: dict[str, float] | None = None
-    started = time.perf_counter()
+    exact: dict[str, float] = {}
     with (
         _interruptible() as interrupted,
         tqdm(total=algorithm.steps, initial=algorithm.step, desc=name, unit="step") as bar,
     ):
-        try:
-            for record in algorithm:
-                run.append(record)
-                last, exact = record, dict(record.exact) if record.exact else exact
-                estimated = dict(record.estimated) if record.estimated else estimated
-                bar.set_postfix(_progress(record, exact), refresh=False)
-                bar.update()
-                if record.step % CHECKPOINT_EVERY == 0:
-                    run.save_checkpoint(algorithm)
-                if interrupted:
-                    break
-        except TrainingDiverged as error:
-            bar.close()
-            run.finish("diverged", error=str(error))
-            say(f"{error}; the run and its last checkpoint are kept in {run.folder}")
-            raise typer.Exit(1) from None
-    run.save_checkpoint(algorithm)
-    if interrupted and algorithm.step < algorithm.steps:
-        run.finish("stopped", step=algorithm.step)
+
+        def watch(record: Record) -> bool:
+            exact.update(record.exact or {})
+            bar.set_postfix(_progress(record, exact), refresh=False)
+            bar.update()
+            return bool(interrupted)
+
+        result = drive(algorithm, run, watch)
+    if result["status"] == "diverged":
+        say(f"{result['error']}; the run and its last checkpoint are kept in {run.folder}")
+        raise typer.Exit(1)
+    if result["status"] == "stopped":
         say(f"stopped at step {algorithm.step}; continue with: rlhflab train {name} --resume {run.folder}")
         raise typer.Exit(130)
-    seconds = time.perf_counter() - started
-    if hasattr(algorithm, "save_model"):
-        algorithm.save_model(run.folder / "model")
-    run.finish("finished", step=algorithm.step, seconds=seconds)
-    if last is None:  # resumed after its end
-        for last in run.records():
-            exact = dict(last.exact) if last.exact else exact
-            estimated = dict(last.estimated) if last.estimated else estimated
-    result = {
-        "algorithm": name,
-        "engine": "lab",
-        "steps": algorithm.step,
-        "seconds": round(seconds, 3),
-        "beta": algorithm.knobs.snapshot().get("beta", run.config.get("beta")),
-        "seed": run.config.get("seed"),
-        "run": str(run.folder),
-        "exact": exact,
-        "estimated": estimated,
-        "scalars": dict(last.scalars) if last else {},
-    }
     if as_json:
-        print(json.dumps(_no_nan(result), allow_nan=False))
+        print(json_line({**result, "run": str(run.folder)}))
     else:
-        print(f"{algorithm.step} steps in {seconds:.1f} s, kept in {run.folder}")
-        for kind, block in (("exact", exact), ("estimated", estimated)):
-            if block:
-                print(f"{kind}: " + ", ".join(f"{key} {value:.4g}" for key, value in block.items()))
+        print(f"{algorithm.step} steps in {result['seconds']:.1f} s, kept in {run.folder}")
+        for block in ("exact", "estimated"):
+            if result[block]:
+                values = ", ".join(f"{key} {value:.4g}" for key, value in result[block].items())
+                print(f"{block}: {values}")
         print(f"look at it: rlhflab report {run.folder}")
 
 
@@ -190,26 +150,7 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, former)
 
 
-def _absolute(value: str) -> str:
-    """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
-    words = ("micro", "reviews", "tiny", "true", "model")
-    return value if value in words or not Path(value).exists() else str(Path(value).resolve())
-
-
-def _whole(option: str, value: str, otherwise: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise ValueError(f"{option} must be a whole number{otherwise}, got {value!r}") from None
-
-
-def _progress(record: Record, exact: dict[str, float] | None) -> dict[str, str]:
+def _progress(record: Record, exact: dict[str, float]) -> dict[str, str]:
     shown = {"loss": record.scalars.get("loss"), "score": record.scalars.get("objective/scores")}
-    shown |= {key: (exact or {}).get(key) for key in ("reward", "kl")}
+    shown |= {key: exact.get(key) for key in ("reward", "kl")}
     return {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
-
-
-def _no_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _no_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

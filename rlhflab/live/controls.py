@@ -34,11 +34,13 @@ class Dials:
     """Who turned which knob last, so that no page fights with the person who drags.
 
     Every move gets a number and the name of the page it came from. A page follows a value only where its number is
-    new and it came from elsewhere; so the kernel never writes to a control that is being dragged.
+    new and it came from elsewhere; so the kernel never writes to a control that is being dragged. A value that changes
+    without a move was turned by the algorithm: it was built with another than the default, or adapts it.
     """
 
     def __init__(self) -> None:
         self._moves: dict[str, tuple[int, str]] = {}
+        self._shown: dict[str, tuple[float, int]] = {}  # value and number of the move in the last frame
 
     def moved(self, name: str, by: str = "python") -> None:
         """Note that `by` turned the knob."""
@@ -50,5 +52,9 @@ class Dials:
         frame = {}
         for name, value in values.items():
             number, by = self._moves.get(name, (0, ""))
+            value_shown, number_shown = self._shown.get(name, (value, number))
+            if value != value_shown and number == number_shown:
+                number, by = self._moves[name] = number + 1, "algorithm"
+            self._shown[name] = value, number
             frame[name] = {"value": value, "rev": number, "by": by}
         return frame

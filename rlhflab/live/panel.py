@@ -18,6 +18,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "rejected": ("#d55e00", "#ff8c42"),
     "weight": ("#a8518a", "#e08fc4"),
     "fit": ("#a87400", "#f0c040"),
+    "brown": ("#6b4f3a", "#c9a58a"),
     "truth": ("#24292f", "#e6e9ec"),
     "reference": ("#8a929a", "#8a929a"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 from rlhflab.live.panel import Panel
 from rlhflab.live.panels_dpo import DPO_PANELS
 from rlhflab.live.panels_policy import PPO_PANELS, REINFORCE_PANELS, TRPO_PANELS
+from rlhflab.live.panels_race import RACE_PANELS
 from rlhflab.live.panels_reward import REWARD_PANELS
 from rlhflab.live.panels_supervised import SUPERVISED_PANELS
 
@@ -20,6 +21,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "sft": SUPERVISED_PANELS,
     "pretrain": SUPERVISED_PANELS,
     "supervised": SUPERVISED_PANELS,
+    "race": RACE_PANELS,
 }
 """Algorithm.name → its panels; also the name of a stored run's builder, and that of the knobs."""
 

@@ -22,7 +22,17 @@ REWARD = Panel(
         ("dashed", "the same mean under π*, the best policy for the β on the slider"),
         ("dotted", "under the reference π_{ref}"),
     ),
-    lines=(Line("exact/reward", "π_θ", "policy", ghost=True),),
+    lines=(
+        Line("exact/reward", "π_θ", "policy", ghost=True),
+        Line(
+            "estimated/reward",
+            "π_θ, estimate ± its error",
+            "policy",
+            spread="estimated/reward_se",
+            ghost=True,
+        ),
+        Line("estimated/ref_reward", "π_{ref}, estimate", "reference", dash="dot"),
+    ),
     target="reward",
     reference="ref_reward",
 )
@@ -37,7 +47,12 @@ KL = Panel(
         ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β on the slider"),
         ("unit", "nats"),
     ),
-    lines=(Line("exact/kl", "π_θ", "policy", ghost=True),),
+    lines=(
+        Line("exact/kl", "π_θ", "policy", ghost=True),
+        Line(
+            "estimated/kl_k3", "π_θ, estimate ± its error", "policy", spread="estimated/kl_k3_se", ghost=True
+        ),
+    ),
     target="kl",
 )
 IMPLICIT = Panel(
@@ -133,6 +148,13 @@ LOSS = Panel(
     lines=(
         Line("loss", "loss", "fit"),
         Line("exact/regret", "regret", "policy", right=True),
+        Line(
+            "estimated/regret",
+            "regret, estimate ± its error",
+            "policy",
+            spread="estimated/regret_se",
+            right=True,
+        ),
     ),
     y_title="loss",
     right_title="regret",

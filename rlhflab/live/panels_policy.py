@@ -46,7 +46,10 @@ REGRET = Panel(
         ("J*", "the greatest J there is, reached by π*"),
         ("efficiency", "( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )"),
     ),
-    lines=(Line("exact/regret", "regret", "policy", ghost=True),),
+    lines=(
+        Line("exact/regret", "regret", "policy", ghost=True),
+        Line("estimated/regret", "estimate ± its error", "policy", spread="estimated/regret_se", ghost=True),
+    ),
     y_title="J* − J",
     note="efficiency",
 )

@@ -16,7 +16,7 @@ _W = "w = σ( r_φ(x, y_l) − r_φ(x, y_w) )"
 LOSS = Panel(
     id="loss",
     title="Loss",
-    caption="Where the held-out loss turns up while the loss in training falls, the pairs are learnt by heart.",
+    caption="Held out turns up while training falls? Then the pairs are learnt by heart.",
     formula=(
         "L = − E log σ( r_φ(x, y_w) − r_φ(x, y_l) )",
         "of a ranking: − E Σ_k log ( e^{r_k} / Σ_{j≥k} e^{r_j} )",
@@ -30,7 +30,7 @@ LOSS = Panel(
 ACCURACY = Panel(
     id="accuracy",
     title="Accuracy",
-    caption="It cannot reach 1: the labels are drawn by chance, most of all where two answers are equally good.",
+    caption="It cannot reach 1: labels are drawn by chance, as annotators disagree.",
     formula=("accuracy = share of pairs with r_φ(x, y_w) > r_φ(x, y_l)",),
     symbols=(_R_PHI, PAIR, _HELD_OUT),
     lines=(
@@ -52,7 +52,7 @@ MARGIN = Panel(
 CALIBRATION = Panel(
     id="calibration",
     title="Calibration",
-    caption="On the dashed line a predicted 70 % is true 70 % of the time. Flatter: the model is too sure.",
+    caption="Dashed: a predicted 70 % is true 70 % of the time. Flatter: too sure of itself.",
     formula=("predicted: σ( r_φ(x, y_1) − r_φ(x, y_2) )", "true: σ( r(x, y_1) − r(x, y_2) )"),
     symbols=(
         _R_PHI,
@@ -71,7 +71,7 @@ CALIBRATION = Panel(
 SCATTER = Panel(
     id="scatter",
     title="Model against truth",
-    caption="A perfect model: for each prompt a line parallel to the dashed one. What is off it can be exploited.",
+    caption="Perfect: for each prompt a line parallel to the dashed one. Too high: over-rewarded.",
     formula=("r_φ(x, y) − E_{ref}[ r_φ(x, ·) ]  against  r(x, y)",),
     symbols=(
         _R_PHI,
@@ -90,7 +90,10 @@ RANKS = Panel(
     caption="1: all answers in their true order, those included that no pair of the data shows.",
     formula=("ρ = correlation of the ranks of r_φ(x, ·) and r(x, ·)",),
     symbols=(_R_PHI, TRUE_R, ("ρ", "Spearman's, over all grammatical answers, mean over prompts")),
-    lines=(Line("exact/rank_correlation", "ρ", "policy", ghost=True),),
+    lines=(
+        Line("exact/rank_correlation", "ρ", "policy", ghost=True),
+        Line("estimated/rank_correlation", "ρ over samples", "policy", ghost=True),
+    ),
 )
 WEIGHTS = replace(
     panels_dpo.WEIGHTS,
@@ -110,7 +113,7 @@ WEIGHTS_OVER_TIME = replace(
 )
 PLANE = replace(
     panels_dpo.PLANE,
-    title="Where r_φ would lead",
+    title="Where the model would lead",
     caption="The trail is π*_φ, the policy that is optimal for r_φ, judged by the true reward r.",
     formula=("π*_φ(y|x) ∝ π_{ref}(y|x) · e^{r_φ(x, y)/β}", "π*(y|x) ∝ π_{ref}(y|x) · e^{r(x, y)/β}"),
     symbols=(
@@ -123,8 +126,8 @@ PLANE = replace(
 )
 REGRET = Panel(
     id="regret",
-    title="Regret of π*_φ",
-    caption="What this reward model costs, however well it is optimised. Falls as r_φ gets better.",
+    title="The regret it would cost",
+    caption="J* less J of π*_φ: the price of this model however well it is optimised.",
     formula=("regret = J(π*) − J(π*_φ)", "J(π) = E_π[r] − β · KL(π ‖ π_{ref})"),
     symbols=(_OPTIMAL, ("π*", "the policy that is optimal for the true reward r"), BETA),
     lines=(Line("exact/regret", "regret", "policy", ghost=True),),

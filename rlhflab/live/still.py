@@ -169,7 +169,7 @@ def _xy(plot: Plot, scene: Scene) -> None:
         plot.right_range = panel.right_range or _range(m for m in plot.marks if m.right)
     level = scene.data["last"].get(panel.reference)
     if level is not None:
-        plot.y_range = (min(plot.y_range[0], level), max(plot.y_range[1], 1.1 * level))
+        plot.y_range = (min(plot.y_range[0], 0.0), max(plot.y_range[1], 1.1 * level))
         plot.marks.append(Mark("stroke", plot.x_range, [level] * 2, colour=colour("reference"), dash="dot"))
     if panel.identity:
         low, high = max(plot.x_range[0], plot.y_range[0]), min(plot.x_range[1], plot.y_range[1])
@@ -286,6 +286,7 @@ def figure(scene: Scene, title: str = "") -> Any:
         font={"size": 11},
     )
     built.update_annotations(font_size=13)
+    built.update_yaxes(exponentformat="e")
     return built
 
 

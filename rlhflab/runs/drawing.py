@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlhflab.algorithms.record import Record
+from rlhflab.algorithms.record import Backdrop, Record
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -80,7 +80,13 @@ def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
     """An empty figure that reads on white and on black."""
     import plotly.graph_objects as go
 
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    axis = {
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": GRID,
+        "automargin": True,
+        "exponentformat": "e",
+    }
     return go.Figure(
         layout={
             "template": "none",
@@ -121,3 +127,14 @@ def add_line(
         figure.update_layout(
             yaxis2={"overlaying": "y", "side": "right", "showgrid": False, "automargin": True, "title": title}
         )
+
+
+def add_frontier(figure: go.Figure, backdrop: Backdrop, reach: float, name: str = "frontier") -> None:
+    """Draw the most reward that can be had at every KL, and show the plane to a little beyond the KL `reach`."""
+    end = 1.25 * max(reach, 0.1)
+    points = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
+    figure.add_scatter(
+        x=[kl for kl, _ in points], y=[reward for _, reward in points], name=name, mode="lines",
+        line={"color": TRUTH, "width": 2},
+    )  # fmt: skip
+    figure.update_xaxes(range=[-0.03 * end, end])

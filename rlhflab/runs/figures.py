@@ -20,6 +20,7 @@ from rlhflab.runs.drawing import (
     TRUTH,
     Plot,
     Points,
+    add_frontier,
     add_line,
     curve,
     new_figure,
@@ -120,13 +121,7 @@ def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
     figure = new_figure("KL(π‖π_ref), nats per answer", "true reward")
     beta = trail[-1][0].knobs.get("beta", 0.0)
     if backdrop is not None:
-        end = 1.25 * max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0, 0.1])
-        frontier = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
-        figure.add_scatter(
-            x=[kl for kl, _ in frontier], y=[reward for _, reward in frontier], name="frontier", mode="lines",
-            line={"color": TRUTH, "width": 2},
-        )  # fmt: skip
-        figure.update_xaxes(range=[-0.03 * end, end])
+        add_frontier(figure, backdrop, max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0]))
     figure.add_scatter(
         x=kls, y=[reward for _, _, reward in trail], name="this run", mode="lines+markers",
         text=[f"step {record.step}" for record, _, _ in trail],

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.files import written_beside
+from rlhflab.runs.drawing import Plot
 from rlhflab.runs.figures import figures
 from rlhflab.runs.store import Run
 
@@ -31,27 +32,37 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
         raise ValueError(f"{run.folder} has no records yet; nothing to report")
     path = Path(path) if path is not None else run.folder / "report.html"
     last = records[-1]
-    cards = []
-    for number, plot in enumerate(figures(records, run.backdrop)):
-        div = plot.figure.to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
-        cards.append(f"<figure><h2>{plot.title}</h2><p>{plot.caption}</p>{div}</figure>")
     name = f"{run.config.get('algorithm', 'run')} · {run.folder.resolve().name}"
     summary = f"{last.step} steps" + "".join(f", {key} {value:g}" for key, value in last.knobs.items())
     if run.status:
         summary += f", {run.status.get('status')}"
-    body = [
-        f"<header><h1>{escape(name)}</h1><p>{escape(summary)}</p></header>",
+    parts = [
         _tiles(records),
-        f"<main>{''.join(cards)}</main>",
+        cards(figures(records, run.backdrop)),
         _pairs_table(records),
         _samples_table(records),
         _facts("Configuration", run.config),
         _facts("Environment", run.environment),
     ]
-    page = PAGE.format(title=escape(name), style=STYLE, body="\n".join(part for part in body if part))
-    with written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    write_page(path, name, summary, parts)
     return path
+
+
+def write_page(path: Path, title: str, summary: str, parts: Sequence[str]) -> None:
+    """Write one HTML file: a header (texts, escaped here) and the parts (HTML) below it; empty ones are left out."""
+    header = f"<header><h1>{escape(title)}</h1><p>{escape(summary)}</p></header>"
+    body = "\n".join(part for part in (header, *parts) if part)
+    with written_beside(path) as beside:
+        beside.write_text(PAGE.format(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+
+
+def cards(plots: Sequence[Plot]) -> str:
+    """The plots as HTML, a card each; plotly.js comes with the first, once a page."""
+    html = []
+    for number, plot in enumerate(plots):
+        div = plot.figure.to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
+        html.append(f"<figure><h2>{plot.title}</h2><p>{plot.caption}</p>{div}</figure>")
+    return f"<main>{''.join(html)}</main>"
 
 
 def _tiles(records: Sequence[Record]) -> str:
@@ -62,7 +73,8 @@ def _tiles(records: Sequence[Record]) -> str:
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 
-def _table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> str:
+def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> str:
+    """A section with a table; all of it is HTML already."""
     cells = "".join(f"<th>{name}</th>" for name in head)
     return (
         f"<section><h2>{title}</h2><p>{note}</p><div class='scroll'><table><thead><tr>{cells}</tr></thead>"
@@ -91,7 +103,7 @@ def _pairs_table(records: Sequence[Record]) -> str:
         )
     head = ("weight", "reward of chosen", "of rejected", "prompt", "chosen", "rejected", "")
     note = f"The {len(rows)} heaviest of {len(last_seen)} pairs, each as last seen."
-    return _table("Pairs that pull hardest", note, head, rows)
+    return table("Pairs that pull hardest", note, head, rows)
 
 
 def _samples_table(records: Sequence[Record]) -> str:
@@ -106,7 +118,7 @@ def _samples_table(records: Sequence[Record]) -> str:
             cells.append(f"<td class='t'>{escape(text)}</td><td class='n'>{number}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = ("prompt", "before: π_ref", "r*", "after: π", "r*")
-    return _table("Answers before and after", f"Drawn at step {drawn.step}.", head, rows)
+    return table("Answers before and after", f"Drawn at step {drawn.step}.", head, rows)
 
 
 def _facts(title: str, facts: dict[str, Any]) -> str:

@@ -65,3 +65,12 @@ def test_ppo_and_a_reward_model_on_their_boards(steady, world, sft):
         reward.locator(f"[data-panel='{panel}']").scroll_into_view_if_needed()
         lab.poll(lambda panel=panel, least=least: points(reward, panel) >= least, 30)
     assert "policy" not in reward.locator(".rlhf-pairs").inner_text()
+
+    # In another theme the plots are drawn anew, although nothing else changes.
+    plot = reward.locator("[data-panel='regret'] .rlhf-plot")
+    for theme, colour in (("Dark", "#2fd0a2"), ("Light", "#00805f")):
+        lab.page.evaluate(
+            "theme => void window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+            f"JupyterLab {theme}",
+        )
+        lab.poll(lambda colour=colour: plot.evaluate("plot => plot.data[0].line.color") == colour, 30)

@@ -26,11 +26,11 @@ from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Dials, describe
 from rlhflab.live.page import SCRIPTS, send_plotly, static_source
-from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of, series_of
+from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of
 from rlhflab.live.panels import PANELS
 from rlhflab.live.panels_dpo import DPO_PANELS, PLANE
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
-from tests.live.toy_records import toy_records
+from tests.live.toy_records import exact_series, toy_records
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_a_page_that_says_hello_gets_the_setup_and_the_newest_frame() -> None:
     assert [control["name"] for control in setup["controls"]] == ["beta", "learning_rate"]
     assert len(setup["backdrop"]["beta"]) == 60
     assert (frame["op"], frame["state"], frame["step"], frame["steps"]) == ("frame", "finished", 60, 60)
-    assert set(series_of(DPO_PANELS)) == set(frame["data"]["series"])
+    assert exact_series("dpo") == set(frame["data"]["series"])
 
 
 def test_frames_and_setup_stay_small() -> None:
@@ -283,6 +283,23 @@ def test_controls_and_dials() -> None:
         "learning_rate": {"value": 1e-3, "rev": 0, "by": ""},
     }
 
+    assert dials.frame({"beta": 0.7})["beta"] == {"value": 0.7, "rev": 3, "by": "algorithm"}
+    dials.moved("beta", by="page")
+    assert dials.frame({"beta": 0.9})["beta"] == {"value": 0.9, "rev": 4, "by": "page"}
+
+
+def test_the_value_that_an_algorithm_was_built_with_is_a_move_for_the_page() -> None:
+    board = Board(lambda: ToyDPO(steps=3, pause=0, beta=0.7), "test", driver="blocking", knobs=ToyKnobs)
+    assert board.frame()["knobs"]["beta"] == {
+        "value": 0.3,
+        "rev": 0,
+        "by": "",
+    }  # the default, before it is built
+    board.start()
+    assert board.frame()["knobs"]["beta"] == {"value": 0.7, "rev": 1, "by": "algorithm"}
+
+
+def test_controls_say_what_is_allowed() -> None:
     budget = Knob(default=2, low=1, high=10, at_least=1, at_most=20, whole=True, log=False)
     (control,) = describe({"epochs": budget})
     assert (control["at_least"], control["whole"], control["at_most"]) == (1, True, 20)
@@ -329,7 +346,7 @@ def test_a_stored_run_gets_the_panels_of_its_algorithm_all_filled_in_small_frame
         board = Board.replay(run, toy_backdrop())
         assert board.panels == PANELS[name]
         data = board.frame()["data"]
-        assert set(data["series"]) == set(series_of(PANELS[name]))
+        assert set(data["series"]) == exact_series(name)
         assert set(data["arrays"]) == set(arrays_of(PANELS[name]))
         assert all(len(array["y"]) <= 300 for array in data["arrays"].values())
         assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rlhflab.algorithms.record import Record
 from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
+from rlhflab.live.panel import Line, Panel
 from rlhflab.live.panels import PANELS
 from rlhflab.live.panels_dpo import DPO_PANELS
 from rlhflab.runs.drawing import in_bins
@@ -50,13 +53,31 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return draw(board, tmp_path_factory.mktemp("js"))
 
 
+def shown(panel: Panel) -> list[Line]:
+    """The panel's curves in a world that can be enumerated."""
+    return [line for line in panel.lines if not line.series.startswith("estimated/")]
+
+
+def test_estimates_are_drawn_with_their_errors(tmp_path: Path) -> None:
+    estimated = {"reward": 1.0, "reward_se": 0.2, "ref_reward": 0.5, "kl_k3": 0.3, "kl_k3_se": 0.1}
+    records = [
+        Record(step, {"objective/scores": 1.0}, {"beta": 0.3}, estimated=estimated) for step in (1, 2, 3)
+    ]
+    board = Board.replay(records, toy_backdrop(), name="estimates", panels=PANELS["ppo"])
+    plot = draw(board, tmp_path)["full"]["reward"]
+    names = [item["name"] for item in plot["legend"]]
+    assert names[:3] == ["score (proxy)", "π_θ, estimate ± its error", "π_{ref}, estimate"]
+    bands = [trace["y"] for trace in plot["traces"] if trace.get("line", {}).get("width") == 0]
+    assert bands[-2:] == [pytest.approx([0.8] * 3), pytest.approx([1.2] * 3)]
+
+
 def test_every_panel_draws_what_the_frame_has(drawn: Any) -> None:
     for panel in DPO_PANELS:
         plot = drawn["full"][panel.id]
         names = {item["name"] for item in plot["legend"]}
-        assert {line.name for line in panel.lines} <= names
+        assert {line.name for line in shown(panel)} <= names
         assert plot["traces"] and all(len(trace["x"]) for trace in plot["traces"])
-        assert ("yaxis2" in plot["layout"]) == any(line.right for line in panel.lines)
+        assert ("yaxis2" in plot["layout"]) == any(line.right for line in shown(panel))
     assert [item["name"] for item in drawn["full"]["reward"]["legend"]] == ["π_θ", "π*", "π_{ref}"]
     assert {item["name"] for item in drawn["full"]["weights"]["legend"]} == {
         "right label",
@@ -82,10 +103,17 @@ def test_the_panels_of_every_algorithm_are_drawn_with_all_their_curves(name: str
     drawn = draw(Board.replay(list(toy_records(name)), toy_backdrop(), name=name), tmp_path)
     for panel in PANELS[name]:
         plot, empty = drawn["full"][panel.id], drawn["empty"][panel.id]
-        assert {line.name for line in panel.lines} <= {item["name"] for item in plot["legend"]}
-        assert len(plot["traces"]) >= max(1, len(panel.lines))
-        assert ("yaxis2" in plot["layout"]) == any(line.right for line in panel.lines)
+        assert {line.name for line in shown(panel)} <= {item["name"] for item in plot["legend"]}
+        assert len(plot["traces"]) >= max(1, len(shown(panel)))
+        assert ("yaxis2" in plot["layout"]) == any(line.right for line in shown(panel))
         assert empty["layout"]["yaxis"]["range"][0] < empty["layout"]["yaxis"]["range"][1]
+
+
+def test_an_array_that_is_older_than_the_curves_says_its_step(tmp_path: Path) -> None:
+    *older, last = toy_records("reward")
+    board = Board.replay([*older, replace(last, arrays={})], toy_backdrop(), name="reward")
+    legend = draw(board, tmp_path)["full"]["scatter"]["legend"]
+    assert [item["name"] for item in legend] == ["answers", "equal", "step 39"]
 
 
 def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-// The board's page. It keeps the newest frame only, draws one panel at a time in requestAnimationFrame and never for
-// more than about a third of the time. Everything is drawn from the frame, so a view that opens late is right at once.
+// The board's page. It keeps the newest frame only, draws one panel at a time in requestAnimationFrame, those in sight
+// first, and never for more than about a third of the time. Everything is drawn from the frame, so a view that opens
+// late is right at once.
 
 const STATES = {
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
   stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
 };
-const OUT_OF_SIGHT_REST = 250; // ms between panels that nobody sees yet
+const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
 
 class BoardView {
   constructor(model, el) {
@@ -329,18 +330,22 @@ class BoardView {
   draw(urgent) {
     if (this.closed || !this.root.isConnected) return;
     const began = performance.now(), inSight = this.anyInSight();
-    for (const panel of this.dirty) {
+    let hurry = inSight;
+    for (const panel of [...this.dirty]) {
       if (!this.mayDraw(panel, inSight) || (urgent && !(panel.urgent && panel.visible))) continue;
       this.dirty.delete(panel);
       panel.urgent = false;
       const start = performance.now();
-      if (!this.drawPanel(panel)) continue;
+      if (!this.drawPanel(panel)) {
+        if (this.dirty.has(panel)) hurry = false;
+        continue;
+      }
       const ms = performance.now() - start;
       panel.ms = panel.ms === undefined ? ms : 0.8 * panel.ms + 0.2 * ms;
       if (!urgent) break;
     }
     const now = performance.now();
-    this.restUntil = now + Math.max(2 * (now - began), inSight ? 0 : OUT_OF_SIGHT_REST);
+    this.restUntil = now + Math.max(2 * (now - began), hurry ? 0 : NO_HURRY);
     this.reportDrawing();
     const more = this.anyInSight();
     if ([...this.dirty].some((panel) => this.mayDraw(panel, more))) this.schedule();
@@ -375,7 +380,10 @@ class BoardView {
       for (const line of spec.lines) if (data.series[line.series]) parts.push(data.x[data.series[line.series].x].slice(-1)[0]);
       parts.push(spec.target || spec.knob ? JSON.stringify(data.changes) : "");
     } else if (data && isOfArrays(spec)) {
-      for (const line of spec.lines) if (data.arrays[line.series]) parts.push(data.arrays[line.series].step);
+      for (const line of spec.lines) {
+        const step = data.arrays[line.series]?.step;
+        parts.push(step, step < data.step);
+      }
     } else if (data && spec.kind === "plane") parts.push(data.trail ? data.trail.step.slice(-1)[0] : "");
     else if (data) parts.push(data.step);
     return parts.join("|");
@@ -384,7 +392,7 @@ class BoardView {
   drawPanel(panel) {
     if (this.dark === undefined) this.setDark(isDark(this.root));
     const width = panel.plot.parentElement.clientWidth, height = panel.plot.parentElement.clientHeight;
-    if (width < 40) return false;
+    if (width < 40) { this.dirty.add(panel); return false; } // hidden for now: a change of theme does that
     const key = this.contentKey(panel) + `|${width}x${height}|${this.dark}`;
     if (key === panel.key) return false; // nothing new to draw
     panel.key = key;

@@ -31,7 +31,7 @@ function padded([low, high]) {
 function plotOf(spec, { frame, setup, beta, dark, text, ink }) {
   const gridColour = dark ? "rgba(255,255,255,0.09)" : "rgba(0,0,0,0.07)";
   const axis = () => ({ gridcolor: gridColour, zeroline: false, linecolor: gridColour, tickfont: { size: 11, color: ink },
-    nticks: 5, automargin: false });
+    nticks: 5, automargin: false, exponentformat: "e" });
   const scene = { spec, frame, data: frame ? frame.data : null, backdrop: setup.backdrop, ghosts: setup.ghosts, beta, dark, text,
     colour: (name) => setup.colours[name][dark ? 1 : 0],
     label: (knob) => (setup.controls.find((control) => control.name === knob) || { label: "" }).label,
@@ -42,7 +42,7 @@ function plotOf(spec, { frame, setup, beta, dark, text, ink }) {
   if (spec.x_title) scene.lower.title = { ...title(spec.x_title), standoff: 2 };
   const layout = {
     uirevision: "keep", showlegend: false, barmode: "stack", bargap: 0.06,
-    margin: { l: spec.y_title ? 50 : 40, r: scene.right ? 50 : 12, t: 6, b: scene.lower.title ? 34 : 22 },
+    margin: { l: spec.y_title ? 50 : 40, r: scene.right ? 56 : 12, t: 6, b: scene.lower.title ? 34 : 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 11, color: ink },
     xaxis: scene.lower, yaxis: scene.left, hovermode: spec.kind === "lines" ? "x" : "closest", dragmode: "zoom",
     hoverlabel: { font: { size: 11 } }, annotations: scene.annotations,
@@ -96,7 +96,7 @@ function drawLines(scene) {
     const last = line.series.startsWith("exact/") ? data.exact[line.series.slice(6)] : data.last[line.series];
     scene.legend.push({ name: line.name, colour, dash: line.dash, value: last });
   }
-  if (!scene.legend.length) for (const line of spec.lines) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
+  if (!scene.legend.length) for (const line of spec.lines) if (!line.series.startsWith("estimated/")) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
   const aims = [];
   if (spec.target && backdrop && scene.beta > 0) {
     const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth");
@@ -183,6 +183,7 @@ function drawHistogram(scene) {
 /** Arrays against each other, or against their places. */
 function drawXY(scene) {
   const { spec, data } = scene, left = [], right = [], across = [];
+  let step;
   for (const line of spec.lines) {
     const array = data && data.arrays[line.series], colour = scene.colour(line.colour);
     scene.legend.push({ name: line.name, colour, dash: line.dots === "alone" ? "dot-big" : line.dash });
@@ -197,7 +198,7 @@ function drawXY(scene) {
     across.push(x);
     (line.right ? right : left).push(array.y);
     if (spec.log || line.right || spec.lines.length > 1) scene.legend[scene.legend.length - 1].value = array.y[array.y.length - 1];
-    writeStep(scene, array.step);
+    step = array.step;
   }
   const level = data ? data.last[spec.reference] : undefined;
   if (Number.isFinite(level)) left.push([0, level]);
@@ -205,8 +206,8 @@ function drawXY(scene) {
   scene.lower.range = spec.x_range || [low - pad, high + pad];
   scene.left.range = spec.range || (spec.log ? extent(left) : padded(extent(left)));
   if (spec.log) {
-    const [least, most] = left.length ? scene.left.range : [0.1, 1];
-    scene.left = Object.assign(scene.left, { type: "log", range: [Math.log10(Math.max(least, 1e-12)) - 0.08, Math.log10(Math.max(most, 1e-12)) + 0.08], dtick: "D1" });
+    const range = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.log10(Math.max(end, 1e-12)));
+    Object.assign(scene.left, { type: "log", range: [range[0] - 0.08, range[1] + 0.08], tickmode: "array", ...logTicks(...range) });
   }
   if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, range: spec.right_range || padded(extent(right.concat(right.length ? [[0]] : []))) };
   if (Number.isFinite(level)) {
@@ -219,12 +220,19 @@ function drawXY(scene) {
     stroke(scene, ends, ends, scene.colour("truth"), { dash: "6px,4px", width: 1.6, hover: false });
     scene.legend.push({ name: "equal", colour: scene.colour("truth"), dash: "dash" });
   }
+  if (step) writeStep(scene, step);
 }
 
-/** The step an array is from, in a corner: arrays may be older than the curves. */
+/** Ticks 1, 2, 5, 10 … as plain numbers, of which plotly.js leaves all digits but one away; powers of ten where it spans many. */
+function logTicks(low, high) {
+  const digits = high - low > 2 ? [1] : [1, 2, 5], tickvals = [];
+  for (let power = Math.floor(low); power <= high; power++) for (const digit of digits) tickvals.push(digit * 10 ** power);
+  return { tickvals, ticktext: tickvals.map((value) => brief(value)) };
+}
+
+/** The step an array is from, in the legend, where it is older than the curves. */
 function writeStep(scene, step) {
-  scene.annotations = [{ xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "top", showarrow: false, borderpad: 2,
-    bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `step ${step}`, font: { size: 10.5, color: scene.text } }];
+  if (step < scene.data.step) scene.legend.push({ name: `step ${step.toLocaleString("en-US")}`, colour: "transparent" });
 }
 
 function drawWeights(scene) {

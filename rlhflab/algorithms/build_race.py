@@ -1,0 +1,35 @@
+"""Put a race together from plain settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rlhflab.algorithms.build import micro_world
+from rlhflab.algorithms.race import Race, RaceConfig, RaceKnobs
+from rlhflab.algorithms.reference import tiny_reference
+
+
+def build_race(
+    beta: float = 1.0,
+    pairs: int = 2000,
+    label_noise: float = 0.0,
+    laps: int = 16,
+    updates: Mapping[str, int] | None = None,
+    reward_updates: int = 300,
+    seed: int = 0,
+) -> Race:
+    """Return a race in the micro world, ready to iterate.
+
+    Args:
+        beta: KL strength > 0.
+        pairs: labelled pairs that DPO, preferred fine-tuning and the reward model see, ≥ 32.
+        label_noise: probability in [0, 0.5] that a label is swapped.
+        laps, updates, reward_updates, seed: see `RaceConfig`.
+
+    Raises:
+        ValueError: a setting that makes no sense, in one line.
+    """
+    knobs = RaceKnobs(beta=beta, pairs=pairs, label_noise=label_noise)
+    config = RaceConfig(laps=laps, updates=updates, reward_updates=reward_updates, seed=seed)
+    world = micro_world()
+    return Race(world, tiny_reference(world), config, knobs)

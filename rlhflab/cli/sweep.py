@@ -1,0 +1,125 @@
+"""`rlhflab sweep`: a grid of algorithms × β × seeds over processes or a Dask cluster; results in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rlhflab.algorithms.builders import BUILDERS, builder
+from rlhflab.cli.messages import json_line, one_line_errors, say
+from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, whole
+
+if TYPE_CHECKING:
+    from rlhflab.runs.sweep import Swept
+
+YES_NO = {"true": True, "false": False}
+
+
+def sweep_command(
+    algorithms: Annotated[str, typer.Option(help=f"Comma list of {', '.join(BUILDERS)}.")],
+    out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command again continues it.")],
+    beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0.")] = "1",
+    seeds: Annotated[str, typer.Option(help="Comma list of seeds.")] = "0",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE[,VALUE…]",
+            help="A setting of `rlhflab train`; several values are swept.",
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes; default one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run the cells that have not ended, and print what came out."""
+    with one_line_errors():
+        from rlhflab.runs.grid import Grid
+
+        grid = Grid(
+            algorithms=_items(algorithms),
+            betas=[number("--beta", item) for item in _items(beta)],
+            seeds=[whole("--seeds", item) for item in _items(seeds)],
+            settings=_settings(settings or []),
+        )
+        from rlhflab.runs.sweep import sweep
+
+        try:
+            swept = sweep(builder, grid, out, jobs, scheduler)
+        except KeyboardInterrupt:
+            say(f"interrupted; what has ended is kept in {out}, and the same command goes on from there")
+            raise typer.Exit(130) from None
+    for row in swept.rows:
+        if row["status"] != "finished":
+            say(f"{row['folder']} {row['status']}: {row['error']}")
+    if as_json:
+        print(json_line(_summary(swept, out)))
+    else:
+        _print(swept, out)
+    if swept.count("finished") < len(swept.rows):
+        raise typer.Exit(1)
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")]
+
+
+def _settings(assignments: Sequence[str]) -> dict[str, list[Any]]:
+    """`NAME=VALUE[,VALUE…]` → values of the type that the setting has."""
+    settings: dict[str, list[Any]] = {}
+    for assignment in assignments:
+        name, equals, values = assignment.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (name and equals):
+            raise ValueError(f"--set needs NAME=VALUE, got {assignment!r}")
+        if name in settings:
+            raise ValueError(f"--set {name} is there twice; give all its values at once: {name}=VALUE,VALUE")
+        settings[name] = [_value(name, item) for item in _items(values)]
+    return settings
+
+
+def _value(name: str, text: str) -> Any:
+    option, (kind, _) = f"--set {name}", SETTINGS.get(name, (str, ""))
+    if name == "pairs":
+        return text if text == "fresh" else whole(option, text, " or fresh")
+    if kind is int:
+        return whole(option, text)
+    if kind is float:
+        return number(option, text)
+    if kind is bool:
+        if text.lower() not in YES_NO:
+            raise ValueError(f"{option} must be true or false, got {text!r}")
+        return YES_NO[text.lower()]
+    return absolute(text) if name in PATHS else text
+
+
+def _summary(swept: Swept, out: Path) -> dict[str, Any]:
+    from rlhflab.runs.sweep_page import measured
+
+    return {
+        "folder": str(out),
+        "cells": len(swept.rows),
+        "ran": swept.ran,
+        **{status: swept.count(status) for status in ("finished", "diverged", "failed")},
+        "seconds": round(swept.seconds, 3),
+        "best": [
+            {
+                **{key: row[key] for key in ("beta", "algorithm", "seed", "folder")},
+                "regret": measured(row, "regret"),
+            }
+            for row in swept.best()
+        ],
+    }
+
+
+def _print(swept: Swept, out: Path) -> None:
+    result = _summary(swept, out)
+    print("{cells} cells, {ran} of them run now in {seconds:.1f} s, {finished} finished".format(**result))
+    for best in result["best"]:
+        print("least regret at β = {beta:g}: {regret:.4g}, {folder}".format(**best))
+    print(f"look at it: {out / 'sweep.html'} and {out / 'results.csv'}")

@@ -1,0 +1,118 @@
+"""Drive an algorithm to its end and keep its run: what `rlhflab train` and every cell of a sweep do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhflab.algorithms.algorithm import Algorithm, TrainingDiverged
+from rlhflab.algorithms.record import Record
+from rlhflab.runs.store import Run, default_run_folder
+
+CHECKPOINT_EVERY = 100  # steps
+
+Build = Callable[..., Algorithm]  # keyword arguments → an algorithm
+Builder = Callable[[str], Build]  # an algorithm's name → what builds it; the layers above know these
+
+
+def build_from(builder: Builder, config: Mapping[str, Any]) -> Algorithm:
+    """Build an algorithm from a run's config: its name as `algorithm`, and its keyword arguments."""
+    settings = dict(config)
+    return builder(settings.pop("algorithm"))(**settings)
+
+
+def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = None) -> tuple[Algorithm, Run]:
+    """Build an algorithm and make its run, with a checkpoint from the first step on.
+
+    Args:
+        builder: finds what builds an algorithm, by name.
+        config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values.
+        folder: new or empty; by default a new one in runs/, made once the algorithm is built.
+
+    Raises:
+        ValueError: a setting that makes no sense, or a folder that holds something.
+    """
+    algorithm = build_from(builder, config)
+    run = Run.create(folder or default_run_folder(config["algorithm"]), config, algorithm.backdrop)
+    run.save_checkpoint(algorithm)
+    return algorithm, run
+
+
+def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
+    """Build a run's algorithm again and put it where its last checkpoint was taken.
+
+    Args:
+        builder: finds what builds an algorithm, by name.
+        run: its records after that checkpoint are dropped.
+        changes: keyword arguments that take the place of the run's own, such as another device.
+    """
+    algorithm = build_from(builder, {**run.config, **changes})
+    run.load_checkpoint(algorithm)
+    return algorithm
+
+
+def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | None = None) -> dict[str, Any]:
+    """Drive an algorithm to its end; every record, the checkpoints and how it ended are kept in its run.
+
+    Args:
+        algorithm: new, or where its run's checkpoint was taken.
+        run: the run to append to.
+        watch: called with every record; when it returns something true the run is stopped, to be continued later.
+
+    Returns:
+        What status.json then says, as plain data: `status` ("finished", "stopped" or "diverged"), `algorithm`, `steps`,
+        `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated` blocks (or None) and the last
+        `scalars`; `error` where it diverged.
+    """
+    resumed = algorithm.step > 0
+    seen = _Seen()
+    status, error = "finished", {}
+    started = time.perf_counter()
+    try:
+        for record in algorithm:
+            run.append(record)
+            seen.note(record)
+            if record.step % CHECKPOINT_EVERY == 0:
+                run.save_checkpoint(algorithm)
+            if watch is not None and watch(record) and algorithm.step < algorithm.steps:
+                status = "stopped"
+                break
+        run.save_checkpoint(algorithm)
+    except TrainingDiverged as diverged:
+        status, error = "diverged", {"error": str(diverged)}
+    finally:
+        run.close()
+    seconds = time.perf_counter() - started
+    if status == "finished" and hasattr(algorithm, "save_model"):
+        algorithm.save_model(run.folder / "model")
+    if resumed:  # the last evaluation may lie in an earlier stretch
+        for record in run.records():
+            seen.note(record)
+    result = {
+        "algorithm": run.config.get("algorithm", algorithm.name),
+        "engine": "lab",
+        "steps": algorithm.step,
+        "seconds": round(seconds, 3),
+        "beta": algorithm.knobs.snapshot().get("beta", run.config.get("beta")),
+        "seed": run.config.get("seed"),
+        **vars(seen),
+        **error,
+    }
+    run.finish(status, **result)
+    return {"status": status, **result}
+
+
+class _Seen:
+    """The last of each that came by."""
+
+    def __init__(self) -> None:
+        self.exact: dict[str, float] | None = None
+        self.estimated: dict[str, float] | None = None
+        self.scalars: dict[str, float] = {}
+
+    def note(self, record: Record) -> None:
+        self.exact = dict(record.exact) if record.exact else self.exact
+        self.estimated = dict(record.estimated) if record.estimated else self.estimated
+        self.scalars = dict(record.scalars)

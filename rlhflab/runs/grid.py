@@ -1,0 +1,150 @@
+"""The grid of a sweep: algorithms × β × seeds × further settings, and the cells it has."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlhflab.files import written_beside
+from rlhflab.runs.drive import Builder
+
+AXES = ("algorithms", "betas", "seeds")
+
+
+class Cell(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        name: its folder's name, such as `dpo-beta0.3-pairs200-seed0`.
+        algorithm, beta, seed: its place on the axes.
+        swept: its values of the further settings that have several.
+        config: `algorithm` and all keyword arguments that build it.
+    """
+
+    name: str
+    algorithm: str
+    beta: float
+    seed: int
+    swept: dict[str, Any]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep varies.
+
+    Attributes:
+        algorithms: names that the builder knows.
+        betas: KL strengths > 0.
+        seeds: whole numbers ≥ 0.
+        settings: further keyword arguments of the builders, name → values: one value is common to all cells, several
+            are swept. One that only some of the algorithms have is applied to those.
+
+    Raises:
+        ValueError: an empty axis, a value that is there twice or is not allowed.
+    """
+
+    algorithms: Sequence[str]
+    betas: Sequence[float] = (1.0,)
+    seeds: Sequence[int] = (0,)
+    settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in [*((axis, getattr(self, axis)) for axis in AXES), *self.settings.items()]:
+            if not values:
+                raise ValueError(f"{name} must have at least one value")
+            twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+            if twice is not None:
+                raise ValueError(f"{name} has {twice!r} twice")
+        for beta in self.betas:
+            if not (math.isfinite(beta) and beta > 0):
+                raise ValueError(f"beta must be a number > 0, got {beta!r}")
+        for seed in self.seeds:
+            if seed < 0:
+                raise ValueError(f"seed must be ≥ 0, got {seed}")
+        for name, axis in (("algorithm", "algorithms"), ("beta", "betas"), ("seed", "seeds")):
+            if name in self.settings:
+                raise ValueError(f"{name} is no further setting; its values are the grid's {axis}")
+
+    def cells(self, builder: Builder) -> list[Cell]:
+        """Return all cells; those of the first seed come first, so that an early look has every corner of the grid.
+
+        Raises:
+            ValueError: an algorithm that `builder` does not know, or a setting that none of the algorithms has.
+        """
+        known = {name: inspect.signature(builder(name)).parameters for name in self.algorithms}
+        for setting in self.settings:
+            if not any(setting in parameters for parameters in known.values()):
+                raise ValueError(f"no setting {setting} in {', '.join(self.algorithms)}")
+        cells = []
+        for seed, beta, (name, parameters) in product(self.seeds, self.betas, known.items()):
+            own = {setting: values for setting, values in self.settings.items() if setting in parameters}
+            defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
+            if "progress" in defaults:
+                defaults["progress"] = False  # the sweep has a bar of its own
+            for values in product(*own.values()):
+                chosen = dict(zip(own, values, strict=True))
+                swept = {setting: value for setting, value in chosen.items() if len(own[setting]) > 1}
+                config = {"algorithm": name, **defaults, **chosen, "beta": float(beta), "seed": seed}
+                cells.append(Cell(_name(name, beta, seed, swept), name, float(beta), seed, swept, config))
+        return cells
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as sweep.json keeps it."""
+        return {
+            "algorithms": list(self.algorithms),
+            "betas": [float(beta) for beta in self.betas],
+            "seeds": list(self.seeds),
+            "settings": {name: list(values) for name, values in self.settings.items()},
+        }
+
+    def keep(self, path: Path) -> None:
+        """Write the grid to `path`."""
+        with written_beside(path) as beside:
+            beside.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+    def check_continues(self, path: Path) -> None:
+        """Check that the sweep in `path` can go on with this grid: it may add values to an axis, and take none away.
+
+        Raises:
+            ValueError: this is another grid; names what differs. Or the file is damaged.
+        """
+        try:
+            former = json.loads(path.read_text(encoding="utf-8"))
+            before = {**former.pop("settings"), **{axis: former[axis] for axis in AXES}}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+        axes = self.to_dict()
+        now = {**axes.pop("settings"), **axes}
+        for name in {**before, **now}:
+            old, new = before.get(name, []), now.get(name, [])
+            may_grow = name in AXES or len(old) > 1  # what has one value is in no cell's name
+            if not (all(value in new for value in old) if may_grow else old == new):
+                raise ValueError(
+                    f"{path.parent} holds another sweep: {name} {_listed(old)} there, {_listed(new)} here; "
+                    "take another folder, or keep its values and add to them"
+                )
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ",".join(map(str, values)) or "by default"
+
+
+def _name(algorithm: str, beta: float, seed: int, swept: Mapping[str, Any]) -> str:
+    settings = [f"{setting}{_word(value)}" for setting, value in swept.items()]
+    return "-".join([algorithm, f"beta{float(beta)!r}".removesuffix(".0"), *settings, f"seed{seed}"])
+
+
+def _word(value: Any) -> str:
+    """The value as a part of a file name; one that has to be changed for that ends in a few digits of its own."""
+    text = str(value)
+    word = re.sub(r"[^\w.+-]+", "_", text)[-30:]
+    return word if word == text else f"{word}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -1,0 +1,229 @@
+"""A sweep: every cell of a grid is an ordinary run, and the results are one table and one page.
+
+    sweep.json        the grid
+    cells/NAME/       one run a cell
+    results.csv       one row a cell, written whole again after every cell
+    sweep.html        the cells on the reward–KL plane, and regret against β
+
+Cells run in processes of this machine (joblib with loky), or on a Dask cluster whose workers see the same folder. A
+cell that finished is never run again, one that was interrupted continues from its checkpoint, one that diverged is
+reported. Left out: locks; one sweep at a time works in a folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlhflab.files import written_beside
+from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
+from rlhflab.runs.grid import Cell, Grid
+from rlhflab.runs.store import Run
+from rlhflab.runs.sweep_page import Row, measured, write_sweep_page
+
+ENDED = ("finished", "diverged")  # a cell with this status is not run again
+
+
+class Swept(NamedTuple):
+    """What a sweep came to.
+
+    Attributes:
+        folder: where it is kept.
+        rows: one a cell, in the grid's order, as in results.csv.
+        ran: how many cells ran now; the others had ended before.
+        seconds: of this call.
+    """
+
+    folder: Path
+    rows: list[Row]
+    ran: int
+    seconds: float
+
+    def count(self, status: str) -> int:
+        """How many cells have this status: "finished", "diverged" or "failed"."""
+        return sum(row["status"] == status for row in self.rows)
+
+    def best(self) -> list[Row]:
+        """The row with the smallest regret at every β, β ascending; cells without a regret do not count."""
+        best: dict[float, tuple[float, Row]] = {}
+        for row in self.rows:
+            regret = measured(row, "regret") if row["status"] == "finished" else None
+            if regret is not None and (row["beta"] not in best or regret < best[row["beta"]][0]):
+                best[row["beta"]] = regret, row
+        return [best[beta][1] for beta in sorted(best)]
+
+
+def sweep(
+    builder: Builder,
+    grid: Grid,
+    folder: str | Path,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> Swept:
+    """Run the cells of a grid that have not ended, and write the table and the page.
+
+    Args:
+        builder: finds what builds an algorithm, by name; must be importable where the cells run.
+        grid: the cells.
+        folder: new, empty, or of a sweep whose grid this one continues.
+        jobs: processes; by default one a core. The cores are divided among them.
+        scheduler: address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers do the work, then, and have
+            to see `folder` under the same path. Start them with one thread each.
+        progress: show a bar on stderr.
+
+    Raises:
+        ValueError: a setting that makes no sense, another grid than the folder's, or a package that is missing.
+        OSError: no scheduler at that address.
+    """
+    started = time.perf_counter()
+    _require("joblib", "a sweep")
+    if scheduler is not None:
+        _require("distributed", "a Dask scheduler")
+    if jobs is not None and (jobs < 1 or scheduler is not None):
+        raise ValueError(
+            f"jobs must be ≥ 1, got {jobs}"
+            if jobs < 1
+            else "jobs are for this machine; a cluster has its workers"
+        )
+    folder = Path(folder).resolve()
+    cells = grid.cells(builder)
+    if (folder / "sweep.json").exists():
+        if any((folder / "cells").glob("*")):
+            grid.check_continues(folder / "sweep.json")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something that is no sweep; take a new or empty folder")
+    ends = {cell.name: end for cell in cells if (end := _end_of(folder / "cells" / cell.name))}
+    todo = [cell for cell in cells if cell.name not in ends]
+    _try_settings(builder, todo)
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    grid.keep(folder / "sweep.json")
+
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=len(cells), initial=len(ends), desc="sweep", unit="cell", disable=not progress)
+    with bar, closing(_outcomes(builder, todo, folder / "cells", jobs, scheduler)) as outcomes:
+        for name, end in outcomes:
+            ends[name] = end
+            _write_table(folder / "results.csv", _rows(cells, ends))
+            bar.set_postfix_str(f"{name} {end['status']}", refresh=False)
+            bar.update()
+    rows = _rows(cells, ends)
+    _write_table(folder / "results.csv", rows)
+    write_sweep_page(folder, rows, [name for name, values in grid.settings.items() if len(values) > 1])
+    return Swept(folder, rows, len(todo), time.perf_counter() - started)
+
+
+def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Run one cell to its end in `folder`/NAME, or continue it there; called in the process that does the work.
+
+    Returns:
+        The cell's name and what `drive` returned. An exception ends this cell only: its traceback goes to stderr, and
+        the status is "failed", with `error`; a later sweep tries it again.
+    """
+    place = folder / cell.name
+    try:
+        if (place / "config.json").exists():
+            run = Run.open(place)
+            algorithm = resume(builder, run)
+        else:
+            shutil.rmtree(place, ignore_errors=True)  # a start that was cut off
+            algorithm, run = begin(builder, cell.config, place)
+        return cell.name, drive(algorithm, run)
+    except Exception as error:
+        traceback.print_exc()
+        return cell.name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+
+def _require(package: str, what: str) -> None:
+    if find_spec(package) is None:
+        raise ValueError(f"{what} needs {package}: python -m pip install {package}")
+
+
+def _end_of(place: Path) -> dict[str, Any] | None:
+    """How a cell ended, or None where it has still to run."""
+    if not (place / "config.json").exists():
+        return None
+    status = Run.open(place).status
+    return status if status.get("status") in ENDED else None
+
+
+def _try_settings(builder: Builder, cells: Sequence[Cell]) -> None:
+    """Build one cell of every algorithm and combination of settings, so that what makes no sense is said at once.
+
+    The tiny model is made here, too, on its first use, and not by all processes at the same time.
+    """
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(f"{cell.algorithm} {cell.swept}", cell)
+    for cell in first.values():
+        build_from(builder, cell.config)
+
+
+def _outcomes(
+    builder: Builder, cells: Sequence[Cell], folder: Path, jobs: int | None, scheduler: str | None
+) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    """Yield what `run_cell` returns, in the order in which the cells end."""
+    from joblib import Parallel, cpu_count, delayed
+
+    if not cells:
+        return
+    jobs = min(jobs or cpu_count(), len(cells))
+    with _processes(max(1, cpu_count() // jobs)) if scheduler is None else _cluster(scheduler):
+        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+
+
+@contextmanager
+def _processes(threads: int) -> Iterator[None]:
+    from joblib import parallel_config
+
+    with parallel_config(backend="loky", inner_max_num_threads=threads, initializer=_leave_interrupts):
+        yield
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[None]:
+    from distributed import Client
+    from joblib import parallel_config
+
+    with (
+        Client(scheduler, timeout=10, set_as_default=False) as client,
+        parallel_config(backend="dask", client=client),
+    ):
+        yield
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the sweep ends its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _rows(cells: Sequence[Cell], ends: dict[str, dict[str, Any]]) -> list[Row]:
+    rows = []
+    for cell in cells:
+        if (end := ends.get(cell.name)) is None:
+            continue
+        row: Row = {"algorithm": cell.algorithm, "beta": cell.beta, "seed": cell.seed, **cell.swept}
+        row |= {name: end.get(name) for name in ("status", "steps", "seconds", "error")}
+        row["folder"] = f"cells/{cell.name}"
+        for block in ("exact", "estimated", "scalars"):
+            row |= {f"{block}/{name}": value for name, value in (end.get(block) or {}).items()}
+        rows.append(row)
+    return rows
+
+
+def _write_table(path: Path, rows: Sequence[Row]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with written_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)

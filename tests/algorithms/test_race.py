@@ -1,0 +1,93 @@
+"""The race: the same start and pairs for everybody, exact paths under the frontier, exact resume."""
+
+import copy
+
+import pytest
+
+from rlhflab.algorithms.build_race import build_race
+from rlhflab.algorithms.race import CONTESTANTS, DRAWS
+
+SHORT = {"dpo": 6, "ppo_learned": 3, "preferred": 4, "ppo": 3, "trpo": 2, "reinforce": 3}
+
+
+def build(**settings):
+    return build_race(**{"pairs": 100, "laps": 2, "updates": SHORT, "reward_updates": 20, **settings})
+
+
+@pytest.fixture(scope="module")
+def run():
+    race = build()
+    return race, list(race)
+
+
+def test_everybody_starts_at_the_reference_and_runs_all_laps(run):
+    race, records = run
+    assert len(records) == race.steps == 10 + 2 * len(CONTESTANTS)
+    arrays = records[-1].arrays
+    for name in CONTESTANTS:
+        assert arrays[f"{name}/lap"] == (0.0, 0.5, 1.0)
+        assert arrays[f"{name}/kl"][0] == 0 and arrays[f"{name}/kl"][-1] > 0
+        assert race.contestants[name].step == SHORT[name]
+        assert records[-1].scalars[f"{name}/regret"] == arrays[f"{name}/regret"][-1]
+    assert len({arrays[f"{name}/regret"][0] for name in CONTESTANTS}) == 1
+    assert arrays["best_of_n/lap"] == tuple(map(float, DRAWS)) and arrays["best_of_n/kl"][0] == pytest.approx(
+        0, abs=1e-9
+    )
+
+
+def test_nobody_passes_the_frontier(run):
+    race, records = run
+    arrays = records[-1].arrays
+    for name in (*CONTESTANTS, "best_of_n"):
+        for kl, reward, regret in zip(
+            *(arrays[f"{name}/{column}"] for column in ("kl", "reward", "regret")), strict=True
+        ):
+            assert regret >= 0
+            assert reward <= race.reference.world.rewards.max() and kl >= 0
+    assert all(exact["efficiency"] <= 1 + 1e-9 for exact in race.results().values())
+    assert list(arrays["frontier/kl"]) == sorted(arrays["frontier/kl"])
+
+
+def test_all_who_know_pairs_know_the_same_ones(run):
+    race, _ = run
+    assert race.contestants["dpo"].pairs.pairs is race.pairs
+    assert race._fitting.rankings.pairs is race.pairs
+    assert len(race.contestants["preferred"].data.input_ids) == len(race.pairs) == 100
+    assert not any(parameter.requires_grad for parameter in race.reward_model.parameters())
+
+
+def test_the_reference_is_left_as_it_was(run, world):
+    race, _ = run
+    assert race.reference.logps.equal(world.logps(race._ref_policy))
+
+
+def test_beta_acts_on_everybody_who_has_one_and_the_data_wait_for_the_next_start():
+    race = build(updates={**dict.fromkeys(CONTESTANTS, 0), "dpo": 4, "preferred": 2})
+    for _ in range(11):
+        next(race)
+    race.knobs.beta, race.knobs.pairs = 0.3, 5000
+    while race.step < race.steps:
+        record = next(race)
+    assert race.contestants["dpo"].knobs.beta == 0.3 and len(race.pairs) == 100
+    assert record.knobs["beta"] == 0.3
+    assert record.arrays["optimum/kl"] == (race.backdrop.at(0.3).kl,)
+
+
+@pytest.mark.parametrize("stop", [4, 13])
+def test_a_stopped_race_continues_bit_for_bit(run, stop):
+    _, whole = run
+    stopped = build()
+    for _ in range(stop):
+        next(stopped)
+    fresh = build()
+    fresh.load_state_dict(copy.deepcopy(stopped.state_dict()))
+    assert list(fresh) == whole[stop:]
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="laps must be ≥ 1, got 0"):
+        build(laps=0)
+    with pytest.raises(ValueError, match="unknown contestant 'sac'; known: dpo, ppo_learned"):
+        build(updates={"sac": 3})
+    with pytest.raises(ValueError, match="pairs must be a whole number ≥ 32 and ≤ 100000, got 3"):
+        build(pairs=3)

@@ -1,0 +1,239 @@
+"""Sweeps of toys: what runs, what runs again, what is kept, and what the table and the page say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib.util import find_spec
+
+import pytest
+
+from rlhflab.runs import drive, sweep_page
+from rlhflab.runs import sweep as sweeping
+from rlhflab.runs.grid import Grid
+from rlhflab.runs.store import Run
+from rlhflab.runs.sweep import Swept, sweep
+from tests.toy import BACKDROP, Toy, builder
+
+pytest.importorskip("joblib", reason="sweeps need joblib: python -m pip install joblib")
+
+
+def run(grid, folder, **more):
+    return sweep(builder, grid, folder, jobs=1, progress=False, **more)
+
+
+def table(folder):
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The cells that are run, by name."""
+    names = []
+    run_cell = sweeping.run_cell
+
+    def noted(builder, cell, folder):
+        names.append(cell.name)
+        return run_cell(builder, cell, folder)
+
+    monkeypatch.setattr(sweeping, "run_cell", noted)
+    return names
+
+
+def test_every_cell_is_a_run_and_a_row(tmp_path, calls):
+    swept = run(Grid(["toy", "plain"], [0.5, 2], [3]), tmp_path / "s")
+    assert (swept.ran, swept.count("finished"), len(calls)) == (4, 4, 4)
+    rows = table(swept.folder)
+    assert [row["folder"].removeprefix("cells/") for row in rows] == calls
+    for row in rows:
+        kept = Run.open(swept.folder / row["folder"])
+        records = list(Toy(beta=float(row["beta"]), seed=3))
+        assert list(kept.records()) == records
+        assert kept.config["algorithm"] == row["algorithm"]
+        assert (row["status"], row["steps"], float(row["seconds"]) >= 0) == ("finished", "10", True)
+        assert float(row["exact/regret"]) == 1.0
+        assert float(row["scalars/loss"]) == records[-1].scalars["loss"]
+        assert row["scalars/grad_norm"] == "inf"
+    assert json.loads((swept.folder / "sweep.json").read_text())["betas"] == [0.5, 2.0]
+    assert (swept.folder / "sweep.html").read_text(encoding="utf-8").count("plotly.js v") == 1
+
+
+def test_a_second_sweep_runs_what_is_new_and_nothing_else(tmp_path, calls):
+    first = run(Grid(["toy"], [1], [0], {"steps": [4]}), tmp_path)
+    again = run(Grid(["toy"], [1], [0], {"steps": [4]}), tmp_path)
+    assert (again.ran, again.rows) == (0, first.rows)
+    larger = run(Grid(["plain", "toy"], [1], [0, 1], {"steps": [4]}), tmp_path)
+    assert calls[1:] == ["plain-beta1-seed0", "plain-beta1-seed1", "toy-beta1-seed1"]
+    assert first.rows[0] in larger.rows and len(table(tmp_path)) == 4
+    with pytest.raises(ValueError, match="holds another sweep: seeds 0,1 there, 0 here"):
+        run(Grid(["plain", "toy"], [1], [0], {"steps": [4]}), tmp_path)
+
+
+def test_a_cell_that_diverges_is_reported_and_not_run_again(tmp_path):
+    grid = Grid(["toy"], settings={"diverge_at": [0, 4]})
+    for ran in (2, 0):
+        swept = run(grid, tmp_path)
+        assert (swept.ran, swept.count("finished"), swept.count("diverged")) == (ran, 1, 1)
+        (row,) = (row for row in table(tmp_path) if row["status"] == "diverged")
+        assert "nan at step 4" in row["error"] and row["steps"] == "3"
+        assert [best["diverge_at"] for best in swept.best()] == [0]
+    assert "1 diverged" in (tmp_path / "sweep.html").read_text(encoding="utf-8")
+
+
+def test_a_cell_that_fails_does_not_end_the_others_and_is_tried_again(tmp_path, monkeypatch, capfd):
+    load, broken = Toy.__next__, [True]
+
+    def sometimes(self):
+        if broken and self.knobs.beta == 2 and self.step == 3:
+            raise KeyError("full disk")
+        return load(self)
+
+    monkeypatch.setattr(Toy, "__next__", sometimes)
+    swept = run(Grid(["toy"], [1, 2, 3]), tmp_path)
+    assert [row["status"] for row in swept.rows] == ["finished", "failed", "finished"]
+    assert "KeyError: 'full disk'" in table(tmp_path)[1]["error"]
+    assert "Traceback" in capfd.readouterr().err
+    broken.clear()
+    swept = run(Grid(["toy"], [1, 2, 3]), tmp_path)
+    assert (swept.ran, swept.count("finished")) == (1, 3)
+
+
+def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch, calls):
+    monkeypatch.setattr(drive, "CHECKPOINT_EVERY", 4)
+    append, steps = Run.append, []
+
+    def interrupt(self, record):
+        append(self, record)
+        steps.append(record.step)
+        if steps.count(6) == 2:  # the second cell's
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "append", interrupt)
+    grid = Grid(["toy"], [1, 2])
+    with pytest.raises(KeyboardInterrupt):
+        run(grid, tmp_path)
+    assert [row["beta"] for row in table(tmp_path)] == ["1.0"]
+    steps.clear()
+    swept = run(grid, tmp_path)
+    assert (swept.ran, steps) == (1, [5, 6, 7, 8, 9, 10])
+    assert list(Run.open(tmp_path / "cells" / "toy-beta2-seed0").records()) == list(Toy(beta=2))
+    assert swept.rows[1]["exact/kl"] == 0.1
+
+
+def test_torn_cells_start_again(tmp_path):
+    grid = Grid(["toy"], [1, 2, 3])
+    whole = run(grid, tmp_path)
+    early, late, bare = (tmp_path / row["folder"] for row in whole.rows)
+    (early / "config.json").unlink()  # cut off while the run was made
+    (late / "status.json").unlink()  # cut off before the end was written, in the middle of a line
+    (late / "records.jsonl").write_bytes((late / "records.jsonl").read_bytes() + b'{"step": 11, "sca')
+    for name in ("status.json", "checkpoint.safetensors", "records.jsonl", "pairs.jsonl"):
+        (bare / name).unlink()
+    swept = run(grid, tmp_path)
+    assert (swept.ran, swept.count("finished")) == (3, 3)
+    for row, former in zip(swept.rows, whole.rows, strict=True):
+        assert list(Run.open(tmp_path / row["folder"]).records()) == list(Toy(beta=row["beta"]))
+        assert {**row, "seconds": 0} == {**former, "seconds": 0}
+
+
+def test_what_makes_no_sense_is_said_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="steps must be ≤ 50, got 60"):
+        run(Grid(["toy", "plain"], settings={"steps": [5, 60]}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="holds something that is no sweep"):
+        run(Grid(["toy"]), tmp_path)
+    with pytest.raises(ValueError, match="jobs must be ≥ 1, got 0"):
+        sweep(builder, Grid(["toy"]), tmp_path / "new", jobs=0)
+    with pytest.raises(ValueError, match="jobs are for this machine"):
+        run(Grid(["toy"]), tmp_path / "new", scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_sweep_that_never_began_binds_nobody(tmp_path):
+    Grid(["plain"], [7]).keep(tmp_path / "sweep.json")
+    assert run(Grid(["toy"]), tmp_path).ran == 1
+
+
+@pytest.mark.parametrize(("package", "scheduler"), [("joblib", None), ("distributed", "tcp://127.0.0.1:1")])
+def test_a_missing_package_is_named_with_what_mends_it(tmp_path, monkeypatch, package, scheduler):
+    monkeypatch.setattr(sweeping, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(ValueError, match=f"needs {package}: python -m pip install {package}$"):
+        sweep(builder, Grid(["toy"]), tmp_path / "new", scheduler=scheduler)
+
+
+# Table and page
+
+
+def row(algorithm="toy", beta=1.0, seed=0, regret=1.0, kl=0.5, **more):
+    exact = {"exact/kl": kl, "exact/reward": 1 + kl, "exact/regret": regret}
+    return {"algorithm": algorithm, "beta": beta, "seed": seed, "status": "finished", **exact, **more}
+
+
+def test_the_best_cell_of_every_beta_is_the_one_with_the_least_regret(tmp_path):
+    rows = [row(beta=2.0, regret=0.5, seed=s) for s in (0, 1)]
+    rows += [row(regret=0.3), row(regret=0.2, seed=1), row(regret=0.1, seed=2, status="diverged")]
+    rows += [row(beta=3.0, regret=float("nan")), row(beta=2.0, regret=0.4, seed=5)]
+    best = Swept(tmp_path, rows, 0, 0.0).best()
+    assert [(cell["beta"], cell["seed"]) for cell in best] == [(1.0, 1), (2.0, 5)]
+
+
+def test_an_estimate_stands_in_where_nothing_is_exact():
+    estimated = {"estimated/kl_k3": 0.7, "estimated/reward": 2.0}
+    assert sweep_page.measured(estimated, "kl") == 0.7
+    assert sweep_page.measured({**estimated, "exact/kl": 0.5}, "kl") == 0.5
+    assert sweep_page.measured({**estimated, "exact/kl": float("nan")}, "kl") == 0.7
+    assert sweep_page.measured(estimated, "regret") is None
+
+
+def test_the_plane_has_a_marker_a_cell_the_frontier_and_the_optima():
+    rows = [row("toy", b, s, kl=b + s) for b in (0.1, 1.0) for s in (0, 1)] + [row("plain")]
+    rows += [row(kl=float("nan"))]
+    plot = sweep_page._plane(rows, [], {"toy": BACKDROP, "plain": BACKDROP})
+    frontier, optima, toy, plain = plot.figure.data
+    assert (frontier.name, optima.name, toy.name, plain.name) == ("frontier", "optima", "toy", "plain")
+    assert list(optima.x) == [4.0, 1.0] and list(optima.text) == ["β = 0.1", "β = 1"]
+    assert list(toy.x) == [0.1, 1.1, 1.0, 2.0] and list(plain.y) == [1.5]
+    assert toy.marker.size[0] < toy.marker.size[2] and toy.marker.color != plain.marker.color
+    assert toy.text[1] == "beta 0.1, seed 1"
+
+
+def test_regret_is_drawn_as_mean_and_range_over_seeds_by_algorithm_and_setting():
+    rows = [row("toy", b, s, regret=b + s, pairs=p) for b in (1.0, 2.0) for s in (0, 1) for p in (5, 9)]
+    plot = sweep_page._regrets([*rows, row("plain", regret=4.0)], ["pairs"])
+    traces = {trace.name: trace for trace in plot.figure.data if trace.name}
+    assert list(traces) == ["toy, pairs 5", "toy, pairs 9", "plain"]
+    assert (list(traces["toy, pairs 5"].x), list(traces["toy, pairs 5"].y)) == ([1.0, 2.0], [1.5, 2.5])
+    band = plot.figure.data[0]
+    assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [2.0, 3.0, 2.0, 1.0])
+    assert traces["toy, pairs 5"].line.dash != traces["toy, pairs 9"].line.dash
+    assert (
+        traces["toy, pairs 5"].line.color == traces["toy, pairs 9"].line.color != traces["plain"].line.color
+    )
+
+
+def test_cells_that_measure_nothing_leave_a_page_with_the_table(tmp_path):
+    rows = [
+        {"algorithm": "toy", "beta": 1.0, "seed": 0, "status": "failed", "error": "<b>no</b>", "folder": "x"}
+    ]
+    page = sweep_page.write_sweep_page(tmp_path, rows).read_text(encoding="utf-8")
+    assert "failed: &lt;b&gt;no&lt;/b&gt;" in page and "<script" not in page
+
+
+# A Dask cluster
+
+
+@pytest.mark.skipif(
+    not find_spec("distributed"), reason="a Dask cluster needs distributed: python -m pip install distributed"
+)
+def test_two_workers_of_a_dask_cluster_do_the_same(tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        grid = Grid(["toy", "plain"], [1, 2], settings={"diverge_at": [0, 4]})
+        swept = sweep(builder, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False)
+        assert sweep(builder, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False).ran == 0
+    assert (swept.ran, swept.count("finished"), swept.count("diverged")) == (6, 4, 2)
+    for row in swept.rows:
+        records = list(Toy(beta=row["beta"]))[: row["steps"]]
+        assert list(Run.open(tmp_path / row["folder"]).records()) == records
