@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Five tokens and ε = 0.2. Their ratios π_θ/π_old are 1.5, 1.5, 0.5, 0.5 and 1.1. By hand, −min(ratio·A, clipped ratio·A):
+# Five tokens with their ratios π_θ/π_old, and ε = 0.2. By hand, −min(ratio·A, clipped ratio·A) is
 # −min(3, 2.4), −min(−3, −2.4), −min(1, 1.6), −min(−1, −1.6), −min(1.1, 1.1).
 RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
 OLD_LOGPS = torch.tensor([-2.0, -1.0, -1.5, -3.0, -2.0])
 ADVANTAGES = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0])
 CLIP_RANGE = 0.2
 EXPECTED = torch.tensor([-2.4, 3.0, -1.0, 1.6, -1.1])
-SLOPES = torch.tensor(
-    [0.0, 3.0, -1.0, 0.0, -1.1]
-)  # derivative by log π_θ: −ratio·A where the clip does not hold, else 0
+SLOPES = torch.tensor([0.0, 3.0, -1.0, 0.0, -1.1])  # by log π_θ: 0 where the clip holds, else −ratio·A
 
 
 def _clip(x: Tensor, low: float = 1 - CLIP_RANGE, high: float = 1 + CLIP_RANGE) -> Tensor:
