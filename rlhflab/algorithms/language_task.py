@@ -68,9 +68,9 @@ class LanguageTask:
         self.policy, self.ref_policy = policy.eval(), ref_policy
         self.reward, self.evaluator = reward, evaluator
         self.backdrop = evaluator.backdrop if evaluator else None
-        self._prompt_ids, self._start = prompt_ids, prompt_ids.shape[1]
-        self._stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
-        self._stops = torch.tensor(self._stop_ids, device=policy.device)
+        self._prompt_ids, self.prompt_length = prompt_ids, prompt_ids.shape[1]
+        self.stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
+        self._stops = torch.tensor(self.stop_ids, device=policy.device)
         self._penalty = missing_stop_penalty
         self._prompts = ShuffledBatches(len(prompt_ids), batch_size, seed)
         self._generator = torch.Generator().manual_seed(seed)
@@ -97,8 +97,8 @@ class LanguageTask:
         prompts = self._prompts.next()
         value = None if self.head is None or self.trunk is not None else self._value_of_last_pass
         drawn = sample_answers(
-            self.policy, self._prompt_ids[prompts], self._max_tokens, self._stop_ids,
-            self._stop_ids[0], self._generator, value,
+            self.policy, self._prompt_ids[prompts], self._max_tokens, self.stop_ids,
+            self.stop_ids[0], self._generator, value,
         )  # fmt: skip
         longest = int(drawn.mask.any(0).sum())
         tokens, mask, logps, values = (x[:, :longest] for x in drawn)
@@ -136,9 +136,9 @@ class LanguageTask:
 
     def _ref_logps(self, batch: AnswerBatch) -> Tensor:
         if self.ref_policy is not None:
-            return token_logps(self.ref_policy, batch, self._start)[0]
+            return token_logps(self.ref_policy, batch, self.prompt_length)[0]
         with self.policy.disable_adapter():
-            return token_logps(self.policy, batch, self._start)[0]
+            return token_logps(self.policy, batch, self.prompt_length)[0]
 
     # ---- judging anew ------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class LanguageTask:
         # the fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
             logits = self.policy(
-                input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self._start
+                input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self.prompt_length
             ).logits
         distribution = Categorical(logits=logits.float(), validate_args=False)
         if self.head is None:
@@ -163,7 +163,7 @@ class LanguageTask:
             raise ValueError('values alone need value="own"')
         ids = rollout.inputs.input_ids
         hidden = self.trunk(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        return self.head(hidden[:, self._start - 1 :])
+        return self.head(hidden[:, self.prompt_length - 1 :])
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
         """The evaluator's verdict; an empty one where there is no evaluator."""

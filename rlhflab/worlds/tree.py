@@ -86,9 +86,27 @@ class PrefixTree:
         rows = prefixes.repeat_interleave(len(tokens), 0)
         return torch.cat([rows, tokens.repeat(len(prefixes)).unsqueeze(1)], 1)
 
-    @torch.no_grad()
+    def nodes(self, answers: Tensor, mask: Tensor) -> Tensor:
+        """The inner node that an answer stands at before each of its tokens.
+
+        Args:
+            answers: [batch, time] token ids.
+            mask: [batch, time] bool, True on the answer's tokens, the stop included.
+
+        Returns:
+            [batch, time] indices into level t of `step_logps` and `soft_values`; 0 outside the mask. On the CPU.
+        """
+        digit = torch.zeros(self.vocab_size, dtype=torch.long)
+        digit[self.words] = torch.arange(len(self.words))
+        answers, node = answers.cpu(), torch.zeros(len(answers), dtype=torch.long)
+        nodes = []
+        for tokens in answers.T:
+            nodes.append(node)
+            node = node * len(self.words) + digit[tokens]
+        return torch.stack(nodes, 1) * mask.cpu()
+
     def step_logps(self, model: Any, prompt_ids: Tensor) -> list[Tensor]:
-        """Next-token log-probabilities at every inner node, in one forward pass.
+        """Next-token log-probabilities at every inner node, in one forward pass, with gradient.
 
         A row holds a prompt, the words down to an inner node, and after them all W words that can follow, side by
         side: same position, each seeing the trunk and itself only. That needs 22,000 tokens for nine prompts where
@@ -181,6 +199,7 @@ class PrefixTree:
             prefixes = self._extend(prefixes, words)
         return torch.cat(leaves, 1)
 
+    @torch.no_grad()
     def logps(self, model: Any, prompt_ids: Tensor) -> Tensor:
         """log π(y|x) of every answer under `model`: [prompts, A], float64; each row's exp sums to 1."""
         return self.leaf_logps(self.step_logps(model, prompt_ids))
@@ -199,6 +218,31 @@ class PrefixTree:
             values: level d is [prompts, W**d]; values[0] is β·log Z(x).
             q_values: level d is [prompts, W**d, vocab].
         """
+        return self._backwards(rewards, lambda level, q: soft_value(ref_levels[level], q, beta))
+
+    def policy_values(
+        self, levels: list[Tensor], ref_levels: list[Tensor], rewards: Tensor, beta: float
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """V^π(s) and Q^π(s, a): what policy π will still earn, its own KL term included.
+
+        V^π(s) = Σ_a π(a|s)·[Q^π(s, a) − β·log(π(a|s)/π_ref(a|s))]; Q^π as Q*, without the term of the token a itself.
+
+        Args:
+            levels: π's `step_logps`.
+            ref_levels, rewards, beta: as in `soft_values`.
+
+        Returns:
+            values and q_values as in `soft_values`; values[0] is J(π) at each prompt.
+        """
+        return self._backwards(
+            rewards,
+            lambda level, q: (levels[level].exp() * (q - beta * (levels[level] - ref_levels[level]))).sum(-1),
+        )
+
+    def _backwards(
+        self, rewards: Tensor, value: Callable[[int, Tensor], Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """From the ends of all answers to the prompt; `value` is (level, [prompts, nodes, vocab] Q) → V."""
         rows, n_words, n_stops = len(rewards), len(self.words), len(self.stops)
         sizes = [n_words**level * n_stops for level in range(self.depth)] + [n_words**self.depth]
         ends = list(rewards.split(sizes, 1))
@@ -206,10 +250,10 @@ class PrefixTree:
         values: list[Tensor] = []
         q_values: list[Tensor] = []
         for level in reversed(range(self.depth)):
-            q = torch.empty_like(ref_levels[level])
+            q = rewards.new_empty(rows, n_words**level, self.vocab_size)
             q[..., self.stops] = ends[level].view(rows, -1, n_stops)
             q[..., self.words] = following.view(rows, -1, n_words)
-            following = soft_value(ref_levels[level], q, beta)
+            following = value(level, q)
             values.insert(0, following)
             q_values.insert(0, q)
         return values, q_values

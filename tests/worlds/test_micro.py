@@ -81,6 +81,43 @@ def test_soft_values_give_z_at_the_root_and_the_optimal_policy_at_every_node(wor
     )
 
 
+def test_policy_values_give_j_at_the_root_and_reduce_to_the_soft_ones_at_the_optimum(world, reference):
+    beta = 0.7
+    ref, model = (
+        world.tree.step_logps(new_tiny_model(world.tokenizer, seed=seed).eval(), world.prompt_ids)
+        for seed in (1, 2)
+    )
+    values, _ = world.tree.policy_values(model, ref, world.rewards, beta)
+    logps, ref_logps = world.tree.leaf_logps(model), world.tree.leaf_logps(ref)
+    objective = (logps.exp() * (world.rewards - beta * (logps - ref_logps))).sum(-1)
+    torch.testing.assert_close(values[0][:, 0], objective)
+    soft, q_values = world.tree.soft_values(ref, world.rewards, beta)
+    best = [r + (q - v.unsqueeze(-1)) / beta for r, q, v in zip(ref, q_values, soft, strict=True)]
+    at_best, _ = world.tree.policy_values(best, ref, world.rewards, beta)
+    for level, wanted in zip(at_best, soft, strict=True):
+        torch.testing.assert_close(level, wanted)
+
+
+def test_nodes_are_where_an_answer_stands(world):
+    model = new_tiny_model(world.tokenizer, seed=1).eval()
+    levels = world.tree.step_logps(model, world.prompt_ids)
+    ids = [world.encode_answer(answer) for answer in ("not very good", "dull", "good but not bad")]
+    mask = torch.tensor([[t < len(row) for t in range(4)] for row in ids])
+    answers = torch.tensor([row + row[-1:] * (4 - len(row)) for row in ids])
+    nodes = world.tree.nodes(answers, mask)
+    steps = [levels[t][2, nodes[:, t]].gather(1, answers[:, t : t + 1])[:, 0] for t in range(4)]
+    wanted = world.logps(model)[2, world.tree.positions(answers, mask)]
+    torch.testing.assert_close((torch.stack(steps, 1) * mask).sum(1), wanted)
+
+
+def test_step_logps_carry_the_gradient_of_the_model(world):
+    model = new_tiny_model(world.tokenizer, seed=1).eval()
+    logps = world.tree.leaf_logps(world.tree.step_logps(model, world.prompt_ids))
+    (gradient,) = torch.autograd.grad(logps.exp().sum(), model.lm_head.weight)
+    assert gradient.abs().max() < 1e-4  # probabilities sum to 1 whatever the weights
+    assert not world.logps(model).requires_grad
+
+
 def test_a_wrong_vocabulary_is_named(world):
     with pytest.raises(ValueError, match="the model's vocabulary is 30, the tree's is 21"):
         world.logps(llama(30))
