@@ -8,20 +8,64 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlhflab.algorithms.build import build_dpo
+    from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
+    from rlhflab.algorithms.build_race import build_race
+    from rlhflab.algorithms.build_reward import build_reward
+    from rlhflab.algorithms.build_supervised import build_pretrain, build_sft
     from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+    from rlhflab.algorithms.ppo import PPOKnobs
+    from rlhflab.algorithms.race import RaceKnobs
+    from rlhflab.algorithms.reinforce import ReinforceKnobs
+    from rlhflab.algorithms.reward_modelling import RewardKnobs
+    from rlhflab.algorithms.trpo import TRPOKnobs
     from rlhflab.live.board import Board
     from rlhflab.runs.store import Run
     from rlhflab.worlds.micro import MicroWorld
+    from rlhflab.worlds.reviews import ReviewsWorld
 
 __version__ = "0.1.0"
-__all__ = ["MicroWorld", "build_dpo", "DPO", "DPOConfig", "DPOKnobs", "Run", "Board"]
+__all__ = [
+    "MicroWorld",
+    "ReviewsWorld",
+    "build_pretrain",
+    "build_sft",
+    "build_reward",
+    "build_dpo",
+    "build_reinforce",
+    "build_trpo",
+    "build_ppo",
+    "build_race",
+    "RewardKnobs",
+    "DPO",
+    "DPOConfig",
+    "DPOKnobs",
+    "ReinforceKnobs",
+    "TRPOKnobs",
+    "PPOKnobs",
+    "RaceKnobs",
+    "Run",
+    "Board",
+]
 
 _HOMES = {
     "MicroWorld": "rlhflab.worlds.micro",
+    "ReviewsWorld": "rlhflab.worlds.reviews",
+    "build_pretrain": "rlhflab.algorithms.build_supervised",
+    "build_sft": "rlhflab.algorithms.build_supervised",
+    "build_reward": "rlhflab.algorithms.build_reward",
     "build_dpo": "rlhflab.algorithms.build",
+    "build_reinforce": "rlhflab.algorithms.build_policy",
+    "build_trpo": "rlhflab.algorithms.build_policy",
+    "build_ppo": "rlhflab.algorithms.build_policy",
+    "build_race": "rlhflab.algorithms.build_race",
+    "RewardKnobs": "rlhflab.algorithms.reward_modelling",
     "DPO": "rlhflab.algorithms.dpo",
     "DPOConfig": "rlhflab.algorithms.dpo",
     "DPOKnobs": "rlhflab.algorithms.dpo",
+    "ReinforceKnobs": "rlhflab.algorithms.reinforce",
+    "TRPOKnobs": "rlhflab.algorithms.trpo",
+    "PPOKnobs": "rlhflab.algorithms.ppo",
+    "RaceKnobs": "rlhflab.algorithms.race",
     "Run": "rlhflab.runs.store",
     "Board": "rlhflab.live.board",
 }
