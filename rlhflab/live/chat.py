@@ -123,7 +123,7 @@ class Chat:
                     reply.model,
                     reply.answer,
                     probability_text(reply.probability),
-                    f"{reply.reward:+.2f}",
+                    f"{reply.reward:+.2f}".replace("-", "−"),
                 )
                 cells = "".join(f"<td style={_CELL!r}>{escape(text)}</td>" for text in shown)
                 rows.append(f"<tr>{cells}</tr>")

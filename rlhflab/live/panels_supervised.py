@@ -39,7 +39,7 @@ LOSS = Panel(
 PERPLEXITY = Panel(
     id="perplexity",
     title="Perplexity",
-    caption="As unsure as a fair choice among so many tokens. It starts at the size of the vocabulary.",
+    caption="As unsure as a fair choice among so many tokens. Random weights: as many as there are.",
     formula=("perplexity = e^{exact loss}", "least = e^{entropy}"),
     symbols=(("exact loss, entropy", "those of the first plot"),),
     lines=(
