@@ -69,7 +69,7 @@ def main() -> None:
             (
                 f"{name}: 1 − efficiency, worst seed",
                 digits(1 - min(r["efficiency"] for r in runs[name])),
-                1 - EFFICIENCY,
+                round(1 - EFFICIENCY, 3),
             ),
             (f"{name}: regret share, worst seed", figures[name]["regret_share"]["greatest"], REGRET),
             (f"{name}: seconds, worst seed", figures[name]["seconds"]["greatest"], SECONDS),
