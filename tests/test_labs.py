@@ -51,10 +51,10 @@ PROMISES = {
         assert board.state == trpo.state == learned.state == "finished"
         assert gap < 1e-4
         assert (exact_gradient - score_function).abs().max() < 1e-6 < exact_gradient.abs().max()
-        assert all(quality[1][-1] > max(0.5, quality[1][0]) for quality in cosines.values())
-        assert cosines["leave-one-out baseline"][1][-1] > cosines["no baseline, every reward + 3"][1][-1]
+        assert all(quality[0] < quality[-1] for _, quality in cosines.values())
+        assert cosines["leave-one-out baseline"][1][-1] > max(0.8, cosines["no baseline, every reward + 3"][1][-1])
         assert R.std(-1).max() < 1e-9 and difference.abs().max() < 1e-9
-        assert max(errors["exact V"][1][:1]) < 1e-5 < min(errors["V = 0"][1])
+        assert errors["exact V"][1][0] < 1e-5 and all(min(e) < min(e[0], e[-1]) for _, e in list(errors.values())[:2])
         assert board.history.exact["efficiency"] > 0.8 and board.history.exact["regret"] < 0.2
         assert all(0 <= regret[-1] < regret[0] for _, regret in regrets.values())
         assert all(r.scalars["trpo/kl_old"] <= r.scalars["trpo/max_kl"] for r in trpo_records)
@@ -63,7 +63,7 @@ PROMISES = {
         assert last["mean for sum"]["reward"] > last["right"]["reward"]
         estimates = [r.scalars["objective/kl"] for r in zoo["cut sampling"]]
         assert sum(estimates) / len(estimates) < 0.1 < last["cut sampling"]["kl"] and min(estimates) < 0
-        assert by_model > 2 * by_truth > 0
+        assert by_model > 1.5 * by_truth > 0
     """,
     "07_dpo": """
         assert board.state == noisy.state == "finished"
