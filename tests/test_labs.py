@@ -43,6 +43,8 @@ PROMISES = {
         assert lost[0] > 0.6931 > lost[1]
         assert difference < 1e-12 and abs(total - 1) < 1e-9 and set(regrets) == {2, 4}
         assert (blind_raw[0] - blind_raw[3]).abs().max() == 0
+        assert len(set(world.rewards.max(1).values.tolist())) == 1
+        assert all(found.reward[0] < found.reward.max() - 0.2 for found in pursuits.values())
         bought = pursuits["100 pairs"]
         assert bought.reward[0] < bought.reward.max() - 0.2 and bought.score[0] > bought.score[-1] + 2
         assert len(board.figure().data) >= 12
