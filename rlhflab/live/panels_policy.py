@@ -236,3 +236,17 @@ PPO_PANELS: tuple[Panel, ...] = (*_GOAL, RATIO, CLIP, UPDATE, VALUE, *_ANSWERS)
 TRPO_PANELS: tuple[Panel, ...] = (*_GOAL, STEP_KL, STEP_GAIN, SHARE, LINE_SEARCH, CG, VALUE, *_ANSWERS)
 POLICY_PANELS: tuple[Panel, ...] = tuple(dict.fromkeys((*REINFORCE_PANELS, *PPO_PANELS, *TRPO_PANELS)))
 """What any of the three may show."""
+
+SCORE = Panel(
+    id="score",
+    title="Score",
+    caption="What training sees of its success. Whether the score deserves to be believed, it cannot say.",
+    formula=("mean of the scores of the answers just drawn",),
+    symbols=(("score", "what training maximises: here all that anybody knows of how good an answer is"),),
+    lines=(Line("objective/scores", "score", "fit"),),
+)
+PROXY_PANELS: tuple[Panel, ...] = (
+    SCORE,
+    *(panel for panel in PPO_PANELS if panel.id not in ("reward", "regret", "plane")),
+)
+"""A PPO board for whoever knows no true reward: nothing that could give it away."""
