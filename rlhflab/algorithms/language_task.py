@@ -21,7 +21,7 @@ from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
-from rlhflab.models.logps import AnswerBatch, token_logps
+from rlhflab.models.logps import AnswerBatch, append_answers, token_logps
 from rlhflab.models.sampling import sample_answers
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
@@ -74,7 +74,7 @@ class LanguageTask:
         self._penalty = missing_stop_penalty
         self._prompts = ShuffledBatches(len(prompt_ids), batch_size, seed)
         self._generator = torch.Generator().manual_seed(seed)
-        self._hidden = HiddenStates(policy)
+        self._hidden = HiddenStates(policy) if value == "shared" else None
         self.trunk = copy.deepcopy(policy.base_model) if value == "own" else None
         self.head = None if value == "none" else ValueHead(hidden_size(policy)).to(policy.device)
 
@@ -95,7 +95,7 @@ class LanguageTask:
     def collect(self, knobs: Mapping[str, float]) -> Collected:
         """Sample answers, score them, and make per-token rewards with the KL term at `knobs["beta"]`."""
         prompts = self._prompts.next()
-        value = None if self.head is None or self.trunk is not None else self._value_of_last_pass
+        value = None if self._hidden is None else self._value_of_last_pass
         drawn = sample_answers(
             self.policy, self._prompt_ids[prompts], self._max_tokens, self.stop_ids,
             self.stop_ids[0], self._generator, value,
@@ -103,10 +103,7 @@ class LanguageTask:
         longest = int(drawn.mask.any(0).sum())
         tokens, mask, logps, values = (x[:, :longest] for x in drawn)
         device = tokens.device
-        before = self._prompt_ids[prompts].to(device)
-        batch = AnswerBatch(
-            torch.cat([before, tokens], 1), torch.cat([torch.zeros_like(before, dtype=torch.bool), mask], 1)
-        )
+        batch = append_answers(self._prompt_ids[prompts], tokens, mask)
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
@@ -131,7 +128,7 @@ class LanguageTask:
         return Collected(rollout, dict(zip(names, scalars, strict=True)))
 
     def _value_of_last_pass(self) -> Tensor:
-        assert self.head is not None
+        assert self.head is not None and self._hidden is not None
         return self.head(self._hidden.take())
 
     def _ref_logps(self, batch: AnswerBatch) -> Tensor:
@@ -153,9 +150,9 @@ class LanguageTask:
         distribution = Categorical(logits=logits.float(), validate_args=False)
         if self.head is None:
             return Outputs(distribution, torch.zeros_like(rollout.logps))
-        if self.trunk is not None:
-            return Outputs(distribution, self.values(rollout))
-        return Outputs(distribution, self.head(self._hidden.take()))
+        return Outputs(
+            distribution, self.values(rollout) if self.trunk is not None else self._value_of_last_pass()
+        )
 
     def values(self, rollout: Rollout) -> Tensor:
         """V(s_t) of a value model with a trunk of its own, [batch, time]."""

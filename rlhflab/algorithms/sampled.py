@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps
+from rlhflab.models.logps import AnswerBatch, append_answers, frozen_sequence_logps
 from rlhflab.models.sampling import sample_answers
 from rlhflab.objectives.preference import label_pairs
 from rlhflab.worlds.preferences import PreferencePair
@@ -52,9 +52,7 @@ def drawn_logps(world: World, policy: Any, drawn: Drawn) -> Tensor:
 
 def joined(world: World, drawn: Drawn) -> AnswerBatch:
     """Prompts and drawn answers as one batch, on the answers' device."""
-    before = world.prompt_ids[drawn.prompts.cpu()].to(drawn.tokens.device)
-    mask = torch.cat([torch.zeros_like(before, dtype=torch.bool), drawn.mask], 1)
-    return AnswerBatch(torch.cat([before, drawn.tokens], 1), mask)
+    return append_answers(world.prompt_ids[drawn.prompts.cpu()], drawn.tokens, drawn.mask)
 
 
 class DrawnPairs(NamedTuple):

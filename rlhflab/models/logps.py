@@ -55,6 +55,20 @@ def join_answers(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[in
     return AnswerBatch(input_ids, (position >= begin) & (position < end))
 
 
+def append_answers(prompt_ids: Tensor, answers: Tensor, mask: Tensor) -> AnswerBatch:
+    """Join sampled answers to their prompts.
+
+    Args:
+        prompt_ids: [batch, time], prompts of one length; moved to the answers' device.
+        answers: [batch, tokens] token ids.
+        mask: [batch, tokens] bool, True on the answers' tokens.
+    """
+    before = prompt_ids.to(answers.device)
+    return AnswerBatch(
+        torch.cat([before, answers], 1), torch.cat([torch.zeros_like(before, dtype=torch.bool), mask], 1)
+    )
+
+
 def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tuple[Tensor, Tensor]:
     """log π(y_t | x, y_<t) of the answers' tokens.
 
