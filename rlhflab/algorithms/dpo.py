@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.pair_source import PairRows, PairSource
 from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
@@ -42,11 +42,7 @@ class DPOConfig:
     evaluate_every: int = 25
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("warmup", 0), ("evaluate_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        check_settings(self, steps=1, warmup=0, evaluate_every=1)
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
 

@@ -26,6 +26,15 @@ def schedule_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
     return rise * (1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def check_settings(config: Any, **least: int) -> None:
+    """Raise ValueError in one line where a setting is below its least value or `config.schedule` is unknown."""
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise ValueError(f"{name} must be ≥ {low}, got {getattr(config, name)}")
+    if config.schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
+
+
 class Optimiser:
     """AdamW over a model's trainable parameters, with the norm of the clipped gradient returned by each step.
 

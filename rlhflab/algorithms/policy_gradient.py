@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import SCHEDULES, schedule_factor
+from rlhflab.algorithms.optimiser import check_settings, schedule_factor
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.rollout import Collected, Task
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
@@ -53,11 +53,7 @@ class PolicyGradientConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("warmup", 0), ("evaluate_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        check_settings(self, steps=1, warmup=0, evaluate_every=1)
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
         if not 0 <= self.gamma <= 1:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.policy_gradient import BETA
 from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
 from rlhflab.algorithms.record import Pairs, Record
@@ -58,19 +58,7 @@ class RewardConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "steps": 1,
-            "batch_size": 1,
-            "warmup": 0,
-            "held_out": 0,
-            "test_every": 1,
-            "evaluate_every": 1,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be ≥ {low}, got {getattr(self, name)}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        check_settings(self, steps=1, batch_size=1, warmup=0, held_out=0, test_every=1, evaluate_every=1)
 
 
 class RewardKnobs(Knobs):

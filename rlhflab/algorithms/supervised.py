@@ -17,7 +17,7 @@ import torch
 from rlhflab.algorithms.algorithm import TrainingDiverged
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import SCHEDULES, Optimiser, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.record import Record
 from rlhflab.models.logps import AnswerBatch, token_logps
 
@@ -43,11 +43,7 @@ class SupervisedConfig:
     evaluate_every: int = 25
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("evaluate_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        check_settings(self, steps=1, batch_size=1, warmup=0, evaluate_every=1)
 
 
 class SupervisedKnobs(Knobs):
