@@ -86,3 +86,16 @@ def rlhflab(monkeypatch, capsys, tmp_path):
         return ended.value.code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def colab_python() -> Path:
+    """The Python of an environment with Colab's versions of the widget stack, without rlhflab in it."""
+    from tests.colab_stack import make
+
+    try:
+        return make()
+    except RuntimeError as error:  # no package index: on a train, but not in CI
+        if os.environ.get("RLHFLAB_REQUIRE_BROWSER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from rlhflab import cli
+from rlhflab.cli import messages
 from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.algorithms.record import Record
 from rlhflab.runs.store import Run
@@ -223,7 +224,7 @@ def test_lab_opens_the_first_notebook(rlhflab, launched, monkeypatch, tmp_path):
 
 
 def test_lab_without_labs_says_what_to_do(rlhflab, launched, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "rlhflab" / "cli" / "__init__.py"))
+    monkeypatch.setattr(messages, "__file__", str(tmp_path / "site-packages" / "rlhflab" / "cli" / "x.py"))
     code, _, err = rlhflab("lab")
     assert code == 2
     assert "run this in a clone of the project" in one_line(err)

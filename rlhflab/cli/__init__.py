@@ -1,4 +1,4 @@
-"""The command line: train, sweep, report, doctor, lab. Heavy imports wait until a command needs them.
+"""The command line: train, sweep, report, doctor, lab, colab. Heavy imports wait until a command needs them.
 
 Exit codes: 0 done, 1 the training diverged or something is to mend, 2 a value that is not allowed, 130 interrupted.
 What a person reads goes to stderr, one line an error; results go to stdout.
@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rlhflab.cli.messages import one_line_errors, say
+from rlhflab.cli.colab import colab_command
+from rlhflab.cli.messages import labs_folder, one_line_errors, say
 from rlhflab.cli.sweep import sweep_command
 from rlhflab.cli.train import TrainGroup
 
@@ -37,6 +38,7 @@ app.add_typer(
 app.command(
     "sweep", help="Train a grid of algorithms × β × seeds, and compare the runs in one table and one page."
 )(sweep_command)
+app.command("colab", help="Write the labs as notebooks that open in Google Colab.")(colab_command)
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def lab_command(
     from importlib.util import find_spec
 
     with one_line_errors():
-        folder = _labs()
+        folder = labs_folder()
         if find_spec("jupyterlab") is None:
             raise ValueError("JupyterLab is not installed: python -m pip install jupyterlab")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
@@ -99,15 +101,6 @@ def lab_command(
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     os.execv(sys.executable, command)
-
-
-def _labs() -> Path:
-    for parent in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (parent / "labs" / "00_start_here.ipynb").is_file():
-            return parent / "labs"
-    raise ValueError(
-        "no labs/00_start_here.ipynb here nor beside the package; run this in a clone of the project"
-    )
 
 
 def _has_browser() -> bool:

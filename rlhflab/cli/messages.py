@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -41,3 +42,17 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         say("interrupted before the first step; nothing to continue")
         raise typer.Exit(130) from None
+
+
+def labs_folder() -> Path:
+    """Return the folder of the notebooks: in the working folder, or beside the package.
+
+    Raises:
+        ValueError: neither is a clone of the project.
+    """
+    for parent in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (parent / "labs" / "00_start_here.ipynb").is_file():
+            return parent / "labs"
+    raise ValueError(
+        "no labs/00_start_here.ipynb here nor beside the package; run this in a clone of the project"
+    )

@@ -45,22 +45,10 @@ def free_port() -> int:
 @contextlib.contextmanager
 def lab_server(folder: Path, **environment: str) -> Iterator[str]:
     """Run JupyterLab in `folder`; yields its address and ends it, kernels included."""
-    port = free_port()
-    log = (folder / ".server.log").open("w")
-    home = folder / ".jupyter-home"
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings = folder / ".jupyter-home" / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
     quiet = '{"fetchNews": "false", "checkForUpdates": false}'
     (settings / "notification.jupyterlab-settings").write_text(quiet, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-    ]
     options = {
         "ServerApp.token": "",
         "ServerApp.password": "",
@@ -70,8 +58,18 @@ def lab_server(folder: Path, **environment: str) -> Iterator[str]:
         "JupyterNotebookApp.expose_app_in_browser": "True",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+    with serve(command, folder, PYTHONPATH=str(ROOT), **environment) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serve(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
+    """Run a Jupyter server in `folder` with settings of its own; yields its address and ends it, kernels included."""
+    port = free_port()
+    log = (folder / ".server.log").open("w")
+    home = folder / ".jupyter-home"
     variables = {
-        "PYTHONPATH": str(ROOT),
         "JUPYTER_CONFIG_DIR": str(home),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
@@ -79,7 +77,7 @@ def lab_server(folder: Path, **environment: str) -> Iterator[str]:
         "OMP_NUM_THREADS": "1",
     }
     process = subprocess.Popen(
-        [*command, *(f"--{name}={value}" for name, value in options.items())],
+        [*command, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"],
         cwd=folder,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,50 @@
+"""`rlhflab colab`: the labs as notebooks that open in Google Colab."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlhflab.cli.messages import labs_folder, one_line_errors
+
+
+def colab_command(
+    out: Annotated[Path, typer.Option(help="Folder to write the notebooks to.")],
+    repo: Annotated[
+        str | None,
+        typer.Option(
+            help="OWNER/NAME on GitHub that they install from; default the git remote named origin."
+        ),
+    ] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit there; default the current branch, with --repo main."),
+    ] = None,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Carry the package in each notebook even where there is an address."),
+    ] = False,
+) -> None:
+    from rlhflab.colab.notebooks import write_colab
+    from rlhflab.colab.source import Address, origin
+
+    with one_line_errors():
+        if embed and (repo or ref):
+            raise ValueError("--embed needs no address: leave --repo and --ref out")
+        labs = labs_folder()
+        address = None
+        if repo:
+            address = Address(repo, ref or "main")
+        elif not embed:
+            found = origin(labs.parent)
+            if ref and not found:
+                raise ValueError("--ref needs --repo: there is no git remote named origin on GitHub")
+            address = Address(found.repo, ref) if found and ref else found
+        written = write_colab(labs, out, address)
+    where = f"install from {address.archive()}" if address else "carry the package themselves"
+    print(f"{len(written)} notebooks that {where}:", file=sys.stderr)
+    for path in written:
+        print(path)

@@ -1,0 +1,1 @@
+"""Notebooks that open in Google Colab and need nothing but Run all."""

@@ -1,0 +1,90 @@
+"""Writes the labs ready for Colab: the badge where they have an address, and the cell that installs the package."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from rlhflab.colab import setup_cell
+from rlhflab.colab.source import Address, build_wheel
+
+TITLE = "# @title Set up rlhflab: run this cell first (half a minute)"
+_MARK = "rlhflab_colab"  # in the metadata of what was written here, so that nothing else is ever overwritten
+_WIDTH = 1000  # characters a line of the wheel's text
+
+
+def write_colab(labs: Path, out: Path, address: Address | None = None) -> list[Path]:
+    """Write every notebook of `labs` to `out`, ready for Colab.
+
+    Args:
+        labs: folder of notebooks; its parent is a clone of the project.
+        out: folder to write to; made if missing. Notebooks that were not written by this function stay untouched.
+        address: where the notebooks install the package from. They carry a badge as well where `out` lies inside the
+            clone, so that its path in the repository is known. None: each carries the package's wheel as text.
+
+    Returns:
+        the files written, in order.
+
+    Raises:
+        ValueError: no notebooks there, `out` is the labs folder, or a file is in the way.
+    """
+    root = labs.resolve().parent
+    notebooks = sorted(labs.glob("*.ipynb"))
+    if not notebooks:
+        raise ValueError(f"no notebooks in {labs}")
+    if out.resolve() == labs.resolve():
+        raise ValueError(
+            f"out must be another folder than {labs}: the labs themselves stay without set-up cells"
+        )
+    targets = [out / path.name for path in notebooks]
+    for target in targets:
+        if target.exists() and not _ours(target):
+            raise ValueError(f"{target} is in the way: it was not written by this command")
+    source = repr(address.archive()) if address else _carried(*build_wheel(root))
+    out.mkdir(parents=True, exist_ok=True)
+    inside = out.resolve().relative_to(root).as_posix() if out.resolve().is_relative_to(root) else None
+    for path, target in zip(notebooks, targets, strict=True):
+        badge = address.badge(f"{inside}/{target.name}") if address and inside else None
+        text = json.dumps(_prepared(json.loads(path.read_text(encoding="utf-8")), source, badge), indent=1)
+        draft = target.with_suffix(".part")
+        draft.write_text(text + "\n", encoding="utf-8")
+        draft.replace(target)
+    return targets
+
+
+def _ours(path: Path) -> bool:
+    try:
+        return _MARK in json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _prepared(notebook: dict[str, Any], source: str, badge: str | None) -> dict[str, Any]:
+    """The notebook with the set-up cell, which installs from `source`, and the badge if any, before its own cells."""
+    about = notebook["metadata"].get("rlhflab", {})
+    extras = tuple(about.get("extras", ()))
+    setup = Path(setup_cell.__file__).read_text(encoding="utf-8").rstrip()
+    code = f"{TITLE}\n{setup}\n\n\nset_up({source}, {extras!r})"
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    cells = [_cell("code", "set-up", code, metadata=folded, execution_count=None, outputs=[])]
+    if badge:
+        cells.insert(0, _cell("markdown", "badge", badge, metadata={}))
+    colab = {"provenance": [], "toc_visible": True}
+    metadata = {**notebook["metadata"], _MARK: True, "colab": colab}
+    if about.get("gpu"):
+        metadata |= {"accelerator": "GPU", "colab": {**colab, "gpuType": "T4"}}
+    return {**notebook, "metadata": metadata, "cells": [*cells, *notebook["cells"]]}
+
+
+def _cell(kind: str, name: str, source: str, **rest: Any) -> dict[str, Any]:
+    return {"cell_type": kind, "id": name, "source": source.splitlines(keepends=True), **rest}
+
+
+def _carried(name: str, wheel: bytes) -> str:
+    """The expression that writes the wheel to a file again and is its path."""
+    text = base64.b64encode(wheel).decode()
+    lines = "\n".join(text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
+    return f'unpacked("""\n{lines}\n""", "{hashlib.sha256(wheel).hexdigest()}", "{name}")'

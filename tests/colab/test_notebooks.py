@@ -1,0 +1,212 @@
+"""What `rlhflab colab` writes, and what its first cell does where Colab lacks or has something else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from rlhflab.cli import app
+from rlhflab.colab import setup_cell
+from rlhflab.colab.notebooks import write_colab
+from rlhflab.colab.source import Address, origin
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The labs, carrying the package themselves."""
+    return write_colab(ROOT / "labs", tmp_path_factory.mktemp("colab"))
+
+
+def carried(notebook: Path) -> tuple[str, bytes, str]:
+    """Name, content and stated checksum of the wheel in a notebook's first cell."""
+    source = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    call = source[source.index('unpacked("""') :]
+    text, rest = call.removeprefix('unpacked("""').split('"""', 1)
+    checksum, name = rest.split('"')[1::2][:2]
+    return name, base64.b64decode(text), checksum
+
+
+def test_every_lab_is_written_behind_one_folded_cell(written: list[Path]) -> None:
+    assert [path.name for path in written] == [path.name for path in sorted((ROOT / "labs").glob("*.ipynb"))]
+    for path in written:
+        ours, theirs = nbformat.read(path, 4), nbformat.read(ROOT / "labs" / path.name, 4)
+        nbformat.validate(ours)
+        assert ours.cells[1:] == theirs.cells
+        assert ours.cells[0].metadata.cellView == "form"
+        assert ours.cells[0].source.startswith("# @title")
+
+
+def test_the_wheel_inside_is_the_package_of_now(written: list[Path]) -> None:
+    name, wheel, checksum = carried(written[0])
+    assert hashlib.sha256(wheel).hexdigest() == checksum
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        inside = {path for path in archive.namelist() if path.startswith("rlhflab/")}
+        here = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / "rlhflab").rglob("*")
+            if path.suffix in (".py", ".js", ".css")
+        }
+        assert inside == here
+        assert archive.read("rlhflab/__init__.py") == (ROOT / "rlhflab" / "__init__.py").read_bytes()
+    assert name.endswith(".whl") and len({carried(path)[2] for path in written}) == 1
+
+
+def test_an_address_gives_badge_and_archive_and_no_wheel(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / "labs", clone / "labs", ignore=shutil.ignore_patterns("runs", ".*"))
+    address = Address("someone/some.lab", "v1")
+    (first, *_) = write_colab(clone / "labs", clone / "colab", address)
+    cells = json.loads(first.read_text())["cells"]
+    assert cells[0]["source"] == [
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        "(https://colab.research.google.com/github/someone/some.lab/blob/v1/colab/00_start_here.ipynb)"
+    ]
+    assert "".join(cells[1]["source"]).endswith(
+        "set_up('https://github.com/someone/some.lab/archive/v1.zip', ())"
+    )
+    assert 'unpacked("' not in "".join(cells[1]["source"])
+    # outside the clone nobody knows the path in the repository: no badge
+    (first, *_) = write_colab(clone / "labs", tmp_path / "elsewhere", address)
+    assert "Open in Colab" not in first.read_text()
+
+
+def test_what_a_lab_needs_is_in_its_metadata(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    (clone / "labs").mkdir(parents=True)
+    notebook = nbformat.v4.new_notebook(metadata={"rlhflab": {"extras": ["gpu"], "gpu": True}})
+    nbformat.write(notebook, clone / "labs" / "real.ipynb")
+    (path,) = write_colab(clone / "labs", tmp_path / "out", Address("a/b", "main"))
+    made = json.loads(path.read_text())
+    assert made["metadata"]["accelerator"] == "GPU" and made["metadata"]["colab"]["gpuType"] == "T4"
+    assert "".join(made["cells"][0]["source"]).endswith("archive/main.zip', ('gpu',))")
+
+
+def test_only_what_it_wrote_is_overwritten(tmp_path: Path) -> None:
+    mine = tmp_path / "00_start_here.ipynb"
+    mine.write_text('{"metadata": {}, "cells": []}')
+    with pytest.raises(ValueError, match="in the way"):
+        write_colab(ROOT / "labs", tmp_path, Address("a/b", "main"))
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+    mine.unlink()
+    first = write_colab(ROOT / "labs", tmp_path, Address("a/b", "main"))
+    assert write_colab(ROOT / "labs", tmp_path, Address("a/b", "other")) == first
+    assert "archive/other.zip" in mine.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--repo", "nonsense"], "repo must be OWNER/NAME, got 'nonsense'"),
+        (["--repo", "a/b", "--ref", "../x"], "ref must be a branch, tag or commit, got '../x'"),
+        (["--repo", "a/b", "--embed"], "--embed needs no address"),
+        (["--out", "labs"], "out must be another folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    if "--out" not in options:
+        options = [*options, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["colab", *options])
+    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("remote", "repo"),
+    [
+        ("https://github.com/someone/lab.git", "someone/lab"),
+        ("https://github.com/someone/lab", "someone/lab"),
+        ("git@github.com:someone/lab.git", "someone/lab"),
+        ("ssh://git@github.com/someone/my.lab.git", "someone/my.lab"),
+        ("https://example.org/someone/lab.git", None),
+        ("/some/folder", None),
+        (None, None),
+    ],
+)
+def test_origin(remote: str | None, repo: str | None, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "-b", "trunk", str(tmp_path)], check=True)
+    if remote:
+        subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", remote], check=True)
+    assert origin(tmp_path) == (Address(repo, "trunk") if repo else None)
+
+
+def test_a_damaged_wheel_is_not_installed() -> None:
+    text = base64.b64encode(b"a wheel").decode()
+    with pytest.raises(SystemExit, match="checksum differs"):
+        setup_cell.unpacked(text, hashlib.sha256(b"another").hexdigest(), "x.whl")
+    path = setup_cell.unpacked(text, hashlib.sha256(b"a wheel").hexdigest(), "x.whl")
+    assert Path(path).read_bytes() == b"a wheel"
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], list[tuple[str, ...]]]:
+    """A runtime with the versions in the dict returned, and the list of what pip is asked for."""
+    there, asked = {"torch": "2.11.0+cu128", "numpy": "2.1.0", "torchao": "0.10.0", "plotly": "5.0"}, []
+    requirements = [
+        "torch>=2.6",
+        "numpy>=1.26",
+        "plotly>=5.24",
+        "typer>=0.15",
+        'gymnasium>=1.0; extra == "control"',
+    ]
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise metadata.PackageNotFoundError(name)
+        return there[name]
+
+    def pip(*arguments: str) -> None:
+        if "--constraint" in arguments:
+            arguments = (*arguments, Path(arguments[arguments.index("--constraint") + 1]).read_text())
+        asked.append(arguments)
+
+    monkeypatch.setattr(setup_cell.metadata, "version", version)
+    monkeypatch.setattr(setup_cell.metadata, "requires", lambda _name: requirements)
+    monkeypatch.setattr(setup_cell, "pip", pip)
+    monkeypatch.setattr(setup_cell, "versions", lambda: "ready")
+    return there, asked
+
+
+def test_only_what_is_missing_is_added_and_nothing_kept_may_move(runtime: Any) -> None:
+    _, asked = runtime
+    setup_cell.set_up("x.whl")
+    install, add, remove = asked
+    assert install == ("install", "--no-deps", "--force-reinstall", "x.whl")
+    assert add[0] == "install" and add[3:-1] == ("plotly>=5.24", "typer>=0.15")
+    assert add[-1].splitlines() == ["torch==2.11.0+cu128", "numpy==2.1.0"]
+    assert remove == ("uninstall", "--yes", "torchao")
+
+
+def test_extras_are_added_where_a_lab_uses_them(runtime: Any) -> None:
+    there, asked = runtime
+    there |= {"plotly": "5.24.1", "typer": "0.15", "torchao": "0.16.0"}
+    setup_cell.set_up("x.whl")
+    assert len(asked) == 1
+    setup_cell.set_up("x.whl", ("control",))
+    assert asked[-1][3:-1] == ("gymnasium>=1.0",)
+
+
+def test_a_runtime_too_old_is_said_and_not_changed(runtime: Any) -> None:
+    there, asked = runtime
+    there["torch"] = "2.4.1"
+    with pytest.raises(
+        SystemExit, match=r"needs torch>=2\.6; this runtime has 2\.4\.1: choose a newer runtime"
+    ):
+        setup_cell.set_up("x.whl")
+    assert len(asked) == 1

@@ -1,0 +1,37 @@
+"""The written notebooks on Colab's versions of the widget stack: they install themselves and run, polled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from rlhflab.colab.notebooks import write_colab
+
+ROOT = Path(__file__).parents[2]
+HEADLESS = ("00_start_here", "10_real_models")  # 07 runs in the browser: test_browser.py
+
+
+@pytest.mark.parametrize("name", [name for name in HEADLESS if (ROOT / "labs" / f"{name}.ipynb").is_file()])
+def test_a_lab_installs_itself_and_runs(name: str, colab_python: Path, tmp_path: Path) -> None:
+    write_colab(ROOT / "labs", tmp_path / "colab")
+    path, out = tmp_path / "colab" / f"{name}.ipynb", tmp_path / "done.ipynb"
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [colab_python, ROOT / "tests" / "colab" / "execute.py", path, out],
+        cwd=tmp_path,
+        env={**variables, "RLHFLAB_DRIVER": "poll", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first = text_of(nbformat.read(out, 4).cells[0])
+    assert first.startswith("rlhflab ") and "ipywidgets 7.7.1" in first and len(first.splitlines()) == 1
+
+
+def text_of(cell: Any) -> str:
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream").strip()
