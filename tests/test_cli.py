@@ -16,9 +16,9 @@ import pytest
 import typer
 
 from rlhflab import cli
-from rlhflab.cli import messages
 from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.algorithms.record import Record
+from rlhflab.cli import messages
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
