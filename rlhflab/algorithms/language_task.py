@@ -7,7 +7,7 @@ whole answers; the value model V predicts, at every token, what is still to come
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,7 +22,7 @@ from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
 from rlhflab.models.logps import AnswerBatch, append_answers, token_logps
-from rlhflab.models.sampling import sample_answers
+from rlhflab.models.sampling import left_padded, sample_answers
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
 VALUE_MODELS = ("shared", "own", "none")
@@ -34,7 +34,7 @@ class LanguageTask:
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place. It runs without dropout.
         ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model, adapters off.
-        prompt_ids: [prompts, time] token ids, all of one length.
+        prompt_ids: [prompts, time] token ids, or a list of token ids for each prompt where their lengths differ.
         stop_ids: token ids that end an answer.
         max_tokens: longest answer.
         reward: scores of answers.
@@ -51,7 +51,7 @@ class LanguageTask:
         self,
         policy: Any,
         ref_policy: Any,
-        prompt_ids: Tensor,
+        prompt_ids: Tensor | Sequence[Sequence[int]],
         stop_ids: Iterable[int],
         max_tokens: int,
         reward: RewardFunction,
@@ -68,7 +68,9 @@ class LanguageTask:
         self.policy, self.ref_policy = policy.eval(), ref_policy
         self.reward, self.evaluator = reward, evaluator
         self.backdrop = evaluator.backdrop if evaluator else None
-        self._prompt_ids, self.prompt_length = prompt_ids, prompt_ids.shape[1]
+        self.prompt_length = min(map(len, prompt_ids))  # of the shortest
+        padded = (prompt_ids, None) if isinstance(prompt_ids, Tensor) else left_padded(prompt_ids)
+        self._prompt_ids, self._prompt_mask = padded
         self.stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
         self._stops = torch.tensor(self.stop_ids, device=policy.device)
         self._penalty = missing_stop_penalty
@@ -95,19 +97,22 @@ class LanguageTask:
     def collect(self, knobs: Mapping[str, float]) -> Collected:
         """Sample answers, score them, and make per-token rewards with the KL term at `knobs["beta"]`."""
         prompts = self._prompts.next()
+        prompt_mask = None if self._prompt_mask is None else self._prompt_mask[prompts]
         value = None if self._hidden is None else self._value_of_last_pass
         drawn = sample_answers(
             self.policy, self._prompt_ids[prompts], self._max_tokens, self.stop_ids,
-            self.stop_ids[0], self._generator, value,
+            self.stop_ids[0], self._generator, value, prompt_mask,
         )  # fmt: skip
         longest = int(drawn.mask.any(0).sum())
         tokens, mask, logps, values = (x[:, :longest] for x in drawn)
         device = tokens.device
         batch = append_answers(self._prompt_ids[prompts], tokens, mask)
+        if prompt_mask is not None:
+            batch = _padded_on_right(batch, prompt_mask.to(device))
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
-        ref_logps = self._ref_logps(batch)
+        ref_logps = self._of_answers(self._ref_logps(batch), batch, longest)
         rollout = Rollout(
             inputs=batch, actions=tokens, logps=logps,
             rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, knobs["beta"]),
@@ -147,12 +152,14 @@ class LanguageTask:
             logits = self.policy(
                 input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self.prompt_length
             ).logits
+        logits = self._of_answers(logits, rollout.inputs, rollout.actions.shape[1])
         distribution = Categorical(logits=logits.float(), validate_args=False)
         if self.head is None:
             return Outputs(distribution, torch.zeros_like(rollout.logps))
-        return Outputs(
-            distribution, self.values(rollout) if self.trunk is not None else self._value_of_last_pass()
-        )
+        if self.trunk is not None:
+            return Outputs(distribution, self.values(rollout))
+        values = self._of_answers(self._value_of_last_pass(), rollout.inputs, rollout.actions.shape[1])
+        return Outputs(distribution, values)
 
     def values(self, rollout: Rollout) -> Tensor:
         """V(s_t) of a value model with a trunk of its own, [batch, time]."""
@@ -160,7 +167,25 @@ class LanguageTask:
             raise ValueError('values alone need value="own"')
         ids = rollout.inputs.input_ids
         hidden = self.trunk(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        return self.head(hidden[:, self.prompt_length - 1 :])
+        values = self.head(hidden[:, self.prompt_length - 1 :])
+        return self._of_answers(values, rollout.inputs, rollout.actions.shape[1])
+
+    def _of_answers(self, kept: Tensor, batch: AnswerBatch, time: int) -> Tensor:
+        """From what was kept of all rows from the shortest prompt's end on to each answer's tokens.
+
+        Args:
+            kept: [batch, positions, …].
+            batch: prompts and answers.
+            time: tokens of the longest answer.
+
+        Returns:
+            [batch, time, …]; `kept` itself where all prompts have one length.
+        """
+        if self._prompt_mask is None:
+            return kept
+        begin = batch.mask.int().argmax(1, keepdim=True) - self.prompt_length
+        places = begin + torch.arange(time, device=kept.device)
+        return kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), places]
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
         """The evaluator's verdict; an empty one where there is no evaluator."""
@@ -188,3 +213,11 @@ class LanguageTask:
         for name, module in (("trunk", self.trunk), ("head", self.head)):
             if module is not None:
                 module.load_state_dict(state[name])
+
+
+def _padded_on_right(batch: AnswerBatch, prompt_mask: Tensor) -> AnswerBatch:
+    """Bring the padding before each prompt to its answer's end; `prompt_mask` [batch, time] is True on the prompts."""
+    time = batch.mask.shape[1]
+    places = torch.arange(time, device=batch.mask.device) + (~prompt_mask).sum(1, keepdim=True)
+    within = places.clamp(max=time - 1)
+    return AnswerBatch(batch.input_ids.gather(1, within), batch.mask.gather(1, within) & (places < time))

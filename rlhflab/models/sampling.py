@@ -6,11 +6,12 @@ estimate made from them is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as pad_on_right
 
 
 class Sampled(NamedTuple):
@@ -29,6 +30,24 @@ class Sampled(NamedTuple):
     values: Tensor
 
 
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+    """Prompts of any lengths as one batch that ends where its answers begin.
+
+    Args:
+        prompts: token ids, at least one each.
+
+    Returns:
+        prompt_ids: [prompts, time]; what fills a row on its left is its own first token, as GPT-2 has no other.
+        prompt_mask: [prompts, time] bool, True on the prompts' tokens; None where nothing had to be filled.
+    """
+    if not prompts or not all(map(len, prompts)):
+        raise ValueError("at least one prompt is needed, and a token in every prompt")
+    time = max(map(len, prompts))
+    rows = [[prompt[0]] * (time - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = torch.arange(time) >= torch.tensor([[time - len(prompt)] for prompt in prompts])
+    return torch.tensor(rows), None if bool(mask.all()) else mask
+
+
 @torch.no_grad()
 def sample_answers(
     model: Any,
@@ -38,6 +57,7 @@ def sample_answers(
     pad: int,
     generator: torch.Generator,
     value: Callable[[], Tensor] | None = None,
+    prompt_mask: Tensor | None = None,
 ) -> Sampled:
     """Draw one answer a prompt, y ∼ π(·|x), by inverting each step's cumulative distribution.
 
@@ -46,12 +66,14 @@ def sample_answers(
 
     Args:
         model: any Hugging Face causal LM.
-        prompt_ids: [batch, time], prompts of one length, without padding.
+        prompt_ids: [batch, time], prompts of one length; with `prompt_mask`, of any lengths, padded on the left.
         max_tokens: an answer that has not stopped by then is cut.
         stop_ids: token ids that end an answer (they belong to it).
         pad: fills the positions after the end.
         generator: source of randomness, on the CPU.
         value: called after every forward pass; returns [rows, 1], the value of the state it read last.
+        prompt_mask: [batch, time] bool, True on the prompts' tokens; see `left_padded`. A token's position is then
+            counted from its prompt's own beginning, and nothing attends to the padding.
 
     Returns:
         see `Sampled`.
@@ -64,29 +86,42 @@ def sample_answers(
     logps = torch.zeros(batch, max_tokens, device=device)
     values = torch.zeros(batch, max_tokens, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
-    prompts, rows = prompt_ids.unique(dim=0, return_inverse=True)
-    ids, rows, cache = prompts.to(device), rows.to(device), None
+    time = prompt_ids.shape[1]
+    filled = prompt_ids if prompt_mask is None else torch.cat([prompt_ids, prompt_mask], 1)
+    prompts, rows = filled.unique(dim=0, return_inverse=True)
+    ids, rows, cache = prompts[:, :time].to(device), rows.to(device), None
+    seen = None if prompt_mask is None else prompts[:, time:].to(device)
     was_training = model.training
     model.eval()
     try:
         for step in range(max_tokens):
-            output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            output = model(
+                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **_places(seen, ids)
+            )
             logits, cache = output.logits[:, -1], output.past_key_values
-            seen = value()[:, -1] if value else logits.new_zeros(len(logits))
+            worth = value()[:, -1] if value else logits.new_zeros(len(logits))
             if step == 0:  # from one row a prompt to one row an answer
                 cache.batch_select_indices(rows)
-                logits, seen = logits[rows], seen[rows]
+                logits, worth, seen = logits[rows], worth[rows], None if seen is None else seen[rows]
             step_logps = logits.float().log_softmax(-1)
             climb = step_logps.double().exp().cumsum(-1)
             ids = torch.searchsorted(climb, heights[step] * climb[:, -1:], right=True)
             ids.clamp_(max=climb.shape[-1] - 1)
             answers[:, step] = torch.where(alive, ids[:, 0], pad)
             logps[:, step] = step_logps.gather(1, ids)[:, 0] * alive
-            values[:, step] = seen * alive
+            values[:, step] = worth * alive
             mask[:, step] = alive
+            seen = None if seen is None else pad_on_right(seen, (0, 1), value=1)
             alive = alive & ~torch.isin(ids[:, 0], stops)
             if not alive.any():
                 break
     finally:
         model.train(was_training)
     return Sampled(answers, mask, logps, values)
+
+
+def _places(seen: Tensor | None, ids: Tensor) -> dict[str, Tensor]:
+    """What a model must know of padding on the left: which tokens to attend to, and where the new ones stand."""
+    if seen is None:
+        return {}
+    return {"attention_mask": seen, "position_ids": (seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]}

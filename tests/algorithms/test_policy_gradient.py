@@ -236,3 +236,35 @@ def test_lora_policies_are_their_own_reference_with_adapters_off(world, sft, ref
     assert records[-1].exact["reward"] > records[-1].exact["ref_reward"] + 0.1
     for name, weight in policy.get_base_model().named_parameters():
         assert "lora" in name or torch.equal(weight, frozen[name])
+
+
+@pytest.mark.parametrize("value", ["shared", "own"])
+def test_prompts_of_several_lengths_are_judged_where_their_answers_are(world, sft, value):
+    """What is sampled behind padding agrees with what is judged without it: log π_θ, log π_ref and V of each token."""
+    prompts = [list(row[: 1 + at % 3]) for at, row in enumerate(world.prompt_ids.tolist())]
+    seen = []
+
+    def reward(answers):
+        seen.append(answers.batch)
+        return torch.zeros(len(answers.prompts))
+
+    task = LanguageTask(
+        copy.deepcopy(sft), frozen_copy(sft), prompts, world.stop_ids, world.max_tokens, reward, 27, 0, value
+    )
+    torch.nn.init.normal_(task.head.weight)
+    rollout, scalars = task.collect({"beta": 1.0})
+    assert abs(scalars["objective/kl"]) < 1e-4 and rollout.rewards.abs().max() < 1e-4
+    some = rollout.rows(torch.tensor([3, 0, 20, 7]))
+    with torch.no_grad():
+        distribution, values = task.outputs(some)
+    logps = distribution.log_prob(some.actions) * some.mask
+    assert torch.allclose(logps, some.logps, atol=1e-4) and torch.allclose(
+        values * some.mask, some.values, atol=1e-4
+    )
+    assert some.values.abs().max() > 0.1
+    (batch,) = seen
+    for row, prompt in enumerate(rollout.groups.tolist()):
+        length, tokens = len(prompts[prompt]), rollout.actions[row][rollout.mask[row]].tolist()
+        assert batch.input_ids[row, : length + len(tokens)].tolist() == prompts[prompt] + tokens
+        assert batch.mask[row].nonzero()[:, 0].tolist() == list(range(length, length + len(tokens)))
+    assert len(list(PPO(task, PPOConfig(steps=2, evaluate_every=2)))) == 2

@@ -1,9 +1,10 @@
 """Sampling draws from the whole distribution: frequencies against the exact tree."""
 
+import pytest
 import torch
 
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
-from rlhflab.models.sampling import sample_answers
+from rlhflab.models.sampling import left_padded, sample_answers
 from rlhflab.models.tiny import new_tiny_model
 
 
@@ -73,3 +74,63 @@ def test_the_same_seed_gives_the_same_answers(world):
         for _ in range(2)
     ]
     assert torch.equal(*draws)
+
+
+def real_model(kind):
+    """A model of a real architecture in small, with random weights sharp enough for greedy answers to differ."""
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        OPTConfig,
+        OPTForCausalLM,
+    )
+
+    torch.manual_seed(11)
+    shape = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    model = {
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=64, **shape)),
+        "llama": lambda: LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                num_key_value_heads=1, **shape,
+            )
+        ),
+        "opt": lambda: OPTForCausalLM(
+            OPTConfig(
+                hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16,
+                max_position_embeddings=64, do_layer_norm_before=False, **shape,
+            )
+        ),
+    }[kind]()  # fmt: skip
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
+PROMPTS = [[5], [5, 5, 7, 9, 30, 2, 8], [5, 7], [5, 5, 7], [12, 31, 6, 4]]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt"])
+def test_prompts_of_several_lengths_get_the_answers_they_get_alone(kind):
+    model = real_model(kind)
+    order = [1, 0, 3, 3, 2, 4, 0, 1]
+    ids, mask = left_padded([PROMPTS[at] for at in order])
+    together = sample_answers(model, ids, 9, [1], 0, torch.Generator().manual_seed(3), prompt_mask=mask)
+    for row, at in enumerate(order):  # the same luck, without padding
+        alone = sample_answers(
+            model, torch.tensor([PROMPTS[at]] * len(order)), 9, [1], 0, torch.Generator().manual_seed(3)
+        )
+        assert torch.equal(alone.answers[row], together.answers[row])
+        assert torch.equal(alone.mask[row], together.mask[row])
+        assert torch.allclose(alone.logps[row], together.logps[row], atol=1e-4)
+    assert len({tuple(row) for row in together.answers.tolist()}) > 4
+
+
+def test_a_prompt_without_tokens_is_refused_and_equal_lengths_need_no_mask():
+    with pytest.raises(ValueError, match="a token in every prompt"):
+        left_padded([[3], []])
+    ids, mask = left_padded([[3, 4], [5, 6]])
+    assert mask is None and ids.tolist() == [[3, 4], [5, 6]]
