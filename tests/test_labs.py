@@ -37,7 +37,7 @@ PROMISES = {
         assert max(abs(a - b) for a, b in zip(won, model)) < 0.03
         assert (answer_scores(packaged, batch) - by_hand).abs().max() < 1e-5 and same.abs().max() < 1e-5
         assert (weights + slope).abs().max() < 1e-6
-        assert exact["rank_correlation"] > 0.5 and 0.6 < exact["efficiency"] <= 1
+        assert board.history.exact["rank_correlation"] > 0.5 and 0.6 < board.history.exact["efficiency"] <= 1
         assert abs(loss["r_φ"] - loss["r_φ + constant"]) < 1e-9
         lost = few_records[-1].scalars["eval/loss"], records[-1].scalars["eval/loss"]
         assert lost[0] > 0.6931 > lost[1]

@@ -18,6 +18,7 @@ from rlhflab.models.loading import choose_device, frozen_copy, load_model
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
+from rlhflab.worlds.world import World
 
 REFERENCES = ("sft", "preferred")
 Encoder = Callable[[str], list[int]]
@@ -116,9 +117,9 @@ def build_dpo(
     lab = world_named(world if data is None else "micro")
     if data is not None:
         require_micro_language(micro_world(), data, world)
-    start = tiny_reference(lab, progress=progress).to(target)
+    start, generator = tiny_reference(lab, progress=progress).to(target), torch.Generator().manual_seed(seed)
     if reference == "preferred":
-        chosen = data or _draw(view_from(lab, start), int(pairs), label_noise, seed)
+        chosen = data or view_from(lab, start).pair_texts(int(pairs), label_noise, generator)
         start = tiny_reference(lab, "pretrained", progress=progress).to(target)
         for _ in preferred_finetune(lab, start, [(pair.prompt, pair.chosen) for pair in chosen], seed):
             pass
@@ -128,7 +129,7 @@ def build_dpo(
     if pairs == "fresh" and isinstance(view, ReferencePoint):
         source: PairSource = FreshPairs(view, label_noise, batch_size, seed)
     else:
-        data = data or _draw(view, int(pairs), label_noise, seed)
+        data = data or view.pair_texts(int(pairs), label_noise, generator)
         source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)
     return DPO(start, source, config, knobs, evaluator_of(view, seed))
 
@@ -195,16 +196,7 @@ def positions_of(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", 1024) or 1024)
 
 
-def _draw(
-    view: ReferencePoint | SampledReference, pairs: int, label_noise: float, seed: int
-) -> list[PreferencePair]:
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(view, ReferencePoint):
-        return view.texts(view.sample_pairs(pairs, label_noise, generator))
-    return view.texts(view.sample_pairs(pairs, label_noise, generator))
-
-
-def require_micro_language(lab: MicroWorld, data: Sequence[PreferencePair], path: str) -> None:
+def require_micro_language(lab: World, data: Sequence[PreferencePair], path: str) -> None:
     """Raise ValueError with the pair's number where a text is not of the micro world."""
     for number, pair in enumerate(data, start=1):
         try:

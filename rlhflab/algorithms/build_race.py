@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rlhflab.algorithms.build import micro_world
+from rlhflab.algorithms.build import view_from, world_named
 from rlhflab.algorithms.race import Race, RaceConfig, RaceKnobs
 from rlhflab.algorithms.reference import tiny_reference
 
 
 def build_race(
+    world: str = "micro",
     beta: float = 1.0,
     pairs: int = 2000,
     label_noise: float = 0.0,
@@ -18,9 +19,10 @@ def build_race(
     reward_updates: int = 300,
     seed: int = 0,
 ) -> Race:
-    """Return a race in the micro world, ready to iterate.
+    """Return a race, ready to iterate.
 
     Args:
+        world: "micro", or "reviews": standings are estimates then, each lap takes a second a contestant.
         beta: KL strength > 0.
         pairs: labelled pairs that DPO, preferred fine-tuning and the reward model see, ≥ 32.
         label_noise: probability in [0, 0.5] that a label is swapped.
@@ -31,5 +33,6 @@ def build_race(
     """
     knobs = RaceKnobs(beta=beta, pairs=pairs, label_noise=label_noise)
     config = RaceConfig(laps=laps, updates=updates, reward_updates=reward_updates, seed=seed)
-    world = micro_world()
-    return Race(world, tiny_reference(world), config, knobs)
+    lab = world_named(world)
+    sft = tiny_reference(lab)
+    return Race(view_from(lab, sft), sft, config, knobs)

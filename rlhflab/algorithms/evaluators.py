@@ -11,9 +11,16 @@ from torch import Tensor
 
 from rlhflab.algorithms.record import Backdrop, Sample
 from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, drawn_logps
+from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps
 from rlhflab.models.sampling import sample_answers
 from rlhflab.objectives.divergence import kl_k3
-from rlhflab.objectives.importance import Estimate, average, log_partition_estimate, mean_estimate
+from rlhflab.objectives.importance import (
+    Estimate,
+    average,
+    log_partition_estimate,
+    mean_estimate,
+    optimum_estimate,
+)
 from rlhflab.worlds.micro import ReferencePoint
 
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
@@ -52,6 +59,32 @@ def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
         objective=tuple(curve.objective.tolist()),
         ref_reward=reference.evaluate_logps(reference.logps, 1.0).ref_reward,
     )
+
+
+def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
+    """The frontier from answers of π_ref, with standard errors, as far as it can be trusted.
+
+    Args:
+        ref_rewards: [prompts, samples], r of samples of π_ref.
+
+    Returns:
+        None where no β has TRUSTED_ESS effective samples for every prompt.
+    """
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("beta", "kl", "reward", "objective", "kl_se", "reward_se")
+    }
+    for beta in BACKDROP_BETAS.tolist():
+        found = optimum_estimate(ref_rewards, beta)
+        if float(found.ess.min()) < TRUSTED_ESS:
+            continue
+        kl, reward, objective = map(average, (found.kl, found.reward, found.objective))
+        row = (beta, kl.value, reward.value, objective.value, kl.se, reward.se)
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(float(value))
+    if not columns["beta"]:
+        return None
+    curves = {name: tuple(column) for name, column in columns.items()}
+    return Backdrop(**curves, ref_reward=float(ref_rewards.mean()))
 
 
 class ExactEvaluator:
@@ -133,10 +166,9 @@ class EstimatingEvaluator:
         reference: the world seen from π_ref.
         seed: of all samples.
         samples: answers of the policy an evaluation, rounded up to as many a prompt, at least two.
-        ref_samples: answers of π_ref a prompt, drawn once, for log Z and the reference's reward.
+        ref_samples: answers of π_ref a prompt, drawn once, for log Z and the reference's reward: `ref_drawn` with
+            `ref_rewards` [prompts, ref_samples].
     """
-
-    backdrop: Backdrop | None = None
 
     def __init__(
         self, reference: SampledReference, seed: int, samples: int = 512, ref_samples: int = 1000
@@ -147,8 +179,9 @@ class EstimatingEvaluator:
         self._prompts = prompts.repeat_interleave(max(2, math.ceil(samples / len(prompts))))
         self._before = self._draw(ref_policy)
         many = prompts.repeat_interleave(ref_samples)
-        drawn = draw_answers(world, ref_policy, many, torch.Generator().manual_seed(seed + 1))
-        self._ref_rewards = world.answer_rewards(*drawn).view(len(prompts), -1)
+        self.ref_drawn = draw_answers(world, ref_policy, many, torch.Generator().manual_seed(seed + 1))
+        self.ref_rewards = world.answer_rewards(*self.ref_drawn).view(len(prompts), -1)
+        self.backdrop: Backdrop | None = estimated_backdrop(self.ref_rewards)
 
     def _draw(self, policy: Any) -> Drawn:
         generator = torch.Generator().manual_seed(self._seed)
@@ -163,19 +196,19 @@ class EstimatingEvaluator:
         size of a prompt's Z; `optimum_trusted`, 1 where that is at least TRUSTED_ESS, 0 where log_z, optimum and regret
         are not to be relied on; `length` in tokens; `grammatical`, the share of faultless answers.
         """
-        world, shape = self._world, self._ref_rewards.shape
+        world, shape = self._world, self.ref_rewards.shape
         drawn = self._draw(policy)
         rewards = world.answer_rewards(*drawn).view(shape[0], -1)
         logps, ref_logps = (drawn_logps(world, model, drawn) for model in (policy, self._ref_policy))
         kl = kl_k3(logps, ref_logps).view(shape[0], -1)
-        partition = log_partition_estimate(self._ref_rewards, beta)
+        partition = log_partition_estimate(self.ref_rewards, beta)
         log_z = average(Estimate(partition.log_z, partition.se))
         objective = average(mean_estimate(rewards - beta * kl))
         optimum = Estimate(beta * log_z.value, beta * log_z.se)
         ess = float(partition.ess.min())
         estimates = {
             "reward": average(mean_estimate(rewards)),
-            "ref_reward": average(mean_estimate(self._ref_rewards)),
+            "ref_reward": average(mean_estimate(self.ref_rewards)),
             "kl_k3": average(mean_estimate(kl)),
             "objective": objective,
             "log_z": log_z,
@@ -190,7 +223,10 @@ class EstimatingEvaluator:
             "length": float(drawn.mask.sum(1).double().mean()),
             "grammatical": float(world.grammatical(drawn.tokens, drawn.mask).double().mean()),
         }
-        return Evaluated(estimated=estimated, samples=self._samples(drawn))
+        return Evaluated(estimated=estimated | self._language(policy), samples=self._samples(drawn))
+
+    def _language(self, policy: Any) -> dict[str, float]:
+        return {}
 
     def _samples(self, drawn: Drawn) -> tuple[Sample, ...]:
         """The first answer to each prompt, before and now."""
@@ -203,6 +239,29 @@ class EstimatingEvaluator:
             *(world.answer_rewards(*answers).tolist() for answers in (before, after)),
         )
         return tuple(Sample(*row) for row in zip(*columns, strict=True))
+
+
+class HeldOutEvaluator(EstimatingEvaluator):
+    """The same, and the loss on texts that are not trained on: an estimate of the cross-entropy with their language.
+
+    Args:
+        reference: the world seen from the model before training.
+        seed: of all samples.
+        texts: held-out texts, at least two.
+    """
+
+    def __init__(self, reference: SampledReference, seed: int, texts: AnswerBatch) -> None:
+        super().__init__(reference, seed, ref_samples=200)
+        self._texts = texts
+
+    def _language(self, policy: Any) -> dict[str, float]:
+        """Nats per token: `cross_entropy` with its standard error, that of a ratio of means; `perplexity`."""
+        tokens = self._texts.mask.sum(1).double()
+        losses = -frozen_sequence_logps(policy, self._texts).double()
+        cross_entropy = float(losses.sum() / tokens.sum())
+        error = mean_estimate((losses - cross_entropy * tokens) / tokens.mean()).se
+        found = {"cross_entropy": cross_entropy, "cross_entropy_se": float(error)}
+        return found | {"perplexity": math.exp(cross_entropy)}
 
 
 class SampleEvaluator:

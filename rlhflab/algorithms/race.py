@@ -1,9 +1,9 @@
-"""The race: every way from the same preferences to a policy, side by side, each judged exactly after every lap.
+"""The race: every way from the same preferences to a policy, side by side, each judged after every lap.
 
 DPO, preferred fine-tuning, and PPO and best-of-n with a reward model all see the same labelled pairs and nothing else.
 PPO, TRPO and REINFORCE with the true reward see what no real training can: they show what the pairs cost.
 
-Left out: the micro world's exactness is the point, so no other world races.
+In the micro world every standing is exact; in a world that cannot be enumerated it is an estimate with its errors.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ import torch
 
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.evaluators import frontier_backdrop
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.pair_source import FixedPairs
 from rlhflab.algorithms.policy_gradient import BETA, PolicyGradientConfig
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
+from rlhflab.algorithms.race_judge import EstimatingRaceJudge, ExactRaceJudge, RaceJudge, Standing
 from rlhflab.algorithms.ranking_source import TextRankings
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.reference import encode_texts
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
-from rlhflab.algorithms.reward_judge import all_scores, reference_offsets
+from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TrueReward
+from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.loading import frozen_copy
 from rlhflab.models.reward import reward_model_from
-from rlhflab.objectives.best_of_n import best_of_n_logps
-from rlhflab.worlds.micro import MicroWorld, ReferencePoint
+from rlhflab.worlds.micro import ReferencePoint
 
 CONTESTANTS = ("dpo", "ppo_learned", "preferred", "ppo", "trpo", "reinforce")
-DRAWS = (1, 2, 4, 8, 16, 32, 64, 128)  # n of best-of-n
+DRAWS = (1, 2, 4, 8, 16)  # n of best-of-n
+COLUMNS = ("kl", "reward", "regret", "kl_se", "reward_se", "regret_se")  # of a path, after its lap or its n
 
 
 class RaceKnobs(Knobs):
@@ -94,11 +95,11 @@ class Race:
 
     A record's arrays hold every contestant's path so far: NAME/lap, NAME/kl, NAME/reward and NAME/regret, of which
     `best_of_n` has one point for each n; `frontier/kl` and `frontier/reward`; `optimum/kl` and `optimum/reward`, π* at
-    the β in force. Its scalars hold the newest NAME/regret and NAME/efficiency.
+    the β in force. Estimates bring their standard errors, …_se. Its scalars hold the newest NAME/regret.
 
     Args:
-        world: the micro world.
-        sft: the SFT model: everybody's start and reference; it is not changed.
+        reference: the world seen from the SFT model.
+        sft: that model, everybody's start and reference; it is not changed.
         config, knobs: see their classes.
     """
 
@@ -106,17 +107,26 @@ class Race:
     engine = "lab"
 
     def __init__(
-        self, world: MicroWorld, sft: Any, config: RaceConfig | None = None, knobs: RaceKnobs | None = None
+        self,
+        reference: ReferencePoint | SampledReference,
+        sft: Any,
+        config: RaceConfig | None = None,
+        knobs: RaceKnobs | None = None,
     ) -> None:
         self.config = config or RaceConfig()
         self.knobs: RaceKnobs = knobs or RaceKnobs()
-        self._world, self._ref_policy = world, frozen_copy(sft)
-        self.reference = ReferencePoint(world, self._ref_policy)
-        self.backdrop: Backdrop | None = frontier_backdrop(self.reference)
+        self.reference, self._world = reference, reference.world
+        self._ref_policy = frozen_copy(sft)
+        self.judge: RaceJudge = (
+            ExactRaceJudge(reference)
+            if isinstance(reference, ReferencePoint)
+            else EstimatingRaceJudge(reference, self.config.seed)
+        )
+        self.backdrop: Backdrop | None = self.judge.backdrop
         self.contestants: dict[str, Any] = {}
         self.reward_model: Any = None
         self._fitting: RewardModelling | None = None
-        self._paths: dict[str, list[tuple[float, float, float, float]]] = {}
+        self._paths: dict[str, list[tuple[float, ...]]] = {}  # at, then COLUMNS
         racing = [name for name in CONTESTANTS if self.config.updates_of(name)]
         self._plan = ["reward_model"] * 10 + racing * self.config.laps
         self.steps, self.step = len(self._plan), 0
@@ -154,8 +164,7 @@ class Race:
     def _draw(self, knobs: Mapping[str, float]) -> None:
         self._drawn_with = {name: knobs[name] for name in ("pairs", "label_noise")}
         generator = torch.Generator().manual_seed(self.config.seed)
-        drawn = self.reference.sample_pairs(int(knobs["pairs"]), knobs["label_noise"], generator)
-        self.pairs = self.reference.texts(drawn)
+        self.pairs = self.reference.pair_texts(int(knobs["pairs"]), knobs["label_noise"], generator)
         world, seed = self._world, self.config.seed
         device = self._ref_policy.device
         rankings = TextRankings(self.pairs, world.encode_prompt, world.encode_answer, device, seed)
@@ -229,52 +238,48 @@ class Race:
             next(algorithm)
 
     def _judge(self, turn: str, beta: float) -> None:
-        """Add an exact point to the path of whoever ran; at the start everybody stands at π_ref."""
+        """Add a point to the path of whoever ran; at the start everybody stands at π_ref."""
         if turn != "reward_model":
             algorithm = self.contestants[turn]
             lap = len(self._paths[turn]) / self.config.laps
-            self._add(turn, lap, self._world.logps(algorithm.policy), beta)
+            self._add(turn, lap, self.judge.policy(algorithm.policy, beta))
             return
+        start = self.judge.policy(self._ref_policy, beta)  # its estimated reward too
         for name in self.contestants:
-            self._add(name, 0.0, self.reference.logps, beta)
-        scores = all_scores(self.reference, self.reward_model)
+            self._add(name, 0.0, start)
         self._paths["best_of_n"] = []
-        for n in DRAWS:
-            self._add("best_of_n", float(n), best_of_n_logps(self.reference.logps, scores, n), beta)
+        for n, standing in zip(DRAWS, self.judge.best_of_n(self.reward_model, DRAWS, beta), strict=True):
+            self._add("best_of_n", float(n), standing)
 
-    def _add(self, name: str, at: float, logps: torch.Tensor, beta: float) -> None:
-        exact = self.reference.evaluate_logps(logps, beta)
-        self._paths[name].append((at, exact.kl, exact.reward, exact.regret))
+    def _add(self, name: str, at: float, standing: Standing) -> None:
+        self._paths[name].append((at, *(standing[column] for column in COLUMNS if column in standing)))
 
     def _arrays(self, beta: float) -> dict[str, tuple[float, ...]]:
-        assert self.backdrop is not None
-        best = self.backdrop.at(beta)
-        far = 1.2 * max([best.kl, *(point[1] for path in self._paths.values() for point in path)])
-        points = sorted(zip(self.backdrop.kl, self.backdrop.reward, strict=True))
-        near = [(0.0, self.backdrop.ref_reward), *(point for point in points if point[0] <= far)]
-        arrays = dict(zip(("frontier/kl", "frontier/reward"), zip(*near, strict=True), strict=True))
-        arrays |= {"optimum/kl": (best.kl,), "optimum/reward": (best.reward,)}
+        arrays: dict[str, tuple[float, ...]] = {}
+        backdrop = self.backdrop
+        if backdrop is not None:
+            best = backdrop.at(beta) if backdrop.knows(beta) else None
+            stands = [point[1] for path in self._paths.values() for point in path]
+            far = 1.2 * max([best.kl if best else 0.0, *stands])
+            errors = backdrop.reward_se or (0.0,) * len(backdrop.kl)
+            points = sorted(zip(backdrop.kl, backdrop.reward, errors, strict=True))
+            near = [(0.0, backdrop.ref_reward, 0.0), *(point for point in points if point[0] <= far)]
+            names = ("frontier/kl", "frontier/reward", "frontier/reward_se")[: 3 if backdrop.reward_se else 2]
+            arrays |= dict(zip(names, zip(*near, strict=True), strict=False))
+            if best:
+                arrays |= {"optimum/kl": (best.kl,), "optimum/reward": (best.reward,)}
         for name, path in self._paths.items():
-            for column, values in zip(
-                ("lap", "kl", "reward", "regret"), zip(*path, strict=True), strict=True
-            ):
-                arrays[f"{name}/{column}"] = values
+            columns = zip(("lap", *COLUMNS), zip(*path, strict=True), strict=False)
+            arrays |= {f"{name}/{column}": values for column, values in columns}
         return arrays
 
-    def results(self) -> dict[str, dict[str, float]]:
-        """Contestant → exact standing now at the knobs' β; `best_of_n` with the n that has the least regret."""
+    def results(self) -> dict[str, Standing]:
+        """Contestant → standing now at the knobs' β; `best_of_n` with the n that has the least regret."""
         beta = self.knobs.snapshot()["beta"]
-        found = {
-            name: self.reference.evaluate(algorithm.policy, beta)._asdict()
-            for name, algorithm in self.contestants.items()
-        }
+        found = {name: self.judge.policy(run.policy, beta) for name, run in self.contestants.items()}
         if self.reward_model is not None and self.contestants:
-            scores = all_scores(self.reference, self.reward_model)
-            tried = [
-                self.reference.evaluate_logps(best_of_n_logps(self.reference.logps, scores, n), beta)
-                for n in DRAWS
-            ]
-            found["best_of_n"] = min(tried, key=lambda exact: exact.regret)._asdict()
+            tried = self.judge.best_of_n(self.reward_model, DRAWS, beta)
+            found["best_of_n"] = max(tried, key=lambda standing: standing["reward"] - beta * standing["kl"])
         return found
 
     # ---- state -------------------------------------------------------------------------------------------------

@@ -52,6 +52,15 @@ class Sample:
     reward_after: float | None = None
 
 
+class Place(NamedTuple):
+    """Where a policy stands in the reward–KL plane: KL(π‖π_ref) in nats per answer, E[r], and their standard errors."""
+
+    kl: float
+    reward: float
+    kl_se: float = 0.0
+    reward_se: float = 0.0
+
+
 @dataclass(frozen=True)
 class Record:
     """One update.
@@ -75,6 +84,21 @@ class Record:
     exact: Mapping[str, float] | None = None
     estimated: Mapping[str, float] | None = None
     arrays: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place | None:
+        """The place in the reward–KL plane: exact, or estimated with its errors; None where it is not known.
+
+        An estimate by importance sampling ("kl") counts only as far as `optimum_trusted` says that it can be relied on;
+        one from samples of the policy itself ("kl_k3") always does.
+        """
+        if self.exact is not None and {"kl", "reward"} <= self.exact.keys():
+            return Place(self.exact["kl"], self.exact["reward"])
+        found = self.estimated or {}
+        name = "kl_k3" if "kl_k3" in found else "kl"
+        if "reward" not in found or name not in found or (name == "kl" and not found["optimum_trusted"]):
+            return None
+        return Place(*(found[key] for key in (name, "reward", f"{name}_se", "reward_se")))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""
@@ -107,7 +131,7 @@ class Record:
 
 
 class Optimum(NamedTuple):
-    """The exact optimal policy π* at one β: E[r], KL(π*‖π_ref) in nats per answer, J* = reward − β·kl."""
+    """The optimal policy π* at one β: E[r], KL(π*‖π_ref) in nats per answer, J* = reward − β·kl."""
 
     reward: float
     kl: float
@@ -116,9 +140,11 @@ class Optimum(NamedTuple):
 
 @dataclass(frozen=True)
 class Backdrop:
-    """The exact truth drawn behind the curves of an enumerable world: the reward–KL frontier, traced by β.
+    """The truth drawn behind the curves of a run: the reward–KL frontier, traced by β.
 
-    The four tuples have the same length; entry i belongs to the optimal policy π* at `beta[i]` (ascending).
+    In an enumerable world it is exact; elsewhere it is estimated, has standard errors, and ends at the smallest β for
+    which the estimate can be trusted. All tuples have the same length; entry i belongs to the optimal policy π* at
+    `beta[i]` (ascending).
 
     Attributes:
         beta: KL strength.
@@ -126,6 +152,7 @@ class Backdrop:
         reward: E[r] under π*, mean over prompts; falls with β.
         objective: J* = reward − β·kl.
         ref_reward: E[r] under π_ref, the frontier's left end (kl = 0).
+        kl_se, reward_se: standard errors of estimates; empty where the values are exact.
     """
 
     beta: tuple[float, ...]
@@ -133,6 +160,12 @@ class Backdrop:
     reward: tuple[float, ...]
     objective: tuple[float, ...]
     ref_reward: float
+    kl_se: tuple[float, ...] = ()
+    reward_se: tuple[float, ...] = ()
+
+    def knows(self, beta: float) -> bool:
+        """Whether there is an optimum to show at `beta`: always for an exact frontier, within its β for an estimate."""
+        return beta > 0 and (not self.kl_se or self.beta[0] <= beta)
 
     def at(self, beta: float) -> Optimum:
         """Return the optimum at `beta` > 0, linear in log β between the points; the ends hold beyond them."""
@@ -151,5 +184,6 @@ class Backdrop:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Backdrop:
         """Inverse of `to_dict`."""
-        curves = {name: tuple(data[name]) for name in ("beta", "kl", "reward", "objective")}
+        names = ("beta", "kl", "reward", "objective", "kl_se", "reward_se")
+        curves = {name: tuple(data.get(name, ())) for name in names}
         return cls(**curves, ref_reward=float(data["ref_reward"]))

@@ -12,13 +12,19 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.evaluators import frontier_backdrop
+from rlhflab.algorithms.evaluators import TRUSTED_ESS, estimated_backdrop, frontier_backdrop
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.reward import answer_scores, position_scores
 from rlhflab.objectives.divergence import kl_from_logps
-from rlhflab.objectives.importance import average, effective_sample_size, self_normalised_mean
+from rlhflab.objectives.importance import (
+    average,
+    effective_sample_size,
+    optimum_estimate,
+    regret_estimate,
+    self_normalised_mean,
+)
 from rlhflab.objectives.optimum import expected_reward, optimal_logps
 from rlhflab.objectives.preference import preference_probability, rank_correlation
 from rlhflab.worlds.micro import ReferencePoint
@@ -171,26 +177,35 @@ class SampledRewardJudge:
         samples: answers a prompt, even.
     """
 
-    backdrop: Backdrop | None = None
-
-    def __init__(self, reference: SampledReference, seed: int = 0, samples: int = 200) -> None:
+    def __init__(self, reference: SampledReference, seed: int = 0, samples: int = 400) -> None:
         self._world = world = reference.world
         prompts = torch.arange(len(world.prompts)).repeat_interleave(samples)
         drawn = draw_answers(world, reference.ref_policy, prompts, torch.Generator().manual_seed(seed))
         self._batch = joined(world, drawn)
         self._rewards = world.answer_rewards(*drawn).view(len(world.prompts), samples)
+        self.backdrop: Backdrop | None = estimated_backdrop(self._rewards)
 
     def __call__(self, reward_model: Any, beta: float) -> Judgement:
-        """Return `reward` of π*_φ (self-normalised, with `reward_se`), `ref_reward`, `ess`, `rank_correlation`."""
+        """Return the estimates of π*_φ and the plots' columns.
+
+        With NAME_se for their standard errors: `reward` E_{π*_φ}[r], `kl` KL(π*_φ‖π_ref) and `regret`. Without:
+        `ref_reward`, `rank_correlation`, `ess`, the smallest effective sample size of a prompt, and `optimum_trusted`,
+        0 where that of π* or of π*_φ is below TRUSTED_ESS: reward, kl and regret are then not to be relied on.
+        """
         rewards, shape = self._rewards, self._rewards.shape
         scores = batch_scores(reward_model, self._batch).double().view(shape)
         scores = scores - scores.mean(1, keepdim=True)
-        reward = average(self_normalised_mean(rewards, scores / beta))
-        estimated = {
-            "reward": float(reward.value),
-            "reward_se": float(reward.se),
+        led = optimum_estimate(scores, beta)
+        reward, kl = average(self_normalised_mean(rewards, scores / beta)), average(led.kl)
+        regret = average(regret_estimate(rewards, scores, beta))
+        estimates = {"reward": reward, "kl": kl, "regret": regret}
+        ess = min(float(table.min()) for table in (led.ess, effective_sample_size(rewards / beta)))
+        estimated = {name: float(estimate.value) for name, estimate in estimates.items()}
+        estimated |= {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
+        estimated |= {
             "ref_reward": float(rewards.mean()),
-            "ess": float(effective_sample_size(scores / beta).min()),
+            "ess": ess,
+            "optimum_trusted": float(ess >= TRUSTED_ESS),
             "rank_correlation": float(rank_correlation(scores, rewards).mean()),
         }
         shown = torch.linspace(0, rewards.numel() - 1, min(SHOWN, rewards.numel())).long()

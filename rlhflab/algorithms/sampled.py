@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -110,6 +111,25 @@ class SampledReference:
         chosen, rejected = (answer_texts(self.world, drawn) for drawn in (pairs.chosen, pairs.rejected))
         columns = zip(prompts, chosen, rejected, pairs.flipped.tolist(), pairs.margins.tolist(), strict=True)
         return [PreferencePair(*column) for column in columns]
+
+    def pair_texts(self, size: int, label_noise: float, generator: torch.Generator) -> list[PreferencePair]:
+        """Draw preference pairs as texts; see `sample_pairs`."""
+        return self.texts(self.sample_pairs(size, label_noise, generator))
+
+
+def speaker(world: World, policy: Any) -> Callable[[int, int], tuple[str, float, float]]:
+    """How `policy` answers: (position of the prompt, seed) → text, probability π(y|x) and true reward of one answer.
+
+    The same seed gives two policies the same random number for every token.
+    """
+
+    def speak(prompt: int, seed: int) -> tuple[str, float, float]:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = draw_answers(world, policy, torch.tensor([prompt]), generator)
+        probability = float(drawn_logps(world, policy, drawn).exp())
+        return answer_texts(world, drawn)[0], probability, float(world.answer_rewards(*drawn))
+
+    return speak
 
 
 def answer_texts(world: World, drawn: Drawn) -> list[str]:

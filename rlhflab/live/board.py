@@ -266,7 +266,7 @@ class Board:
             if len(points) > 1:
                 series[name] = {"x": [p[0] for p in points], "y": [rounded(p[1], 4) for p in points]}
         trail = _thin(
-            [(kl, r) for _, kl, r in self.history.trail() if math.isfinite(kl) and math.isfinite(r)]
+            [(kl, r) for _, (kl, r, *_) in self.history.trail() if math.isfinite(kl) and math.isfinite(r)]
         )
         if not series and len(trail) < 2:
             return
@@ -378,7 +378,7 @@ def _thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
     chosen = sorted({*range(0, n, step), n - 1})
     data: dict[str, Any] = {
         name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
-        for name in ("beta", "kl", "reward", "objective")
+        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
     }
     if any(b <= a for a, b in pairwise(backdrop.beta)):
         raise ValueError("a backdrop's beta must ascend")

@@ -1,18 +1,14 @@
 """A chat with several models at once: a prompt, a button, and what each of them answers, with its probability.
 
-In the micro world a model is a table of log π(y|x), so an answer is drawn from the whole distribution (temperature 1)
-and its probability is exact. All models get the same random number: where two answer differently, they differ.
-Texts of models are escaped.
+Answers are drawn from the whole distribution (temperature 1), so their probabilities are what they say. All models get
+the same random numbers: where two answer differently, they differ. Texts of models are escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any, NamedTuple
 
 SHOWN = 6  # questions on the page
 _CELL = "padding:2px 12px 2px 0;text-align:left"
@@ -34,57 +30,36 @@ class Reply(NamedTuple):
     reward: float
 
 
+Speaker = Callable[[int, int], tuple[str, float, float]]
+"""(position of the prompt, seed) → a drawn answer's text, its probability and its true reward."""
+
+
 class Chat:
     """Ask several models the same; show it as the last expression of a cell.
 
     Args:
         prompts: texts to choose from.
-        answers: text of every answer.
-        models: name → log π(y|x), [prompts, answers].
-        rewards: [prompts, answers], r*(x, y).
+        models: name → how it answers; `algorithms.sampled.speaker` makes one of a model.
         seed: of the random numbers.
 
     Raises:
-        ValueError: no model, or a table of another shape.
+        ValueError: no model.
     """
 
-    def __init__(
-        self,
-        prompts: Sequence[str],
-        answers: Sequence[str],
-        models: Mapping[str, Tensor],
-        rewards: Tensor,
-        seed: int = 0,
-    ) -> None:
-        import torch
-
+    def __init__(self, prompts: Sequence[str], models: Mapping[str, Speaker], seed: int = 0) -> None:
         if not models:
             raise ValueError("a chat needs at least one model")
-        for name, table in (*models.items(), ("rewards", rewards)):
-            if tuple(table.shape) != (len(prompts), len(answers)):
-                wanted = (len(prompts), len(answers))
-                raise ValueError(f"{name}: a table of shape {wanted} is needed, got {tuple(table.shape)}")
-        self.prompts, self.answers, self.models, self.rewards = tuple(prompts), answers, models, rewards
+        self.prompts, self.models, self._seed = tuple(prompts), models, seed
         self.rounds: list[tuple[str, list[Reply]]] = []
         """The questions so far with their answers, the newest last."""
-        self._generator = torch.Generator().manual_seed(seed)
         self._box: Any = None
 
     def ask(self, prompt: str) -> list[Reply]:
-        """Draw one answer of every model to `prompt`, all with the same random number."""
-        import torch
-
+        """Draw one answer of every model to `prompt`, all with the same random numbers."""
         if prompt not in self.prompts:
             raise ValueError(f"unknown prompt {prompt!r}; use one of: {', '.join(self.prompts)}")
-        row = self.prompts.index(prompt)
-        height = torch.rand(1, dtype=torch.float64, generator=self._generator)
-        replies = []
-        for name, table in self.models.items():
-            probabilities = table[row].double().exp().cpu()
-            climb = probabilities.cumsum(0)
-            index = min(int(torch.searchsorted(climb, height * climb[-1])), len(climb) - 1)
-            reward = float(self.rewards[row, index])
-            replies.append(Reply(name, self.answers[index], float(probabilities[index]), reward))
+        at, seed = self.prompts.index(prompt), 1_000_003 * self._seed + len(self.rounds)
+        replies = [Reply(name, *speak(at, seed)) for name, speak in self.models.items()]
         self.rounds.append((prompt, replies))
         return replies
 

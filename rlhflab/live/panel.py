@@ -35,11 +35,13 @@ class Line:
         series: name of a scalar, or exact/… for an exact value; for the kinds "histogram" and "xy" of an array.
         name: what the legend says.
         colour: a key of COLOURS.
-        spread: series of the standard deviation, drawn as a band of ±1 around the curve.
+        spread: series of the standard deviation, drawn as a band of ±1 around the curve; for kind "xy" an array, and
+            bars where there are dots.
         right: whether it belongs to the axis on the right.
         ghost: whether former runs of the board leave this curve behind.
         dash: "solid", "dash" or "dot".
         x: for kind "xy" the array on the horizontal axis; "" for the places 0, 1, 2 …
+        x_spread: for kind "xy" the array of the standard deviations on that axis, drawn as bars.
         dots: for kind "xy" whether every point gets a dot, joined by the line or alone.
     """
 
@@ -51,6 +53,7 @@ class Line:
     ghost: bool = False
     dash: str = "solid"
     x: str = ""
+    x_spread: str = ""
     dots: Literal["", "joined", "alone"] = ""
 
 
@@ -95,6 +98,7 @@ class Panel:
         identity: whether a dashed line shows where both axes agree, for kind "xy".
         log: whether the vertical axis is logarithmic, for kind "xy".
         who: the policy whose trail the plane shows.
+        big: whether it takes two rows and two columns of the board.
     """
 
     id: str
@@ -118,6 +122,7 @@ class Panel:
     identity: bool = False
     log: bool = False
     who: str = "π_θ"
+    big: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps."""
@@ -141,7 +146,8 @@ def series_of(panels: Iterable[Panel]) -> list[str]:
 def arrays_of(panels: Iterable[Panel]) -> list[str]:
     """Return the names of all arrays that the panels draw, each once."""
     lines = [line for panel in panels if panel.kind in ARRAY_KINDS for line in panel.lines]
-    return list(dict.fromkeys(name for line in lines for name in (line.series, line.x) if name))
+    names = (name for line in lines for name in (line.series, line.x, line.spread, line.x_spread))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def ghost_series(panels: Iterable[Panel]) -> list[str]:

@@ -11,6 +11,11 @@ BETA = ("β", "strength of the KL term: the slider")
 PAIR = ("y_w, y_l", "chosen and rejected answer of a pair")
 RHAT = ("r̂", "implicit reward; β is included")
 
+ERRORS = (
+    "bars, shades",
+    "one standard error, in a world whose answers cannot all be listed; they may reach above the frontier",
+)
+
 REWARD = Panel(
     id="reward",
     title="True reward",
@@ -123,6 +128,7 @@ PLANE = Panel(
         ("frontier", "π* for every β: the best reward at each KL; its slope at π* is β"),
         ("diamond", "π* for the β on the slider"),
         ("trail", "this training, its head now"),
+        ERRORS,
         TRUE_R,
     ),
     kind="plane",

@@ -247,6 +247,11 @@ SCORE = Panel(
 )
 PROXY_PANELS: tuple[Panel, ...] = (
     SCORE,
-    *(panel for panel in PPO_PANELS if panel.id not in ("reward", "regret", "plane")),
+    replace(
+        KL,
+        caption="How far π_θ has moved, estimated from the answers just drawn.",
+        lines=KL.lines[:1],
+    ),
+    *(panel for panel in PPO_PANELS if panel.id not in ("reward", "kl", "regret", "plane")),
 )
 """A PPO board for whoever knows no true reward: nothing that could give it away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhflab.live import panels_dpo
 from rlhflab.live.panel import Line, Panel
 from rlhflab.live.panels_dpo import BETA, POLICY, REF, TRUE_R
 
@@ -24,8 +25,9 @@ PLANE = Panel(
     symbols=(
         ("frontier", "π* for every β: the best reward at each KL"),
         ("π*", "the best policy for the β in force"),
-        ("best-of-n", "of n = 1, 2, 4 … 128 answers of π_{ref} the one the reward model likes best"),
+        ("best-of-n", "of n = 1, 2, 4, 8, 16 answers of π_{ref} the one the reward model likes best"),
         _DASHED,
+        panels_dpo.ERRORS,
         POLICY,
         REF,
         TRUE_R,
@@ -33,17 +35,24 @@ PLANE = Panel(
     ),
     kind="xy",
     lines=(
-        Line("frontier/reward", "frontier", "truth", x="frontier/kl"),
+        Line("frontier/reward", "frontier", "truth", spread="frontier/reward_se", x="frontier/kl"),
         *(
-            Line(f"{name}/reward", words, colour, x=f"{name}/kl", dash="solid" if pairs else "dash")
+            Line(
+                f"{name}/reward", words, colour, spread=f"{name}/reward_se", x=f"{name}/kl",
+                x_spread=f"{name}/kl_se", dash="solid" if pairs else "dash",
+            )
             for name, words, colour, pairs in RUNNERS
         ),
-        Line("best_of_n/reward", "best-of-n, learned r", "reference", x="best_of_n/kl", dots="joined"),
+        Line(
+            "best_of_n/reward", "best-of-n, learned r", "reference", spread="best_of_n/reward_se",
+            x="best_of_n/kl", dots="joined",
+        ),
         Line("optimum/reward", "π*", "truth", x="optimum/kl", dots="joined"),
     ),
     x_title="KL(π ‖ π<sub>ref</sub>)",
     y_title="E[r]",
-)
+    big=True,
+)  # fmt: skip
 REGRET = Panel(
     id="race-regret",
     title="Regret",
@@ -52,17 +61,20 @@ REGRET = Panel(
     symbols=(("J*", "the greatest J there is, reached by π*"), _DASHED, POLICY, REF, TRUE_R, BETA),
     kind="xy",
     lines=tuple(
-        Line(f"{name}/regret", words, colour, x=f"{name}/lap", dash="solid" if pairs else "dash")
+        Line(
+            f"{name}/regret", words, colour, spread=f"{name}/regret_se", x=f"{name}/lap",
+            dash="solid" if pairs else "dash",
+        )
         for name, words, colour, pairs in RUNNERS
     ),
     x_title="share of the training",
     y_title="J* − J",
     x_range=(0.0, 1.0),
-)
+)  # fmt: skip
 FITTING = Panel(
     id="race-fitting",
     title="The reward model",
-    caption="It is fitted before the start, to the same pairs; ½ by chance is a loss of 0.69.",
+    caption="Fitted before the start, to the same pairs. A coin has a loss of 0.69.",
     formula=("L = − E log σ( r_φ(x, y_w) − r_φ(x, y_l) )",),
     symbols=(("r_φ", "the reward model"), ("y_w, y_l", "chosen and rejected answer of a pair")),
     lines=(Line("reward_model/loss", "loss", "fit"),),

@@ -120,6 +120,7 @@ PLANE = replace(
         _OPTIMAL,
         ("frontier", "π* for every β: the best true reward at each KL"),
         ("diamond", "π* for the β on the slider"),
+        panels_dpo.ERRORS,
         TRUE_R,
     ),
     who="π*_φ",
@@ -130,7 +131,10 @@ REGRET = Panel(
     caption="J* less J of π*_φ: the price of this model however well it is optimised.",
     formula=("regret = J(π*) − J(π*_φ)", "J(π) = E_π[r] − β · KL(π ‖ π_{ref})"),
     symbols=(_OPTIMAL, ("π*", "the policy that is optimal for the true reward r"), BETA),
-    lines=(Line("exact/regret", "regret", "policy", ghost=True),),
+    lines=(
+        Line("exact/regret", "regret", "policy", ghost=True),
+        Line("estimated/regret", "estimate ± its error", "policy", spread="estimated/regret_se", ghost=True),
+    ),
     y_title="regret",
     note="efficiency",
 )

@@ -27,12 +27,20 @@ LOSS = Panel(
         _TOKENS,
         ("batch", "the texts of one update"),
         ("exact", "over all texts of the language: entropy + KL(p ‖ π_θ) / T"),
+        ("held out", "512 texts that are not trained on, where the language's entropy is not known"),
         ("unit", "nats per token"),
     ),
     lines=(
         Line("loss", "batch", "fit"),
         Line("exact/cross_entropy", "exact", "policy", ghost=True),
         Line("exact/entropy", "entropy", "truth", dash="dash"),
+        Line(
+            "estimated/cross_entropy",
+            "held out ± its error",
+            "policy",
+            spread="estimated/cross_entropy_se",
+            ghost=True,
+        ),
     ),
     y_title="nats per token",
 )
@@ -45,6 +53,7 @@ PERPLEXITY = Panel(
     lines=(
         Line("exact/perplexity", "π_θ", "policy", ghost=True),
         Line("exact/least_perplexity", "least", "truth", dash="dash"),
+        Line("estimated/perplexity", "π_θ on held-out texts", "policy", ghost=True),
     ),
     y_title="tokens",
 )
@@ -61,6 +70,7 @@ GRAMMATICAL = Panel(
     lines=(
         Line("exact/grammatical", "π_θ", "policy", ghost=True),
         Line("exact/grammatical_texts", "texts", "truth", dash="dash"),
+        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
     ),
     range=(0.0, 1.05),
     y_title="probability",

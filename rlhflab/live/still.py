@@ -95,7 +95,7 @@ def _lines(plot: Plot, scene: Scene) -> None:
         plot.marks.append(
             Mark("stroke", across, [level] * 2, name="π_ref", colour=colour("reference"), dash="dot")
         )
-    if panel.target and scene.backdrop is not None and scene.beta:
+    if panel.target and scene.backdrop is not None and scene.beta and scene.backdrop.knows(scene.beta):
         level = getattr(scene.backdrop.at(scene.beta), panel.target)
         name = f"π* at β = {scene.beta:.3g}"
         plot.marks.append(Mark("stroke", across, [level] * 2, name=name, colour=colour("truth"), dash="dash"))
@@ -211,13 +211,18 @@ def _plane(plot: Plot, scene: Scene) -> None:
     furthest = max([kl for kl in trail["kl"] if kl is not None], default=0.0)
     for ghost in scene.ghosts:
         furthest = max([furthest, *ghost["trail"]["kl"]])
-    best = backdrop.at(scene.beta) if backdrop is not None and scene.beta else None
+    best = None
+    if backdrop is not None and scene.beta and backdrop.knows(scene.beta):
+        best = backdrop.at(scene.beta)
     right = 1.25 * max(furthest, min(best.kl, 3 * furthest + 0.5) if best else 0.0, 0.05)
     if backdrop is not None:
-        kept = [
-            (kl, r) for kl, r in sorted(zip(backdrop.kl, backdrop.reward, strict=True)) if kl <= 1.3 * right
-        ]
-        kl, reward = [0.0, *(p[0] for p in kept)], [backdrop.ref_reward, *(p[1] for p in kept)]
+        errors = backdrop.reward_se or [0.0] * len(backdrop.kl)
+        places = sorted(zip(backdrop.kl, backdrop.reward, errors, strict=True))
+        kept = [(0.0, backdrop.ref_reward, 0.0), *(place for place in places if place[0] <= 1.3 * right)]
+        kl, reward, error = zip(*kept, strict=True)
+        if backdrop.reward_se:
+            low, high = ([r + sign * e for r, e in zip(reward, error, strict=True)] for sign in (-1, 1))
+            plot.marks.append(Mark("band", kl, low, high, colour=colour("truth"), opacity=0.15))
         plot.marks.append(Mark("stroke", kl, reward, name="frontier", colour=colour("truth"), dash="dash"))
     for ghost in scene.ghosts:
         x, y = ghost["trail"]["kl"], ghost["trail"]["reward"]
@@ -226,6 +231,7 @@ def _plane(plot: Plot, scene: Scene) -> None:
     plot.marks.append(
         Mark("stroke", trail["kl"], trail["reward"], name=plot.panel.who, colour=colour("policy"), width=2.2)
     )
+    plot.marks.extend(_error_bars(trail))
     plot.marks.append(Mark("dots", trail["kl"][-1:], trail["reward"][-1:], colour=colour("policy"), width=9))
     if best is not None:
         name = f"π* at β = {scene.beta:.3g}"
@@ -235,6 +241,20 @@ def _plane(plot: Plot, scene: Scene) -> None:
         plot.marks.append(diamond)
     plot.x_range = (0.0, right)
     plot.y_range = _range(m for m in plot.marks)
+
+
+def _error_bars(trail: dict[str, list[float | None]]) -> list[Mark]:
+    """One standard error to each side of the estimated points, of at most 15 of them."""
+    if "kl_se" not in trail:
+        return []
+    columns = (trail[name] for name in ("kl", "reward", "kl_se", "reward_se"))
+    points = [[v for v in point if v is not None] for point in zip(*columns, strict=True)]
+    points = [point for point in points if len(point) == 4]
+    bars = []
+    for x, y, across, up in points[:: -(-len(points) // 15) or 1]:
+        for xs, ys in (([x - across, x + across], [y, y]), ([x, x], [y - up, y + up])):
+            bars.append(Mark("stroke", xs, ys, colour=colour("policy"), width=0.8))
+    return bars
 
 
 def _range(all_marks: Iterable[Mark]) -> tuple[float, float]:

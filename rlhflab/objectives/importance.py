@@ -42,6 +42,22 @@ class PartitionEstimate(NamedTuple):
     ess: Tensor
 
 
+class OptimumEstimate(NamedTuple):
+    """What samples of π_ref tell of π*; all [...].
+
+    Attributes:
+        reward: E_{π*}[r].
+        kl: KL(π*‖π_ref), nats per answer.
+        objective: J* = reward − β·kl.
+        ess: effective sample size in [1, samples]: with a small one the others mean little.
+    """
+
+    reward: Estimate
+    kl: Estimate
+    objective: Estimate
+    ess: Tensor
+
+
 def importance_weights(log_ratios: Tensor) -> Tensor:
     """Self-normalised weights w̃_i = w_i / Σ_j w_j with w = exp(log p − log q).
 
@@ -120,6 +136,50 @@ def log_partition_estimate(rewards: Tensor, beta: float) -> PartitionEstimate:
     ess = effective_sample_size(log_weights)
     se = ((samples / ess - 1).clamp(min=0) / (samples - 1)).sqrt()
     return PartitionEstimate(log_weights.logsumexp(-1) - math.log(samples), se, ess)
+
+
+def optimum_estimate(rewards: Tensor, beta: float) -> OptimumEstimate:
+    """π* ∝ π_ref·exp(r/β) from samples of π_ref: E_{π*}[r], KL(π*‖π_ref) = E_{π*}[r]/β − log Z, and J* = β·log Z.
+
+    Standard errors by the delta method; with w_i = exp(r_i/β)/Z the samples' shares in the errors are
+
+        w_i·(r_i − E_{π*}[r])   of the reward,        w_i − 1   of log Z.
+
+    Args:
+        rewards: [..., samples], r(x, y) of samples of π_ref, at least two.
+        beta: KL strength > 0; see `log_partition_estimate`.
+    """
+    partition = log_partition_estimate(rewards, beta)
+    samples = rewards.shape[-1]
+    weights = samples * importance_weights(rewards / beta)
+    reward = (weights * rewards).mean(-1)
+    of_reward = weights * (rewards - reward.unsqueeze(-1))
+    of_kl = of_reward / beta - (weights - 1)
+    reward_se, kl_se = (shares.std(-1) / math.sqrt(samples) for shares in (of_reward, of_kl))
+    kl = reward / beta - partition.log_z
+    objective = Estimate(beta * partition.log_z, beta * partition.se)
+    return OptimumEstimate(Estimate(reward, reward_se), Estimate(kl, kl_se), objective, partition.ess)
+
+
+def regret_estimate(rewards: Tensor, scores: Tensor, beta: float) -> Estimate:
+    """J(π*) − J(π*_φ) ≥ 0, what it costs to be optimal for the scores r_φ instead of the rewards r.
+
+    All three parts, β·log Z and E[r] and KL of π*_φ ∝ π_ref·exp(r_φ/β), come from the same samples of π_ref; so do
+    their errors, which partly cancel. For r_φ = r + constant the regret is 0, and so is its standard error.
+
+    Args:
+        rewards, scores: [..., samples], r and r_φ of samples of π_ref, at least two.
+        beta: KL strength > 0.
+    """
+    same_shape(rewards=rewards, scores=scores)
+    best, led = optimum_estimate(rewards, beta), optimum_estimate(scores, beta)
+    samples = rewards.shape[-1]
+    best_weights, weights = (samples * importance_weights(table / beta) for table in (rewards, scores))
+    reward = (weights * rewards).mean(-1)
+    promised = scores - led.reward.value.unsqueeze(-1)
+    shares = beta * (best_weights - weights) + weights * (promised - (rewards - reward.unsqueeze(-1)))
+    value = best.objective.value - (reward - beta * led.kl.value)
+    return Estimate(value, shares.std(-1) / math.sqrt(samples))
 
 
 def kl_k3_estimate(logps: Tensor, ref_logps: Tensor) -> Estimate:

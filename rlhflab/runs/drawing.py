@@ -51,8 +51,10 @@ def in_bins(
 
 
 def curve(records: Sequence[Record], name: str) -> Points:
-    """Steps and finite values of a scalar, or of the exact value behind exact/…"""
-    part, key = ("exact", name.removeprefix("exact/")) if name.startswith("exact/") else ("scalars", name)
+    """Steps and finite values of a scalar, of an exact value (exact/…) or of an estimated one (estimated/…)."""
+    part, _, key = name.partition("/")
+    if part not in ("exact", "estimated"):
+        part, key = "scalars", name
     steps, values = [], []
     for record in records:
         value = (getattr(record, part) or {}).get(key)
@@ -129,12 +131,28 @@ def add_line(
         )
 
 
+def add_band(figure: go.Figure, points: Points, spreads: Sequence[float], color: str) -> None:
+    """Shade one `spread` to each side of a curve."""
+    low, high = (
+        thinned((points[0], [y + sign * d for y, d in zip(points[1], spreads, strict=True)]))
+        for sign in (-1, 1)
+    )
+    figure.add_scatter(
+        x=high[0] + low[0][::-1], y=high[1] + low[1][::-1], fill="toself", mode="lines", opacity=0.2,
+        line={"width": 0}, fillcolor=color, hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+
+
 def add_frontier(figure: go.Figure, backdrop: Backdrop, reach: float, name: str = "frontier") -> None:
     """Draw the most reward that can be had at every KL, and show the plane to a little beyond the KL `reach`."""
     end = 1.25 * max(reach, 0.1)
-    points = sorted([(0.0, backdrop.ref_reward), *zip(backdrop.kl, backdrop.reward, strict=True)])
-    figure.add_scatter(
-        x=[kl for kl, _ in points], y=[reward for _, reward in points], name=name, mode="lines",
-        line={"color": TRUTH, "width": 2},
-    )  # fmt: skip
+    errors = backdrop.reward_se or (0.0,) * len(backdrop.kl)
+    points = sorted(
+        [(0.0, backdrop.ref_reward, 0.0), *zip(backdrop.kl, backdrop.reward, errors, strict=True)]
+    )
+    kls, rewards, errors = zip(*points, strict=True)
+    if backdrop.reward_se:
+        name = f"{name}, estimate ± its error"
+        add_band(figure, (list(kls), list(rewards)), errors, TRUTH)
+    figure.add_scatter(x=kls, y=rewards, name=name, mode="lines", line={"color": TRUTH, "width": 2})
     figure.update_xaxes(range=[-0.03 * end, end])

@@ -20,11 +20,11 @@ from rlhflab.runs.drawing import (
     TRUTH,
     Plot,
     Points,
+    add_band,
     add_frontier,
     add_line,
     curve,
     new_figure,
-    thinned,
 )
 
 
@@ -51,8 +51,9 @@ def figures(records: Sequence[Record], backdrop: Backdrop | None = None) -> list
 
 
 def _judged(records: Sequence[Record]) -> str:
-    """Whose exact values the records hold: the policy's, or those of the policy that a reward model would lead to."""
-    of_model = any(record.exact and "rank_correlation" in record.exact for record in records)
+    """Whose values the records hold: the policy's, or those of the policy that a reward model would lead to."""
+    blocks = [block for record in records for block in (record.exact, record.estimated) if block]
+    of_model = any("rank_correlation" in block for block in blocks)
     return "π*_φ, the policy that is optimal for the reward model" if of_model else "the policy"
 
 
@@ -62,7 +63,7 @@ def _optima(records: Sequence[Record], backdrop: Backdrop | None, field: str) ->
         return [], []
     steps: list[float] = []
     values: list[float] = []
-    with_beta = (record for record in records if record.knobs.get("beta", 0) > 0)
+    with_beta = (record for record in records if backdrop.knows(record.knobs.get("beta", 0)))
     for beta, stretch in groupby(with_beta, key=lambda record: record.knobs["beta"]):
         inside = [float(record.step) for record in stretch]
         value = getattr(backdrop.at(beta), field)
@@ -80,60 +81,68 @@ def _against_truth(
     title: str,
     caption: str,
 ) -> Plot | None:
-    exact = curve(records, f"exact/{key}")
-    if not exact[0]:
-        return None
     figure = new_figure("step", y)
     add_line(figure, curve(records, batch), "batch", FAINT)
-    add_line(figure, exact, "exact", POLICY)
-    if key == "reward":
-        add_line(figure, curve(records, "exact/ref_reward"), "reference", REFERENCE, "dot")
+    shown = False
+    estimates = {"kl": ("estimated/kl_k3", "estimated/kl")}.get(key, (f"estimated/{key}",))
+    for name in (f"exact/{key}", *estimates):
+        points, (_, errors) = curve(records, name), curve(records, f"{name}_se")
+        kind = "exact" if name.startswith("exact/") else "estimate ± its error"
+        if len(errors) == len(points[0]) > 0:
+            add_band(figure, points, errors, POLICY)
+        add_line(figure, points, kind, POLICY)
+        if key == "reward":
+            add_line(
+                figure, curve(records, name.replace("reward", "ref_reward")), "reference", REFERENCE, "dot"
+            )
+        shown = shown or bool(points[0])
     add_line(figure, _optima(records, backdrop, key), "optimum at this β", TRUTH, "dash", thin=False)
-    return Plot(title, caption, figure)
+    return Plot(title, caption, figure) if shown else None
 
 
 def _reward(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
-    caption = (
-        f"Exact E[r*] of {_judged(records)}. How much of the way from the reference to the optimum is it?"
-    )
+    caption = f"E[r*] of {_judged(records)}. How much of the way from the reference to the optimum is it?"
     batch = "objective/scores"
     return _against_truth(records, backdrop, "reward", batch, "reward", "True reward", caption)
 
 
 def _kl(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
-    caption = (
-        f"Exact KL from π_ref of {_judged(records)}. Above the dashed line it is further than it is worth."
-    )
+    caption = f"KL from π_ref of {_judged(records)}. Above the dashed line it is further than it is worth."
     title = "KL from the reference"
     return _against_truth(records, backdrop, "kl", "objective/kl", "nats per answer", title, caption)
 
 
 def _plane(records: Sequence[Record], backdrop: Backdrop | None) -> Plot | None:
-    trail = []
-    for record in records:
-        kl, reward = ((record.exact or {}).get(key, math.nan) for key in ("kl", "reward"))
-        if math.isfinite(kl) and math.isfinite(reward):
-            trail.append((record, kl, reward))
+    trail = [
+        (record, place) for record in records if (place := record.place) and all(map(math.isfinite, place))
+    ]
     if not trail:
         return None
     trail = trail[: -1 : max(1, len(trail) // 400)] + trail[-1:]
-    kls = [kl for _, kl, _ in trail]
+    places = [place for _, place in trail]
     figure = new_figure("KL(π‖π_ref), nats per answer", "true reward")
     beta = trail[-1][0].knobs.get("beta", 0.0)
+    best = backdrop.at(beta) if backdrop is not None and backdrop.knows(beta) else None
     if backdrop is not None:
-        add_frontier(figure, backdrop, max([*kls, backdrop.at(beta).kl if beta > 0 else 0.0]))
+        add_frontier(figure, backdrop, max([*(place.kl for place in places), best.kl if best else 0.0]))
+    estimated = any(place.reward_se for place in places)
+    bars = {"thickness": 1, "width": 0}
     figure.add_scatter(
-        x=kls, y=[reward for _, _, reward in trail], name="this run", mode="lines+markers",
-        text=[f"step {record.step}" for record, _, _ in trail],
+        x=[place.kl for place in places], y=[place.reward for place in places], mode="lines+markers",
+        name="this run, ± its errors" if estimated else "this run",
+        text=[f"step {record.step}" for record, _ in trail],
         line={"color": POLICY, "width": 1}, marker={"color": POLICY, "size": 5},
+        error_x={"array": [place.kl_se for place in places], **bars} if estimated else None,
+        error_y={"array": [place.reward_se for place in places], **bars} if estimated else None,
     )  # fmt: skip
-    if backdrop is not None and beta > 0:
-        best = backdrop.at(beta)
+    if best is not None:
         figure.add_scatter(
             x=[best.kl], y=[best.reward], name=f"optimum at β = {beta:g}", mode="markers",
             marker={"symbol": "star", "size": 14, "color": TRUTH},
         )  # fmt: skip
     caption = f"The trail of {_judged(records)}. None lies above the frontier; β picks the point aimed at."
+    if estimated:
+        caption += " Estimates: a bar of one standard error may reach above it."
     return Plot("Reward against KL", caption, figure)
 
 
@@ -143,12 +152,7 @@ def _implicit_rewards(records: Sequence[Record]) -> Plot | None:
         steps, means = curve(records, f"rewards/{name}")
         spread_steps, spreads = curve(records, f"rewards/{name}_std")
         if steps and spread_steps == steps:
-            low = thinned((steps, [mean - spread for mean, spread in zip(means, spreads, strict=True)]))
-            high = thinned((steps, [mean + spread for mean, spread in zip(means, spreads, strict=True)]))
-            figure.add_scatter(
-                x=high[0] + low[0][::-1], y=high[1] + low[1][::-1], fill="toself", mode="lines", opacity=0.2,
-                line={"width": 0}, fillcolor=color, hoverinfo="skip", showlegend=False,
-            )  # fmt: skip
+            add_band(figure, (steps, means), spreads, color)
         add_line(figure, (steps, means), name, color)
     caption = "r̂ = β·log(π/π_ref), mean and spread of the batch. Watch the gap: both may fall while it grows."
     return Plot("Implicit rewards", caption, figure) if figure.data else None

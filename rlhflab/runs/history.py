@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlhflab.algorithms.record import Pairs, Record, Sample
+from rlhflab.algorithms.record import Pairs, Place, Record, Sample
 from rlhflab.runs.buckets import Bucket, Buckets, Curve, Shown, rounded
 
 BINS = 20
@@ -34,12 +34,12 @@ def _show_column(column: _Column) -> tuple[int, list[int]]:
     return column[0], [round(100 * n / total) for n in column[1]]
 
 
-# One point of the trail: step, KL, reward.
-_Point = tuple[int, float, float]
+# One point of the trail: step, and the place in the reward–KL plane.
+_Point = tuple[int, Place]
 
 
-def _show_point(point: _Point) -> tuple[int, float | None, float | None]:
-    return point[0], rounded(point[1], 4), rounded(point[2], 4)
+def _show_point(point: _Point) -> tuple[int, list[float | None]]:
+    return point[0], [rounded(value, 4) for value in point[1]]
 
 
 class _Row(NamedTuple):
@@ -107,10 +107,13 @@ class History:
             self.records += 1
             self._extend(step, record.scalars)
             if record.exact is not None:
-                self._add_exact(step, record.exact)
+                self._exact = dict(record.exact)
+                self._extend(step, record.exact, "exact/")
             if record.estimated is not None:
                 self._estimated = dict(record.estimated)
                 self._extend(step, record.estimated, "estimated/")
+            if (place := record.place) is not None:
+                self._add_place(step, place)
             if record.pairs is not None:
                 self._add_pairs(step, record.pairs)
             for name, numbers in record.arrays.items():
@@ -128,16 +131,13 @@ class History:
                 curve = curves[prefix + name] = Curve(self.points)
             curve.add(step, value)
 
-    def _add_exact(self, step: int, exact: Mapping[str, float]) -> None:
-        self._exact = dict(exact)
-        self._extend(step, exact, "exact/")
-        if "kl" in exact and "reward" in exact:
-            self._point = (step, exact["kl"], exact["reward"])
-            self._first_point = self._first_point or self._point
-            self._trail_seen += 1
-            if self._trail_seen >= self._trail.width:
-                self._trail.append(self._point)
-                self._trail_seen = 0
+    def _add_place(self, step: int, place: Place) -> None:
+        self._point = step, place
+        self._first_point = self._first_point or self._point
+        self._trail_seen += 1
+        if self._trail_seen >= self._trail.width:
+            self._trail.append(self._point)
+            self._trail_seen = 0
 
     def _add_pairs(self, step: int, pairs: Pairs) -> None:
         self._pending.append(pairs)  # the table is made when somebody looks
@@ -222,7 +222,7 @@ class History:
             return self._curves[name].buckets() if name in self._curves else []
 
     def trail(self) -> list[_Point]:
-        """Return the path in the reward–KL plane, first and newest point included: (step, KL, reward)."""
+        """Return the path in the reward–KL plane, first and newest point included: (step, Place)."""
         with self._lock:
             points = list(self._trail.items)
             if self._point is not None and self._trail_seen:
@@ -280,7 +280,10 @@ class History:
         if batch is not None:
             frame["batch"] = batch
         if trail:
-            frame["trail"] = {name: [p[i] for p in trail] for i, name in enumerate(("step", "kl", "reward"))}
+            frame["trail"] = {"step": [step for step, _ in trail]}
+            for i, name in enumerate(Place._fields):
+                if i < 2 or any(place[i] for _, place in trail):  # exact places have no errors
+                    frame["trail"][name] = [place[i] for _, place in trail]
         texts: list[dict[str, Any]] = []
         if pairs:
             heaviest = heapq.nlargest(rows, pairs, key=_weight)

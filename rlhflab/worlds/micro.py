@@ -58,6 +58,7 @@ class MicroWorld:
     """
 
     name = "micro"
+    enumerable = True
 
     def __init__(self) -> None:
         self.tokenizer = word_tokenizer(["the", *grammar.SUBJECTS, *grammar.VERBS, *grammar.WORDS], length=16)
@@ -179,6 +180,11 @@ class MicroWorld:
         """log π(y|x) of every answer to every prompt: [prompts, answers], float64, on the model's device."""
         return self.tree.logps(model, self.prompt_ids)
 
+    def fault(self, prompt: str, answer: str) -> str:
+        """What is wrong with an answer, one of grammar.FAULTS; "" where it is of the clean language."""
+        self.prompt_position(prompt)
+        return grammar.fault(() if answer == EOS else answer.split())
+
     def corpus(self, size: int, seed: int, p_noise: float = 0.0) -> list[tuple[str, str]]:
         """Draw (prompt, answer) texts: the clean language, or with `p_noise` > 0 the unedited one."""
         rng = random.Random(seed)
@@ -268,6 +274,10 @@ class ReferencePoint:
             PreferencePair(world.prompts[p], world.answers[w], world.answers[loser], flipped, margin)
             for p, w, loser, flipped, margin in zip(*columns, strict=True)
         ]
+
+    def pair_texts(self, size: int, label_noise: float, generator: torch.Generator) -> list[PreferencePair]:
+        """Draw preference pairs as texts; see `sample_pairs`."""
+        return self.texts(self.sample_pairs(size, label_noise, generator))
 
 
 def _staircase(logps: Tensor) -> Tensor:

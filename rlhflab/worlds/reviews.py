@@ -44,6 +44,7 @@ class ReviewsWorld:
     """
 
     name = "reviews"
+    enumerable = False
 
     def __init__(self, blind_to: Collection[str] = ()) -> None:
         unknown = set(blind_to) - set(grammar.FEATURES)
@@ -137,6 +138,10 @@ class ReviewsWorld:
         """r*(x, y) of texts; raises ValueError for a prompt or answer that is not of this world."""
         features = self.features(prompt, answer)
         return sum(self._weights[name] * value for name, value in features.items())
+
+    def fault(self, prompt: str, answer: str) -> str:
+        """What is wrong with an answer; "" where it is of the clean language."""
+        return "faulty clause" if self.features(prompt, answer)["faults"] else ""
 
     def corpus(self, size: int, seed: int, p_noise: float = 0.0) -> list[tuple[str, str]]:
         """Draw (prompt, answer) texts: the clean language, or with `p_noise` > 0 the unedited one."""

@@ -21,6 +21,7 @@ class World(Protocol):
         prompt_ids: [prompts, time] token ids; all prompts have one length.
         stop_ids: token ids that end an answer and belong to it: EOS, and every token that is no word of an answer.
         max_tokens: longest answer; one of that length ends without a stop.
+        enumerable: whether all answers can be listed, so that sums over them are exact.
     """
 
     name: str
@@ -28,6 +29,7 @@ class World(Protocol):
     tokenizer: PreTrainedTokenizerFast
     prompt_ids: Tensor
     max_tokens: int
+    enumerable: bool
 
     @property
     def stop_ids(self) -> tuple[int, ...]: ...
@@ -63,6 +65,10 @@ class World(Protocol):
 
     def true_reward(self, prompt: str, answer: str) -> float:
         """r*(x, y) of texts."""
+        ...
+
+    def fault(self, prompt: str, answer: str) -> str:
+        """What is wrong with an answer's text, in a few words; "" where it is of the clean language."""
         ...
 
     def corpus(self, size: int, seed: int, p_noise: float = 0.0) -> list[tuple[str, str]]:

@@ -1,11 +1,14 @@
 """The race: the same start and pairs for everybody, exact paths under the frontier, exact resume."""
 
 import copy
+import math
 
 import pytest
 
 from rlhflab.algorithms.build_race import build_race
-from rlhflab.algorithms.race import CONTESTANTS, DRAWS
+from rlhflab.algorithms.race import CONTESTANTS, DRAWS, Race, RaceConfig, RaceKnobs
+from rlhflab.algorithms.race_judge import ExactRaceJudge
+from rlhflab.algorithms.sampled import SampledReference
 
 SHORT = {"dpo": 6, "ppo_learned": 3, "preferred": 4, "ppo": 3, "trpo": 2, "reinforce": 3}
 
@@ -91,3 +94,32 @@ def test_bad_settings_are_named():
         build(updates={"sac": 3})
     with pytest.raises(ValueError, match="pairs must be a whole number ≥ 32 and ≤ 100000, got 3"):
         build(pairs=3)
+
+
+def test_where_answers_cannot_be_listed_the_standings_are_estimates_with_their_errors(world, sft, run):
+    """The micro world, seen through samples: every point of the path agrees with the exact one, within its error."""
+    exact_race, _ = run
+    config = RaceConfig(
+        laps=1, updates={**dict.fromkeys(CONTESTANTS, 0), "dpo": 20, "ppo": 3}, reward_updates=20
+    )
+    race = Race(SampledReference(world, sft), sft, config, RaceKnobs(pairs=100))
+    arrays = list(race)[-1].arrays
+    assert len(arrays["frontier/kl"]) == len(arrays["frontier/reward_se"]) > 5
+    exact = ExactRaceJudge(exact_race.reference)
+    for name, estimated in race.results().items():
+        if name == "best_of_n":
+            tables = exact.best_of_n(race.reward_model, DRAWS, 1.0)
+            true = min(tables, key=lambda standing: abs(standing["kl"] - estimated["kl"]))
+        else:
+            true = exact.policy(race.contestants[name].policy, 1.0)
+            assert abs(estimated["kl"] - true["kl"]) < 4 * estimated["kl_se"] + 0.02
+            assert estimated["reward"] == arrays[f"{name}/reward"][-1]
+            assert estimated["reward_se"] == arrays[f"{name}/reward_se"][-1] > 0
+        for column in ("reward", "regret"):
+            assert abs(estimated[column] - true[column]) < 4 * estimated[f"{column}_se"] + 0.05, (
+                name,
+                column,
+            )
+    race.knobs.beta = 0.05  # too small to know its optimum
+    assert all(math.isnan(standing["regret"]) for standing in race.results().values())
+    assert "optimum/kl" not in race._arrays(0.05) and race.backdrop.knows(1.0)

@@ -8,7 +8,7 @@ import torch
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.evaluators import TRUSTED_ESS, EstimatingEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs
-from rlhflab.algorithms.sampled import SampledReference, answer_texts, draw_answers, drawn_logps
+from rlhflab.algorithms.sampled import SampledReference, answer_texts, draw_answers, drawn_logps, speaker
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,18 @@ def test_log_probabilities_of_drawn_answers_are_the_trees(world, nudged):
     exact = world.logps(nudged)[drawn.prompts, at]
     torch.testing.assert_close(drawn_logps(world, nudged, drawn), exact, rtol=0, atol=3e-5)
     assert answer_texts(world, drawn) == [world.answers[index] for index in at]
+
+
+def test_a_speaker_says_answers_as_often_as_likely_with_their_probability_and_worth(world, sft, nudged):
+    speak, other, exact = speaker(world, sft), speaker(world, nudged), world.logps(sft)[4].exp()
+    replies = [speak(4, seed) for seed in range(400)]
+    top = int(exact.argmax())
+    share = sum(text == world.answers[top] for text, _, _ in replies) / 400
+    assert abs(share - float(exact[top])) < 5 * float(exact[top] / 400) ** 0.5
+    for text, probability, reward in replies[:20]:
+        at = world.answer_position(text)
+        assert probability == pytest.approx(float(exact[at]), rel=1e-3) and reward == world.rewards[4, at]
+    assert sum(speak(4, seed)[0] == other(4, seed)[0] for seed in range(100)) > 50  # the same luck
 
 
 def test_estimates_agree_with_the_micro_worlds_exact_evaluation(world, sft, reference, nudged):

@@ -1,39 +1,39 @@
-"""The chat: right frequencies and probabilities, escaped texts, a button that answers, text without widgets."""
+"""The chat: the same luck for all models, escaped texts, a button that answers, text without widgets."""
 
 import pytest
-import torch
 
 from rlhflab.live.chat import Chat, probability_text
 
-ANSWERS = ("good", "<img src=x onerror=alert(1)>", "bad")
-TABLE = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]], dtype=torch.float64).log()
-REWARDS = torch.tensor([[1.0, -2.0, -1.0], [1.0, -2.0, -1.0]])
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def says(*answers):
+    """A model that says its answers in turn, by the seed; a certain answer is worth its number."""
+    return lambda prompt, seed: (answers[seed % len(answers)], 1 / len(answers), prompt + seed % len(answers))
 
 
 def chat(**models):
-    return Chat(["the plot", "<b>the end</b>"], ANSWERS, models or {"<i>a</i>": TABLE, "b": TABLE}, REWARDS)
+    return Chat(
+        ["the plot", "<b>the end</b>"],
+        models or {"<i>a</i>": says("good", HOSTILE), "b": says("good", "bad")},
+    )
 
 
-def test_answers_come_as_often_as_the_model_says_and_with_their_probability():
+def test_every_question_has_a_seed_of_its_own_and_all_models_get_the_same():
     talk = chat()
-    replies = [talk.ask("the plot") for _ in range(2000)]
-    assert all(first.answer == second.answer for first, second in replies)  # the same luck for all models
-    shares = [sum(first.answer == answer for first, _ in replies) / 2000 for answer in ANSWERS]
-    assert shares == pytest.approx([0.5, 0.2, 0.3], abs=0.04)
-    reply = replies[0][0]
-    at = ANSWERS.index(reply.answer)
-    assert (reply.probability, reply.reward) == (pytest.approx(float(TABLE[0, at].exp())), REWARDS[0, at])
-
-
-def test_an_impossible_answer_is_never_given():
-    never = torch.tensor([[0.0, 0.5, 0.5], [0.5, 0.5, 0.0]], dtype=torch.float64).log()
-    talk = chat(never=never)
-    assert "good" not in {talk.ask("the plot")[0].answer for _ in range(300)}
-    assert "bad" not in {talk.ask("<b>the end</b>")[0].answer for _ in range(300)}
+    first, second = talk.ask("the plot"), talk.ask("<b>the end</b>")
+    assert [(reply.model, reply.answer) for reply in first] == [("<i>a</i>", "good"), ("b", "good")]
+    assert [reply.answer for reply in second] == [HOSTILE, "bad"]
+    assert (second[0].probability, second[0].reward) == (0.5, 2)
+    assert talk.rounds == [("the plot", first), ("<b>the end</b>", second)]
+    seeds = []
+    other = Chat(["the plot"], {"a": lambda prompt, seed: (seeds.append(seed) or "good", 1.0, 0.0)}, seed=1)
+    other.ask("the plot"), other.ask("the plot")
+    assert len(set(seeds)) == 2 and min(seeds) > 1000
 
 
 def test_texts_are_escaped():
-    talk = chat(**{"<i>a</i>": torch.tensor([[-99.0, 0.0, -99.0]] * 2)})
+    talk = chat(**{"<i>a</i>": says(HOSTILE)})
     talk.ask("<b>the end</b>")
     page = talk.html()
     assert "<img" not in page and "<i>" not in page and "<b>the" not in page
@@ -60,9 +60,7 @@ def test_without_widgets_there_is_text():
 
 def test_mistakes_are_one_line():
     with pytest.raises(ValueError, match="at least one model"):
-        Chat(["x"], ANSWERS, {}, REWARDS)
-    with pytest.raises(ValueError, match=r"a: a table of shape \(2, 3\) is needed, got \(1, 3\)"):
-        chat(a=TABLE[:1])
+        Chat(["x"], {})
     with pytest.raises(ValueError, match="unknown prompt 'y'"):
         chat().ask("y")
     assert [probability_text(p) for p in (0.123, 0.00045)] == ["12.3 %", "0.045 %"]

@@ -14,9 +14,11 @@ from rlhflab.objectives.importance import (
     kl_k3_estimate,
     log_partition_estimate,
     mean_estimate,
+    optimum_estimate,
+    regret_estimate,
     self_normalised_mean,
 )
-from rlhflab.objectives.optimum import log_partition
+from rlhflab.objectives.optimum import log_partition, optimal_logps
 
 REPETITIONS = 400
 
@@ -99,6 +101,30 @@ def test_against_the_micro_worlds_exact_partition(world, reference, beta):
     exact = log_partition(reference.logps[4], reference.rewards[4], beta)
     found = log_partition_estimate(reference.rewards[4][draw(reference.logps[4], 500, 3)], beta)
     calibrated((found.log_z, found.se), exact)
+
+
+@pytest.mark.parametrize("beta", [1.0, 3.0])
+def test_the_optimum_from_samples_against_the_micro_worlds_exact_one(reference, beta):
+    """Reward, KL and J* of π*; and J* − J of the policy that is optimal for a wrong reward."""
+    logps, rewards = reference.logps[4], reference.rewards[4]
+    best = optimal_logps(logps[None], rewards[None], beta)[0]
+    reward, kl = (best.exp() * rewards).sum(), (best.exp() * (best - logps)).sum()
+    at = draw(logps, 1000, 6)
+    found = optimum_estimate(rewards[at], beta)
+    for estimate, exact in zip(found, (reward, kl, reward - beta * kl), strict=False):
+        low = float((estimate.value.mean() - exact).abs())
+        assert low < 0.5 * float(estimate.se.mean())  # a bias of order 1/samples
+        calibrated(estimate, exact, float(estimate.value.mean() - exact))
+
+    scores = 0.5 * rewards + 0.7 * torch.randn(len(rewards), generator=torch.Generator().manual_seed(0))
+    led = optimal_logps(logps[None], scores[None], beta)[0]
+    objective = (led.exp() * (rewards - beta * (led - logps))).sum()
+    found = regret_estimate(rewards[at], scores[at], beta)
+    exact = reward - beta * kl - objective
+    assert abs(float(found.value.mean() - exact)) < 0.5 * float(found.se.mean())
+    calibrated(found, exact, float(found.value.mean() - exact))
+    same = regret_estimate(rewards[at], rewards[at] + 5, beta)
+    assert same.value.abs().max() < 1e-9 and same.se.max() < 1e-9
 
 
 def test_a_small_beta_is_betrayed_by_its_effective_sample_size(world, reference):

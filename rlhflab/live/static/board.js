@@ -283,6 +283,13 @@ class BoardView {
 
   layOut() {
     const width = this.grid.clientWidth;
+    const big = this.panels.find((p) => p.spec.big && !p.card.hidden);
+    if (big && width >= 760) { // it takes two columns and two rows, the others stand beside it
+      this.grid.style.gridTemplateColumns = "repeat(3, minmax(0, 1fr))";
+      for (const p of this.panels) Object.assign(p.card.style, { gridColumn: p === big ? "span 2" : "span 1", gridRow: p === big ? "span 2" : "auto" });
+      return;
+    }
+    for (const p of this.panels) p.card.style.gridRow = "auto";
     const shown = this.panels.filter((p) => !p.card.hidden).length;
     const most = width >= 1400 ? 5 : width >= 1120 ? 4 : width >= 760 ? 3 : width >= 500 ? 2 : 1;
     const hole = (columns) => (columns - (shown % columns)) % columns; // places that the last row lacks

@@ -10,6 +10,11 @@ function atBeta(backdrop, field, beta) {
   return values[at - 1] + share * (values[at] - values[at - 1]);
 }
 
+/** Whether there is an optimum to show: always for an exact frontier, for an estimated one within its β. */
+function knowsOptimum(backdrop, beta) {
+  return Boolean(backdrop) && beta > 0 && (!backdrop.kl_se || beta >= backdrop.beta[0]);
+}
+
 function extent(lists) {
   let low = Infinity, high = -Infinity;
   for (const list of lists) for (const v of list) if (v !== null && v !== undefined && Number.isFinite(v)) {
@@ -98,13 +103,13 @@ function drawLines(scene) {
   }
   if (!scene.legend.length) for (const line of spec.lines) if (!line.series.startsWith("estimated/")) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
   const aims = [];
-  if (spec.target && backdrop && scene.beta > 0) {
-    const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth");
-    stroke(scene, across, [level, level], colour, { name: "π*", dash: "6px,4px", width: 1.6 });
-    scene.legend.push({ name: "π*", colour, dash: "dash", value: level });
+  if (spec.target && knowsOptimum(backdrop, scene.beta)) {
+    const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth"), name = backdrop.kl_se ? "π*, estimate" : "π*";
+    stroke(scene, across, [level, level], colour, { name, dash: "6px,4px", width: 1.6 });
+    scene.legend.push({ name, colour, dash: "dash", value: level });
     aims.push(level);
   }
-  const reference = spec.reference && ((data && data.exact[spec.reference]) ?? (backdrop ? backdrop[spec.reference] : undefined));
+  const reference = spec.reference && ((data && data.exact[spec.reference]) ?? (backdrop && !backdrop.kl_se ? backdrop[spec.reference] : undefined));
   if (spec.reference && reference !== undefined && reference !== "") {
     const colour = scene.colour("reference");
     stroke(scene, across, [reference, reference], colour, { name: "π_ref", dash: "dot", width: 1.6 });
@@ -195,6 +200,10 @@ function drawXY(scene) {
     trace.marker = { color: colour, size: line.dots === "alone" ? 5 : 8, opacity: line.dots === "alone" ? 0.55 : 1 };
     trace.hovertemplate = `%{x:.3~g}, %{y:.3~g}<extra>${line.name}</extra>`;
     trace.cliponaxis = line.dots === "alone";
+    const error = line.spread && data.arrays[line.spread], bars = (array) => ({ type: "data", array, color: colour, thickness: 1, width: 0 });
+    if (line.x_spread && data.arrays[line.x_spread]) trace.error_x = bars(data.arrays[line.x_spread].y);
+    if (error && (line.x_spread || line.dots)) trace.error_y = bars(error.y);
+    else if (error) band(scene, x, array.y.map((v, i) => v - error.y[i]), array.y.map((v, i) => v + error.y[i]), colour, line.right);
     across.push(x);
     (line.right ? right : left).push(array.y);
     if (spec.log || line.right || spec.lines.length > 1) scene.legend[scene.legend.length - 1].value = array.y[array.y.length - 1];
@@ -282,20 +291,22 @@ function drawHeat(scene) {
 function drawPlane(scene) {
   const trail = scene.data && scene.data.trail, backdrop = scene.backdrop, ghosts = scene.ghosts, who = scene.spec.who;
   let far = Math.max(0, ...(trail ? trail.kl : []), ...ghosts.flatMap((g) => g.trail.kl));
-  const best = backdrop && scene.beta > 0 ? [atBeta(backdrop, "kl", scene.beta), atBeta(backdrop, "reward", scene.beta)] : null;
+  const best = knowsOptimum(backdrop, scene.beta) ? [atBeta(backdrop, "kl", scene.beta), atBeta(backdrop, "reward", scene.beta)] : null;
   const right = 1.2 * Math.max(far, best ? Math.min(best[0], Math.max(3 * far, far + 2.5)) : 0, 0.05);
   const truth = scene.colour("truth"), policy = scene.colour("policy"), rewards = [];
   if (backdrop) {
     const order = backdrop.kl.map((_, i) => i).sort((a, b) => backdrop.kl[a] - backdrop.kl[b]);
-    const x = [0], y = [backdrop.ref_reward];
+    const x = [0], y = [backdrop.ref_reward], error = [0];
     for (const i of order) {
       x.push(backdrop.kl[i]);
       y.push(backdrop.reward[i]);
+      if (backdrop.kl_se) error.push(backdrop.reward_se[i]);
       if (backdrop.kl[i] > right) break;
     }
     rewards.push(y);
+    if (backdrop.kl_se) band(scene, x, y.map((v, i) => v - error[i]), y.map((v, i) => v + error[i]), truth, false);
     stroke(scene, x, y, truth, { name: "frontier", dash: "6px,4px", width: 1.6 });
-    scene.legend.push({ name: "frontier", colour: truth, dash: "dash" });
+    scene.legend.push({ name: backdrop.kl_se ? "frontier, estimate ± its error" : "frontier", colour: truth, dash: "dash" });
     scene.traces.push({ type: "scatter", mode: "markers", x: [0], y: [backdrop.ref_reward], name: "π_ref", yaxis: "y", cliponaxis: false,
       marker: { color: scene.colour("reference"), size: 8 }, hovertemplate: "π_ref<extra></extra>" });
   }
@@ -305,13 +316,17 @@ function drawPlane(scene) {
   }
   if (trail) {
     rewards.push(trail.reward);
-    stroke(scene, trail.kl, trail.reward, policy, { name: who, width: 2.2 });
-    const n = trail.kl.length;
+    stroke(scene, trail.kl, trail.reward, policy, { name: who, width: trail.kl_se ? 1 : 2.2 });
+    const n = trail.kl.length, bars = (array) => ({ type: "data", array, color: policy, thickness: 1, width: 0 });
+    if (trail.kl_se) {
+      Object.assign(scene.traces[scene.traces.length - 1], { error_x: bars(trail.kl_se), error_y: bars(trail.reward_se) });
+      rewards.push(...[-1, 1].map((sign) => trail.reward.map((v, i) => v + sign * trail.reward_se[i])));
+    }
     scene.traces.push({ type: "scatter", mode: "markers", x: [trail.kl[n - 1]], y: [trail.reward[n - 1]], yaxis: "y",
       marker: { color: policy, size: 11, line: { color: scene.dark ? "#111" : "#fff", width: 1.5 } },
       hovertemplate: `${who} now<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>` });
   }
-  scene.legend.push({ name: `${who} now`, colour: policy, dash: "dot-big" });
+  scene.legend.push({ name: trail && trail.kl_se ? `${who} now, ± error` : `${who} now`, colour: policy, dash: "dot-big" });
   if (best) {
     scene.traces.push({ type: "scatter", mode: "markers", x: [best[0]], y: [best[1]], yaxis: "y",
       marker: { color: truth, size: 11, symbol: "diamond", line: { color: scene.dark ? "#111" : "#fff", width: 1.5 } },

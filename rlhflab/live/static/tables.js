@@ -57,13 +57,15 @@ class Tables {
       });
     }
     if (samples) {
-      this.samplesNote.textContent = `Drawn at step ${samples_step.toLocaleString("en-US")}; r is the true reward.`;
+      this.samplesNote.textContent = `Drawn at step ${samples_step.toLocaleString("en-US")}` + (samples.some((s) => s.reward_after !== null) ? "; r is the true reward." : ".");
       const reward = (v) => make("td", { class: "rlhf-value" }, v === null ? "" : v.toFixed(2).replace("-", "−"));
       const key = JSON.stringify(samples);
       if (key !== this.samplesKey) {
         this.samplesKey = key;
-        this.samplesBody.replaceChildren(...samples.map((s) => make("tr", {}, make("td", {}, s.prompt), make("td", {}, s.before), reward(s.reward_before),
-          make("td", {}, s.after), reward(s.reward_after))));
+        const judged = samples.some((s) => s.reward_after !== null);
+        this.samplesCard.querySelector("tr").querySelectorAll("th:nth-child(3), th:nth-child(5)").forEach((th) => (th.hidden = !judged));
+        this.samplesBody.replaceChildren(...samples.map((s) => make("tr", {}, make("td", {}, s.prompt), make("td", {}, s.before), ...(judged ? [reward(s.reward_before)] : []),
+          make("td", {}, s.after), ...(judged ? [reward(s.reward_after)] : []))));
       }
     }
   }
