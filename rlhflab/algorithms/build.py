@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator, SampleEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
@@ -75,6 +76,7 @@ def build_dpo(
     evaluate_every: int = 25,
     seed: int = 0,
     device: str = "auto",
+    engine: str = "lab",
     skip_bad: bool = False,
     progress: bool = True,
 ) -> DPO:
@@ -93,6 +95,7 @@ def build_dpo(
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
         device: "auto", "cpu" or "cuda".
+        engine: "lab" for our own loop, or "trl" for TRL's DPOTrainer; both train on the same batches.
         skip_bad: leave bad lines of a file out, with a warning that counts them, instead of refusing the file.
         progress: show a bar while the tiny model is trained on first use.
 
@@ -102,6 +105,7 @@ def build_dpo(
     if batch_size is None:
         batch_size = 256 if pairs == "fresh" else 32
     _validate(world, reference, pairs, label_noise, batch_size, seed)
+    make = engine_class(engine, DPO)
     default_rate = 1e-3 if model == "tiny" else 1e-5
     knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)
     config = DPOConfig(steps=steps, evaluate_every=evaluate_every)
@@ -112,7 +116,7 @@ def build_dpo(
             raise ValueError(
                 f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
             )
-        return _build_on_text(model, data, knobs, config, batch_size, seed, target)
+        return _build_on_text(model, data, knobs, config, batch_size, seed, target, make)
 
     lab = world_named(world if data is None else "micro")
     if data is not None:
@@ -131,7 +135,7 @@ def build_dpo(
     else:
         data = data or view.pair_texts(int(pairs), label_noise, generator)
         source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)
-    return DPO(start, source, config, knobs, evaluator_of(view, seed))
+    return make(start, source, config, knobs, evaluator_of(view, seed))
 
 
 def _validate(
@@ -217,6 +221,7 @@ def _build_on_text(
     batch_size: int,
     seed: int,
     device: torch.device,
+    make: type[DPO],
 ) -> DPO:
     policy, tokenizer = load_model(name, device)
     encode, encode_answer = encoders_of(tokenizer)
@@ -231,4 +236,4 @@ def _build_on_text(
     room = positions_of(policy) - max(len(encode(prompt)) for prompt in prompts)
     stop = [int(tokenizer.eos_token_id)]
     samples: Any = SampleEvaluator(ref_policy, prompts, encode, decode, stop, min(48, room), seed)
-    return DPO(policy, source, config, knobs, samples)
+    return make(policy, source, config, knobs, samples)

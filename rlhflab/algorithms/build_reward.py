@@ -13,6 +13,7 @@ from rlhflab.algorithms.build import (
     view_from,
     world_named,
 )
+from rlhflab.algorithms.engines import engine_class, require_pairs
 from rlhflab.algorithms.ranking_source import RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reward_judge import ExactRewardJudge, RewardJudge, SampledRewardJudge
@@ -41,6 +42,7 @@ def build_reward(
     evaluate_every: int = 100,
     seed: int = 0,
     device: str = "auto",
+    engine: str = "lab",
     skip_bad: bool = False,
     evaluate: bool = True,
     progress: bool = True,
@@ -62,6 +64,7 @@ def build_reward(
         evaluate_every: updates between exact evaluations (three seconds each on two cores).
         seed: rankings and their order.
         device: "auto", "cpu" or "cuda".
+        engine: "lab" for our own loop, or "trl" for TRL's RewardTrainer, which takes pairs only.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
         evaluate: whether there are exact evaluations.
         progress: show a bar while the tiny model is trained on first use.
@@ -82,6 +85,9 @@ def build_reward(
             f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
         )
     check_common(label_noise, batch_size, seed)
+    make = engine_class(engine, RewardModelling)
+    if engine == "trl":
+        require_pairs(ranked)
     target, lab = choose_device(device), world_named(world if world in WORLDS else "micro")
     if learning_rate is None:
         learning_rate = 1e-3 if model == "tiny" else 1e-5
@@ -109,7 +115,7 @@ def build_reward(
     config = RewardConfig(
         steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
     )
-    return RewardModelling(reward_model, rankings, config, knobs, judge)
+    return make(reward_model, rankings, config, knobs, judge)
 
 
 def _judge(view: ReferencePoint | SampledReference, seed: int) -> RewardJudge:

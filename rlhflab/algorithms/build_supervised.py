@@ -15,6 +15,7 @@ from rlhflab.algorithms.build import (
     view_from,
     world_named,
 )
+from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
@@ -82,6 +83,7 @@ def build_sft(
     evaluate_every: int = 20,
     seed: int = 0,
     device: str = "auto",
+    engine: str = "lab",
     skip_bad: bool = False,
     progress: bool = True,
 ) -> Supervised:
@@ -97,6 +99,7 @@ def build_sft(
         p_noise: share in [0, 1] of drawn texts with a fault.
         learning_rate: peak step size; by default that of the world's tiny model, and 1e-5 for others.
         batch_size: texts an update; by default 128 for the tiny model and 8 for others.
+        engine: "lab" for our own loop, or "trl" for TRL's SFTTrainer.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
         progress: show a bar while the tiny model is pre-trained on first use.
 
@@ -108,6 +111,7 @@ def build_sft(
         raise ValueError(
             f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
         )
+    make = engine_class(engine, Supervised)
     tiny = model == "tiny"
     target, lab = choose_device(device), world_named(world if built_in else "micro")
     learning_rate = learning_rate or (REFERENCE_OF[lab.name].sft_lr if tiny else 1e-5)
@@ -130,7 +134,7 @@ def build_sft(
             pairs = pairs_that_fit(pairs, encode, encode_answer, policy)
             data = join_answers([encode(p.prompt) for p in pairs], [encode_answer(p.chosen) for p in pairs])
     config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
-    return Supervised(policy, data, config, SupervisedKnobs(learning_rate=learning_rate), evaluator, beta)
+    return make(policy, data, config, SupervisedKnobs(learning_rate=learning_rate), evaluator, beta)
 
 
 def _check(texts: int, p_noise: float, batch_size: int, seed: int) -> None:

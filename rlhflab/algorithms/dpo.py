@@ -106,16 +106,8 @@ class DPO:
         learning_rate = knobs["learning_rate"] * factor
 
         rows = self.pairs.next()
-        logps = sequence_logps(self.policy, rows.answers, self.pairs.start)
-        (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
-        losses, chosen, rejected = dpo_loss(
-            policy_chosen, policy_rejected, ref_chosen, ref_rejected, knobs["beta"]
-        )
-        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
-
-        values = (losses.detach(), chosen, rejected, *logps.detach().chunk(2))
-        scalars = _scalars(*torch.stack(values).tolist())
-        scalars["grad_norm"] = float(grad_norm)
+        (losses, chosen, rejected, logps), measured = self._update(rows, knobs["beta"], learning_rate)
+        scalars = _scalars(*torch.stack((losses, chosen, rejected, *logps.chunk(2))).tolist()) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
         found = Evaluated()
@@ -124,6 +116,21 @@ class DPO:
             found = self.evaluator(self.policy, knobs["beta"])
         seen = self._record_pairs(rows, chosen, rejected)
         return Record(self.step, scalars, knobs, seen, found.samples, found.exact, found.estimated)
+
+    def _update(
+        self, rows: PairRows, beta: float, learning_rate: float
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[str, float]]:
+        """Make one update.
+
+        Returns:
+            what the policy thought of the batch before it, detached: losses, chosen rewards and rejected rewards,
+            [batch] each, and log π_θ [2·batch]; and the scalars that are measured besides.
+        """
+        logps = sequence_logps(self.policy, rows.answers, self.pairs.start)
+        (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
+        losses, chosen, rejected = dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
+        return (losses.detach(), chosen, rejected, logps.detach()), {"grad_norm": float(grad_norm)}
 
     @staticmethod
     def _record_pairs(rows: PairRows, chosen: Tensor, rejected: Tensor) -> Pairs:
@@ -145,19 +152,26 @@ class DPO:
         return {
             "step": self.step,
             "knobs": self.knobs.snapshot(),
-            "policy": dict(self.policy.state_dict()),
-            "optimiser": self._optimiser.state_dict(),
             "pairs": self.pairs.state_dict(),
+            **self._learnt(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
-        self.policy.load_state_dict(state["policy"])
-        self._optimiser.load_state_dict(state["optimiser"])
         self.pairs.load_state_dict(state["pairs"])
         for name, value in state["knobs"].items():
             setattr(self.knobs, name, value)
         self.step = int(state["step"])
+        self._relearn(state)
+
+    def _learnt(self) -> dict[str, Any]:
+        """The part of the state that the updates change."""
+        return {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `_learnt`."""
+        self.policy.load_state_dict(state["policy"])
+        self._optimiser.load_state_dict(state["optimiser"])
 
 
 def _scalars(

@@ -42,6 +42,9 @@ class Optimiser:
         parameters: those with requires_grad are trained.
         max_grad_norm: gradients are scaled down to this norm; 1.0 is TRL's default.
         weight_decay: AdamW's, usually 0 in preference optimisation.
+
+    Attributes:
+        adam: the torch optimiser itself; its learning rate is set by each step.
     """
 
     def __init__(
@@ -51,24 +54,24 @@ class Optimiser:
         if not self.parameters:
             raise ValueError("the model has no trainable parameter")
         self.max_grad_norm = max_grad_norm
-        self._adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, fused=True)
+        self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, fused=True)
 
     def step(self, loss: Tensor, learning_rate: float) -> Tensor:
         """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar."""
-        for group in self._adam.param_groups:
+        for group in self.adam.param_groups:
             group["lr"] = learning_rate
-        self._adam.zero_grad(set_to_none=True)
+        self.adam.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
-        self._adam.step()
+        self.adam.step()
         return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Adam's moments, by parameter position (string keys)."""
-        return {str(index): dict(state) for index, state in self._adam.state_dict()["state"].items()}
+        return {str(index): dict(state) for index, state in self.adam.state_dict()["state"].items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        whole = self._adam.state_dict()
+        whole = self.adam.state_dict()
         whole["state"] = {int(index): dict(moments) for index, moments in state.items()}
-        self._adam.load_state_dict(whole)
+        self.adam.load_state_dict(whole)

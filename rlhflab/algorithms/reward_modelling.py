@@ -131,10 +131,8 @@ class RewardModelling:
         among = min(int(knobs["pairs"]), self._trainable)
         ids = torch.randint(among, (config.batch_size,), generator=self._generator)
         rows = self.rankings.take(ids, knobs["label_noise"])
-        scores = self._ranked_scores(rows.answers)
-        losses = plackett_luce_loss(scores)
-        grad_norm = self._optimiser.step(losses.mean(), knobs["learning_rate"] * factor)
-        scalars = {**ranking_scalars(scores.detach(), losses.detach()), "grad_norm": float(grad_norm)}
+        scores, losses, measured = self._update(rows, knobs["learning_rate"] * factor)
+        scalars = ranking_scalars(scores, losses) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = knobs["learning_rate"] * factor
         if self._due(config.test_every) and len(self._held_out):
@@ -143,7 +141,7 @@ class RewardModelling:
         if self.judge and self._due(config.evaluate_every):
             require_finite(self.step, {"a weight": finite_or_nan(self.reward_model.parameters())}, knobs)
             found = self.judge(self.reward_model, knobs["beta"])
-        pairs = _first_against_last(rows, scores.detach())
+        pairs = _first_against_last(rows, scores)
         return Record(
             self.step,
             scalars,
@@ -153,6 +151,17 @@ class RewardModelling:
             estimated=found.estimated,
             arrays=found.arrays,
         )
+
+    def _update(self, rows: RankedRows, learning_rate: float) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """Make one update.
+
+        Returns:
+            scores [batch, K] and losses [batch] of the batch before it, detached; scalars that are measured besides.
+        """
+        scores = self._ranked_scores(rows.answers)
+        losses = plackett_luce_loss(scores)
+        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
+        return scores.detach(), losses.detach(), {"grad_norm": float(grad_norm)}
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step in (1, self.steps)
@@ -179,19 +188,29 @@ class RewardModelling:
         return {
             "step": self.step,
             "knobs": self.knobs.snapshot(),
-            "reward_model": dict(self.reward_model.state_dict()),
-            "optimiser": self._optimiser.state_dict(),
             "generator": self._generator.get_state(),
+            **self._learnt(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
-        self.reward_model.load_state_dict(state["reward_model"])
-        self._optimiser.load_state_dict(state["optimiser"])
         self._generator.set_state(state["generator"])
         for name, value in state["knobs"].items():
             setattr(self.knobs, name, value)
         self.step = int(state["step"])
+        self._relearn(state)
+
+    def _learnt(self) -> dict[str, Any]:
+        """The part of the state that the updates change."""
+        return {
+            "reward_model": dict(self.reward_model.state_dict()),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `_learnt`."""
+        self.reward_model.load_state_dict(state["reward_model"])
+        self._optimiser.load_state_dict(state["optimiser"])
 
 
 def ranking_scalars(scores: Tensor, losses: Tensor) -> dict[str, float]:

@@ -99,11 +99,8 @@ class Supervised:
         self.step += 1
         knobs = self.knobs.snapshot()
         factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
-        self.policy.train()
-        logps, mask = token_logps(self.policy, self.data.rows(self._batches.next()), self._start)
-        loss = -logps.sum() / mask.sum()
-        grad_norm = self._optimiser.step(loss, knobs["learning_rate"] * factor)
-        scalars = {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
+        rows = self.data.rows(self._batches.next())
+        scalars = self._update(rows, knobs["learning_rate"] * factor)
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = knobs["learning_rate"] * factor
         found = Evaluated()
@@ -113,21 +110,39 @@ class Supervised:
             self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated
         )
 
+    def _update(self, rows: AnswerBatch, learning_rate: float) -> dict[str, float]:
+        """Make one update; returns the loss before it and the norm of its gradient."""
+        self.policy.train()
+        logps, mask = token_logps(self.policy, rows, self._start)
+        loss = -logps.sum() / mask.sum()
+        grad_norm = self._optimiser.step(loss, learning_rate)
+        return {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
+
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, order of the data and position."""
+        """Weights, optimiser, knobs, order of the data and position."""
         return {
             "step": self.step,
-            "policy": dict(self.policy.state_dict()),
-            "optimiser": self._optimiser.state_dict(),
+            "knobs": self.knobs.snapshot(),
             "batches": self._batches.state_dict(),
+            **self._learnt(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.step = int(state["step"])
+        for name, value in state.get("knobs", {}).items():
+            setattr(self.knobs, name, value)
+        self._batches.load_state_dict(state["batches"])
+        self._relearn(state)
+
+    def _learnt(self) -> dict[str, Any]:
+        """The part of the state that the updates change."""
+        return {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `_learnt`."""
         self.policy.load_state_dict(state["policy"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._batches.load_state_dict(state["batches"])
 
 
 class ShuffledBatches:

@@ -35,6 +35,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "steps": (int, "Updates to make"),
     "batch_size": (int, "Examples an update"),
     "evaluate_every": (int, "Updates between exact evaluations"),
+    "engine": (str, "lab: our own loop; trl: TRL's trainer"),
     "skip_bad": (bool, "Leave bad lines of a file out"),
     "seed": (int, "The same seed gives the same run"),
     "device": (str, "auto, cpu or cuda"),

@@ -62,9 +62,9 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
         watch: called with every record; when it returns something true the run is stopped, to be continued later.
 
     Returns:
-        What status.json then says, as plain data: `status` ("finished", "stopped" or "diverged"), `algorithm`, `steps`,
-        `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated` blocks (or None) and the last
-        `scalars`; `error` where it diverged.
+        What status.json then says, as plain data: `status` ("finished", "stopped" or "diverged"), `algorithm`,
+        `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated` blocks (or None)
+        and the last `scalars`; `error` where it diverged.
     """
     resumed = algorithm.step > 0
     seen = _Seen()
@@ -92,7 +92,7 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
             seen.note(record)
     result = {
         "algorithm": run.config.get("algorithm", algorithm.name),
-        "engine": "lab",
+        "engine": getattr(algorithm, "engine", "lab"),
         "steps": algorithm.step,
         "seconds": round(seconds, 3),
         "beta": algorithm.knobs.snapshot().get("beta", run.config.get("beta")),
