@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator, SampleEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
@@ -21,9 +22,6 @@ from rlhflab.worlds.reviews import ReviewsWorld
 
 REFERENCES = ("sft", "preferred")
 Encoder = Callable[[str], list[int]]
-
-
-WORLDS = ("micro", "reviews")
 
 
 @cache

@@ -51,8 +51,10 @@ def in_bins(
 
 
 def curve(records: Sequence[Record], name: str) -> Points:
-    """Steps and finite values of a scalar, or of the exact value behind exact/…"""
-    part, key = ("exact", name.removeprefix("exact/")) if name.startswith("exact/") else ("scalars", name)
+    """Steps and finite values of a scalar, or of the value behind exact/… or estimated/…"""
+    part, _, key = name.partition("/")
+    if part not in ("exact", "estimated"):
+        part, key = "scalars", name
     steps, values = [], []
     for record in records:
         value = (getattr(record, part) or {}).get(key)
