@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlhflab.algorithms.build import build_dpo
+    from rlhflab.algorithms.build_control import (
+        build_control_ppo,
+        build_control_reinforce,
+        build_control_trpo,
+    )
     from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
     from rlhflab.algorithms.build_race import build_race
     from rlhflab.algorithms.build_reward import build_reward
     from rlhflab.algorithms.build_supervised import build_pretrain, build_sft
+    from rlhflab.algorithms.control_knobs import PPOControlKnobs, ReinforceControlKnobs, TRPOControlKnobs
     from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
     from rlhflab.algorithms.ppo import PPOKnobs
     from rlhflab.algorithms.race import RaceKnobs
@@ -35,6 +41,9 @@ __all__ = [
     "build_trpo",
     "build_ppo",
     "build_race",
+    "build_control_reinforce",
+    "build_control_trpo",
+    "build_control_ppo",
     "RewardKnobs",
     "DPO",
     "DPOConfig",
@@ -43,6 +52,9 @@ __all__ = [
     "TRPOKnobs",
     "PPOKnobs",
     "RaceKnobs",
+    "ReinforceControlKnobs",
+    "TRPOControlKnobs",
+    "PPOControlKnobs",
     "Run",
     "Board",
 ]
@@ -58,6 +70,9 @@ _HOMES = {
     "build_trpo": "rlhflab.algorithms.build_policy",
     "build_ppo": "rlhflab.algorithms.build_policy",
     "build_race": "rlhflab.algorithms.build_race",
+    "build_control_reinforce": "rlhflab.algorithms.build_control",
+    "build_control_trpo": "rlhflab.algorithms.build_control",
+    "build_control_ppo": "rlhflab.algorithms.build_control",
     "RewardKnobs": "rlhflab.algorithms.reward_modelling",
     "DPO": "rlhflab.algorithms.dpo",
     "DPOConfig": "rlhflab.algorithms.dpo",
@@ -66,6 +81,9 @@ _HOMES = {
     "TRPOKnobs": "rlhflab.algorithms.trpo",
     "PPOKnobs": "rlhflab.algorithms.ppo",
     "RaceKnobs": "rlhflab.algorithms.race",
+    "ReinforceControlKnobs": "rlhflab.algorithms.control_knobs",
+    "TRPOControlKnobs": "rlhflab.algorithms.control_knobs",
+    "PPOControlKnobs": "rlhflab.algorithms.control_knobs",
     "Run": "rlhflab.runs.store",
     "Board": "rlhflab.live.board",
 }

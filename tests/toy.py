@@ -119,7 +119,7 @@ def build_plain(steps=10, beta=1.0, seed=0):
     return Toy(steps=steps, beta=beta, seed=seed)
 
 
-def builder(name):
+def builder(name, world=None):
     """The toys by name, as `rlhflab.algorithms.builders.builder` has the real ones."""
     return {"toy": build_toy, "plain": build_plain}[name]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator, SampleEvaluator
@@ -23,9 +24,6 @@ from rlhflab.worlds.world import World
 
 REFERENCES = ("sft", "preferred")
 Encoder = Callable[[str], list[int]]
-
-
-WORLDS = ("micro", "reviews")
 
 
 @cache

@@ -11,10 +11,9 @@ from tqdm.auto import tqdm
 from rlhflab.algorithms.build import check_common, evaluator_of, view_from, world_named
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.language_task import LanguageTask
-from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.reference import tiny_reference
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
@@ -62,7 +61,7 @@ def build_reinforce(
         ValueError: a setting that makes no sense, in one line.
     """
     knobs = ReinforceKnobs(beta=beta, learning_rate=learning_rate)
-    config = PolicyGradientConfig(
+    config = ReinforceConfig(
         steps=steps, warmup=min(20, steps // 10), evaluate_every=evaluate_every, seed=seed
     )
     task = _task(world, model, reward, pairs, label_noise, blind, batch_size, "none", seed, device, progress)

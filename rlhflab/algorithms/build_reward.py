@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rlhflab.algorithms.build import (
-    WORLDS,
     check_common,
     check_world_or_file,
     encoders_of,
@@ -13,6 +12,7 @@ from rlhflab.algorithms.build import (
     view_from,
     world_named,
 )
+from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class, require_pairs
 from rlhflab.algorithms.ranking_source import RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rlhflab.algorithms.build import (
-    WORLDS,
     check_common,
     check_world_or_file,
     encoders_of,
@@ -15,6 +14,7 @@ from rlhflab.algorithms.build import (
     view_from,
     world_named,
 )
+from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference

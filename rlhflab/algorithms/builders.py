@@ -6,6 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+WORLDS = ("micro", "reviews")
+"""The worlds of language."""
+
 BUILDERS = {
     "pretrain": ("rlhflab.algorithms.build_supervised", "build_pretrain"),
     "sft": ("rlhflab.algorithms.build_supervised", "build_sft"),
@@ -15,16 +18,28 @@ BUILDERS = {
     "trpo": ("rlhflab.algorithms.build_policy", "build_trpo"),
     "ppo": ("rlhflab.algorithms.build_policy", "build_ppo"),
 }
+CONTROL = {
+    "reinforce": ("rlhflab.algorithms.build_control", "build_control_reinforce"),
+    "trpo": ("rlhflab.algorithms.build_control", "build_control_trpo"),
+    "ppo": ("rlhflab.algorithms.build_control", "build_control_ppo"),
+}
+"""Those that also run where a world's name is none of language's: on gymnasium's environments."""
 
 
-def builder(name: str) -> Callable[..., Any]:
+def builder(name: str, world: str | None = None) -> Callable[..., Any]:
     """Return the function that builds an algorithm from plain settings.
+
+    Args:
+        name: of the algorithm.
+        world: where it is to run, by default a world of language; any other name that an algorithm of CONTROL gets
+            is gymnasium's.
 
     Raises:
         ValueError: unknown name.
     """
     if name not in BUILDERS:
         raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(BUILDERS)}")
-    module, function = BUILDERS[name]
+    control = name in CONTROL and world is not None and world not in WORLDS
+    module, function = (CONTROL if control else BUILDERS)[name]
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -1,8 +1,8 @@
 """Two engines, one record: our own readable loop, or TRL's trainers driven step by step.
 
 The versions of TRL differ in what decides which of them are supported: from 1.16 on the trainers' forward returns the
-answers' log-probabilities, on a CPU too, and they are read off for the record. 1.15.0 does so where there is triton, and
-fails on a CPU; before that the forward returned logits.
+answers' log-probabilities, on a CPU too, and they are read off for the record. 1.15.0 does so where there is triton,
+and fails on a CPU; before that the forward returned logits.
 """
 
 from __future__ import annotations

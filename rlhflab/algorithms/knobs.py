@@ -72,6 +72,8 @@ class Knobs:
     """
 
     specs: ClassVar[dict[str, Knob]] = {}
+    algorithm: ClassVar[str] = ""
+    """Name of the algorithm whose knobs these are, where their class's name does not say it."""
 
     def __init__(self, **values: float) -> None:
         for name, spec in self.specs.items():

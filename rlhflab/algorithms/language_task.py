@@ -47,6 +47,8 @@ class LanguageTask:
         evaluator: exact evaluation and samples, where the world offers them.
     """
 
+    kind = "language"
+
     def __init__(
         self,
         policy: Any,
@@ -144,8 +146,8 @@ class LanguageTask:
 
     # ---- judging anew ------------------------------------------------------------------------------------------
 
-    def outputs(self, rollout: Rollout, twice: bool = False) -> Outputs:
-        """π_θ and V on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
+    def distribution(self, rollout: Rollout, twice: bool = False) -> Categorical:
+        """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
         ids = rollout.inputs.input_ids
         # the fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
@@ -153,7 +155,11 @@ class LanguageTask:
                 input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self.prompt_length
             ).logits
         logits = self._of_answers(logits, rollout.inputs, rollout.actions.shape[1])
-        distribution = Categorical(logits=logits.float(), validate_args=False)
+        return Categorical(logits=logits.float(), validate_args=False)
+
+    def outputs(self, rollout: Rollout) -> Outputs:
+        """π_θ and V on the answers' tokens, [batch, time]."""
+        distribution = self.distribution(rollout)
         if self.head is None:
             return Outputs(distribution, torch.zeros_like(rollout.logps))
         if self.trunk is not None:

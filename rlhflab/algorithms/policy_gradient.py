@@ -39,7 +39,7 @@ class PolicyGradientConfig:
         schedule: "constant", "linear" or "cosine" decay of the step size.
         warmup: iterations over which the step size rises.
         max_grad_norm: gradients are clipped to this norm.
-        gamma: discount in [0, 1]; 1 for answers, 0.99 for control.
+        gamma: discount in [0, 1] where it is no knob; 1 for answers.
         evaluate_every: iterations between exact evaluations and samples; the last one always has them.
         seed: order of minibatches.
     """
@@ -80,6 +80,8 @@ class PolicyGradient(ABC):
 
     def __init__(self, task: Task, config: PolicyGradientConfig, knobs: Knobs) -> None:
         self.task, self.policy = task, task.policy
+        if task.kind != "language":
+            self.name = f"{self.name}-{task.kind}"
         self.config, self.knobs = config, knobs
         self.backdrop: Backdrop | None = task.backdrop
         self.steps, self.step = config.steps, 0
@@ -107,6 +109,10 @@ class PolicyGradient(ABC):
             self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated,
             arrays=update.arrays,
         )  # fmt: skip
+
+    def gamma(self, knobs: Mapping[str, float]) -> float:
+        """The discount in force: a knob where the algorithm has it as one, else the configuration's."""
+        return knobs.get("gamma", self.config.gamma)
 
     @abstractmethod
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

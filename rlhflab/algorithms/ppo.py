@@ -110,7 +110,7 @@ class PPO(PolicyGradient):
             rollout.rewards,
             rollout.values,
             rollout.dones,
-            config.gamma,
+            self.gamma(knobs),
             knobs["gae_lambda"],
             rollout.last_values,
         )

@@ -20,13 +20,13 @@ from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.pair_source import FixedPairs
-from rlhflab.algorithms.policy_gradient import BETA, PolicyGradientConfig
+from rlhflab.algorithms.policy_gradient import BETA
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.race_judge import EstimatingRaceJudge, ExactRaceJudge, RaceJudge, Standing
 from rlhflab.algorithms.ranking_source import TextRankings
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.reference import encode_texts
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TrueReward
@@ -205,7 +205,7 @@ class Race:
             ),
             "reinforce": lambda policy, steps: Reinforce(
                 self._task(policy, true, "none"),
-                PolicyGradientConfig(steps=steps, warmup=min(20, steps // 10), seed=seed),
+                ReinforceConfig(steps=steps, warmup=min(20, steps // 10), seed=seed),
                 ReinforceKnobs(beta=beta, learning_rate=3e-3),
             ),
         }  # fmt: skip

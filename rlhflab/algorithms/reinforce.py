@@ -3,7 +3,8 @@
     ∇J = E[ Σ_t A·∇log π_θ(a_t|s_t) ],    A_i = R_i − mean_{j≠i} R_j  over the other rollouts from the same start
 
 R is the whole return, KL term included. For answers the baseline makes the noise vanish at the optimum, where
-r − β·log(π*/π_ref) = β·log Z(x) for every answer.
+r − β·log(π*/π_ref) = β·log Z(x) for every answer. For control R is the return to go, Σ_{k≥t} γ^{k−t}·r_k: what was
+earned before an action is no merit of it.
 
 Source: Williams (1992); the baseline is Kool et al. (2019); for RLHF Ahmadian et al. (2024), "Back to basics".
 """
@@ -11,6 +12,7 @@ Source: Williams (1992); the baseline is Kool et al. (2019); for RLHF Ahmadian e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rlhflab.algorithms.knobs import Knobs
@@ -23,8 +25,19 @@ from rlhflab.algorithms.policy_gradient import (
     Update,
 )
 from rlhflab.algorithms.rollout import Collected, Task
-from rlhflab.objectives.advantages import discounted_returns, leave_one_out
+from rlhflab.objectives.advantages import discounted_returns, leave_one_out, leave_one_out_to_go
 from rlhflab.objectives.policy_gradient import reinforce_loss
+
+
+@dataclass(frozen=True)
+class ReinforceConfig(PolicyGradientConfig):
+    """Settings of a REINFORCE run that cannot change while it runs.
+
+    Attributes:
+        to_go: whether an action is judged by the return from it on, not by the whole one.
+    """
+
+    to_go: bool = False
 
 
 class ReinforceKnobs(Knobs):
@@ -42,18 +55,20 @@ class Reinforce(PolicyGradient):
     """
 
     name = "reinforce"
+    config: ReinforceConfig
 
-    def __init__(
-        self, task: Task, config: PolicyGradientConfig | None = None, knobs: Knobs | None = None
-    ) -> None:
-        super().__init__(task, config or PolicyGradientConfig(), knobs or ReinforceKnobs())
+    def __init__(self, task: Task, config: ReinforceConfig | None = None, knobs: Knobs | None = None) -> None:
+        super().__init__(task, config or ReinforceConfig(), knobs or ReinforceKnobs())
         self._optimiser = Optimiser(task.policy_parameters(), self.config.max_grad_norm)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout
-        returns = discounted_returns(rollout.rewards, rollout.dones, self.config.gamma)[:, 0]
-        advantages = leave_one_out(returns, rollout.groups).unsqueeze(1).expand_as(rollout.logps)
-        logps = self.task.outputs(rollout).distribution.log_prob(rollout.actions)
+        returns = discounted_returns(rollout.rewards, rollout.dones, self.gamma(knobs))
+        if self.config.to_go:
+            advantages = leave_one_out_to_go(returns, rollout.groups, rollout.mask)
+        else:
+            advantages = leave_one_out(returns[:, 0], rollout.groups).unsqueeze(1).expand_as(rollout.logps)
+        logps = self.task.distribution(rollout).log_prob(rollout.actions)
         loss = reinforce_loss(logps, advantages, rollout.mask)
         learning_rate = knobs["learning_rate"] * factor
         grad_norm = self._optimiser.step(loss, learning_rate)

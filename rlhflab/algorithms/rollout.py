@@ -28,7 +28,8 @@ class Rollout:
         rewards: r_t; for language models the KL term is in it.
         values: V(s_t) when it was sampled; 0 without a value function.
         dones: bool, True on the step that ends an episode.
-        mask: bool, True on the steps that count.
+        mask: bool, True on the steps that count. One that does not, in mid-row, stands between two episodes: it is
+            done, and its reward is its own V(s), so that an episode cut by a time limit is worth what was to come.
         groups: [batch] integer; rows that began in the same state (the same prompt) share it.
         last_values: [batch] V of the state after the last step, where a row was cut in mid-episode, else 0.
     """
@@ -76,10 +77,12 @@ class Task(Protocol):
     """Where a policy acts.
 
     Attributes:
+        kind: "language" or "control".
         policy: π_θ.
         backdrop: the exact frontier where there is one, else None.
     """
 
+    kind: str
     policy: Any
     backdrop: Backdrop | None
 
@@ -95,8 +98,12 @@ class Task(Protocol):
         """Sample a rollout with the policy as it is."""
         ...
 
-    def outputs(self, rollout: Rollout, twice: bool = False) -> Outputs:
-        """π_θ and V on the states of a rollout, with gradient; `twice` where it will be differentiated twice."""
+    def distribution(self, rollout: Rollout, twice: bool = False) -> Distribution:
+        """π_θ on the states of a rollout, with gradient; `twice` where it will be differentiated twice."""
+        ...
+
+    def outputs(self, rollout: Rollout) -> Outputs:
+        """π_θ and V on the states of a rollout, with gradient."""
         ...
 
     def values(self, rollout: Rollout) -> Tensor:

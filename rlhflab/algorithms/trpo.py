@@ -105,12 +105,12 @@ class TRPO(PolicyGradient):
         self._order = torch.Generator().manual_seed(self.config.seed)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
-        config, rollout = self.config, collected.rollout
+        rollout = collected.rollout
         advantages = gae(
             rollout.rewards,
             rollout.values,
             rollout.dones,
-            config.gamma,
+            self.gamma(knobs),
             knobs["gae_lambda"],
             rollout.last_values,
         )
@@ -169,16 +169,14 @@ class TRPO(PolicyGradient):
         return scalars, arrays
 
     def _surrogate(self, rollout: Rollout, advantages: Tensor) -> tuple[Distribution, Tensor]:
-        distribution = self.task.outputs(rollout).distribution
+        distribution = self.task.distribution(rollout)
         logps = distribution.log_prob(rollout.actions)
         return distribution, surrogate_objective(logps, rollout.logps, advantages, rollout.mask)
 
     def _fisher(self, rollout: Rollout) -> FisherVectorProduct:
         with torch.no_grad():
-            old = self.task.outputs(rollout).distribution
-        kl = masked_mean(
-            kl_divergence(old, self.task.outputs(rollout, twice=True).distribution), rollout.mask
-        )
+            old = self.task.distribution(rollout)
+        kl = masked_mean(kl_divergence(old, self.task.distribution(rollout, twice=True)), rollout.mask)
         return FisherVectorProduct(kl, self.task.policy_parameters(), self.config.damping)
 
     def _fit_values(self, rollout: Rollout, returns: Tensor) -> float:

@@ -18,12 +18,15 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "reward": (str, "true, model (fitted first), or the folder of a reward-model run"),
     "beta": (float, "KL strength β > 0"),
     "learning_rate": (float, "Step size of AdamW at its peak"),
+    "gamma": (float, "Discount γ in [0, 1]"),
     "clip_range": (float, "How far a ratio may move before its gradient stops: ε > 0"),
     "gae_lambda": (float, "GAE's λ in [0, 1]"),
     "epochs": (int, "Passes over each rollout"),
     "minibatches": (int, "Parts of a rollout an epoch"),
     "value": (str, "shared: a value head on the policy's trunk; own: a trunk of its own"),
-    "max_kl": (float, "Radius δ > 0 of the trust region, nats per token"),
+    "envs": (int, "Copies of the environment that act at the same time"),
+    "horizon": (int, "Steps of every copy an iteration"),
+    "max_kl": (float, "Radius δ > 0 of the trust region, nats per token or time step"),
     "damping": (float, "Added to the Fisher matrix's diagonal"),
     "cg_iterations": (int, "Fisher-vector products a step"),
     "texts": (int, "Texts to draw from the grammar"),
@@ -34,7 +37,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "blind": (str, "What a reward model cannot see: film, negation, strength, conjunction; reviews: hype, …"),
     "steps": (int, "Updates to make"),
     "batch_size": (int, "Examples an update"),
-    "evaluate_every": (int, "Updates between exact evaluations"),
+    "evaluate_every": (int, "Updates between evaluations"),
     "engine": (str, "lab: our own loop; trl: TRL's trainer"),
     "skip_bad": (bool, "Leave bad lines of a file out"),
     "seed": (int, "The same seed gives the same run"),
@@ -48,17 +51,21 @@ RESUME = typer.Option(help="Continue the run in this folder with its settings (-
 AS_JSON = typer.Option("--json", help="Print one JSON object as the last line.")
 
 
-def command_from(builder: Callable[..., Any], run: Callable[..., None]) -> Callable[..., None]:
-    """Return a function for `typer.Typer.command`: `builder`'s settings as options, and --out, --resume, --json.
+def command_from(
+    builder: Callable[..., Any], run: Callable[..., None], control: Callable[..., Any] | None = None
+) -> Callable[..., None]:
+    """Return a function for `typer.Typer.command`: the builders' settings as options, and --out, --resume, --json.
 
     Args:
         builder: makes an algorithm from keyword arguments.
         run: called with the settings that were given, and with out, resume, as_json.
+        control: makes it where the world is one of gymnasium's.
     """
+    here, there = (
+        {} if build is None else dict(inspect.signature(build).parameters) for build in (builder, control)
+    )
     parameters = [
-        _option(parameter)
-        for parameter in inspect.signature(builder).parameters.values()
-        if parameter.name not in NOT_OPTIONS
+        _option(name, here.get(name), there.get(name)) for name in here | there if name not in NOT_OPTIONS
     ]
     for name, kind, option, default in (
         ("out", Path | None, OUT, None), ("resume", Path | None, RESUME, None), ("as_json", bool, AS_JSON, False)
@@ -74,16 +81,30 @@ def command_from(builder: Callable[..., Any], run: Callable[..., None]) -> Calla
     return command
 
 
-def _option(parameter: inspect.Parameter) -> inspect.Parameter:
-    kind, words = SETTINGS[parameter.name]
-    default = parameter.default
-    metavar = "N" if parameter.name == "pairs" else None
-    if "Literal['fresh']" in str(parameter.annotation):
+def _option(
+    name: str, parameter: inspect.Parameter | None, control: inspect.Parameter | None
+) -> inspect.Parameter:
+    kind, words = SETTINGS[name]
+    metavar = "N" if name == "pairs" else None
+    if parameter is not None and "Literal['fresh']" in str(parameter.annotation):
         metavar, words = "N|fresh", f"{words}, or fresh ones each step"
-    shown = {None: "by model or data", "": "nothing"}.get(default, default)
-    flags = (f"--{parameter.name.replace('_', '-')}",) if kind is bool else ()
-    option = typer.Option(*flags, help=f"{words}; default {shown}.", metavar=metavar)
-    return _parameter(parameter.name, kind | None, option, None)
+    if name == "world" and control is not None:
+        words = (
+            f"{words.split(',')[0]}, reviews, or for control an environment of gymnasium such as CartPole-v1"
+        )
+    if parameter is None:
+        words = f"Control only: {words}"
+    defaults = [_shown(each.default) for each in (parameter, control) if each is not None]
+    if name == "world" or len(set(defaults)) == 1:
+        told = f"default {defaults[0]}."
+    else:
+        told = f"default {defaults[0]}. In control {defaults[1]}."
+    flags = (f"--{name.replace('_', '-')}",) if kind is bool else ()
+    return _parameter(name, kind | None, typer.Option(*flags, help=f"{words}; {told}", metavar=metavar), None)
+
+
+def _shown(default: Any) -> str:
+    return {None: "by model, data or world", "": "nothing"}.get(default, str(default))
 
 
 def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Parameter:

@@ -21,7 +21,7 @@ YES_NO = {"true": True, "false": False}
 def sweep_command(
     algorithms: Annotated[str, typer.Option(help=f"Comma list of {', '.join(BUILDERS)}.")],
     out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command again continues it.")],
-    beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0.")] = "1",
+    beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0; control has none.")] = "1",
     seeds: Annotated[str, typer.Option(help="Comma list of seeds.")] = "0",
     settings: Annotated[
         list[str] | None,
@@ -114,6 +114,13 @@ def _summary(swept: Swept, out: Path) -> dict[str, Any]:
             }
             for row in swept.best()
         ],
+        "highest": [
+            {
+                **{key: row[key] for key in ("world", "algorithm", "seed", "folder")},
+                "return": measured(row, "return"),
+            }
+            for row in swept.highest()
+        ],
     }
 
 
@@ -122,4 +129,6 @@ def _print(swept: Swept, out: Path) -> None:
     print("{cells} cells, {ran} of them run now in {seconds:.1f} s, {finished} finished".format(**result))
     for best in result["best"]:
         print("least regret at β = {beta:g}: {regret:.4g}, {folder}".format(**best))
+    for best in result["highest"]:
+        print("greatest return in {world}: {return:.4g}, {folder}".format(**best))
     print(f"look at it: {out / 'sweep.html'} and {out / 'results.csv'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from rlhflab.algorithms.builders import BUILDERS, builder
+from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
 from rlhflab.cli.messages import json_line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
 
@@ -26,9 +26,9 @@ WORDS = {
     "sft": "Fine-tune it on clean text, or on the chosen answers of a file.",
     "reward": "Fit a reward model to preferences.",
     "dpo": "Train with direct preference optimisation.",
-    "reinforce": "Optimise a reward with REINFORCE.",
-    "trpo": "Optimise a reward with trust-region policy optimisation.",
-    "ppo": "Optimise a reward with proximal policy optimisation.",
+    "reinforce": "Optimise a reward, or act in a control problem, with REINFORCE.",
+    "trpo": "The same with trust-region policy optimisation.",
+    "ppo": "The same with proximal policy optimisation.",
 }
 
 
@@ -46,7 +46,8 @@ class TrainGroup(TyperGroup):
         def run(given: dict[str, Any], out: Path | None, resume: Path | None, as_json: bool) -> None:
             train(name, given, out, resume, as_json)
 
-        one.command(name, help=WORDS[name])(command_from(builder(name), run))
+        control = builder(name, "a control world") if name in CONTROL else None
+        one.command(name, help=WORDS[name])(command_from(builder(name), run, control))
         return typer.main.get_command(one)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -80,7 +81,7 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
         given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
     from rlhflab.runs.drive import begin
 
-    parameters = inspect.signature(builder(name)).parameters
+    parameters = _parameters(name, given.get("world"), given)
     defaults = {key: parameter.default for key, parameter in parameters.items()}
     return begin(builder, {"algorithm": name, **defaults, **given}, out)
 
@@ -93,7 +94,18 @@ def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm
     found = run.config.setdefault("algorithm", "dpo")
     if found != name:
         raise ValueError(f"{folder} is a run of {found}; continue it with rlhflab train {found}")
+    _parameters(name, run.config.get("world"), given)
     return resume(builder, run, **given), run
+
+
+def _parameters(name: str, world: str | None, given: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
+    """The settings of an algorithm in a world; ValueError where one is given that it does not have there."""
+    parameters = inspect.signature(builder(name, world)).parameters
+    for key in given:
+        if key not in parameters:
+            where = "a world of language" if world is None else f"the world {world}"
+            raise ValueError(f"--{key.replace('_', '-')} is no setting of {name} in {where}")
+    return parameters
 
 
 def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
@@ -103,15 +115,15 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
     from rlhflab.runs.drive import drive
 
     name = run.config["algorithm"]
-    exact: dict[str, float] = {}
+    judged: dict[str, float] = {}
     with (
         _interruptible() as interrupted,
         tqdm(total=algorithm.steps, initial=algorithm.step, desc=name, unit="step") as bar,
     ):
 
         def watch(record: Record) -> bool:
-            exact.update(record.exact or {})
-            bar.set_postfix(_progress(record, exact), refresh=False)
+            judged.update(record.exact or record.estimated or {})
+            bar.set_postfix(_progress(record, judged), refresh=False)
             bar.update()
             return bool(interrupted)
 
@@ -150,7 +162,7 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, former)
 
 
-def _progress(record: Record, exact: dict[str, float]) -> dict[str, str]:
+def _progress(record: Record, judged: dict[str, float]) -> dict[str, str]:
     shown = {"loss": record.scalars.get("loss"), "score": record.scalars.get("objective/scores")}
-    shown |= {key: exact.get(key) for key in ("reward", "kl")}
+    shown |= {key: judged.get(key) for key in ("reward", "kl", "return")}
     return {name: f"{value:.3f}" for name, value in shown.items() if value is not None}

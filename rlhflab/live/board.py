@@ -69,7 +69,9 @@ class Board:
         self.name = name
         self.title = title or name
         self._panels = panels
-        self._algorithm_name = knobs.__name__.removesuffix("Knobs").lower() if knobs is not None else ""
+        self._algorithm_name = ""
+        if knobs is not None:
+            self._algorithm_name = knobs.algorithm or knobs.__name__.removesuffix("Knobs").lower()
         self.history = History()
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
@@ -128,9 +130,7 @@ class Board:
         board._backdrop = backdrop
         for record in records:
             board.history.add(record)
-        algorithm: str = getattr(run, "config", {}).get("algorithm", "")
-        if algorithm not in PANELS:
-            algorithm = best_fit(board.history.snapshot())
+        algorithm = best_fit(board.history.snapshot(), getattr(run, "config", {}).get("algorithm", ""))
         board._algorithm_name = algorithm
         board.player.finish_without_running(StoredRun(records, backdrop, algorithm, len(records)))
         return board

@@ -92,6 +92,28 @@ def leave_one_out(returns: Tensor, groups: Tensor) -> Tensor:
     return torch.where(sizes > 1, returns - others, 0.0)
 
 
+def leave_one_out_to_go(returns: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
+    """The same at every step: A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t} over the others that are still under way at t.
+
+    How long the others last does not depend on the actions of row i, so the gradient stays unbiased, step by step.
+
+    Args:
+        returns: [batch, time], return to go G_t.
+        groups: [batch] integer, equal where the first state is (or is drawn) the same.
+        mask: [batch, time] bool, True on the steps that count.
+
+    Returns:
+        [batch, time]; 0 where no other row of the group is under way.
+    """
+    same_shape(returns=returns, mask=mask)
+    _, index = groups.unique(return_inverse=True)
+    empty = returns.new_zeros(int(index.max()) + 1, returns.shape[1])
+    own, counted = returns * mask, mask.to(returns.dtype)
+    others = empty.index_add(0, index, own)[index] - own
+    number = empty.index_add(0, index, counted)[index] - counted
+    return torch.where(mask & (number > 0), returns - others / number.clamp(min=1), 0.0)
+
+
 def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
     """Shift and scale to mean 0 and standard deviation 1 over the steps that count.
 

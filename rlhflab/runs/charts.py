@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rlhflab.algorithms.record import Record
 from rlhflab.runs.drawing import (
     CHOSEN,
+    FAINT,
     POLICY,
     REFERENCE,
     REJECTED,
@@ -21,7 +22,7 @@ from rlhflab.runs.drawing import (
 
 
 class Curve(NamedTuple):
-    """One curve: a scalar's name, or exact/…; `right` puts it on an axis of its own."""
+    """One curve: a scalar's name, exact/… or estimated/…; `right` puts it on an axis of its own."""
 
     series: str
     name: str
@@ -75,6 +76,27 @@ EXACT = (
         level=1.0,
     ),
 )
+EPISODES = (
+    Chart(
+        "Return of an episode",
+        "Evaluation: fresh episodes, the same starts each time. Does it reach the dotted line, and stay?",
+        "return",
+        (
+            Curve("episode/return", "this iteration", FAINT),
+            Curve("estimated/return", "evaluation"),
+            Curve("estimated/solved", "solved", TRUTH, "dot"),
+        ),
+    ),
+    Chart(
+        "Length of an episode",
+        "Time steps until it ends. Where every step is paid for it is the return.",
+        "time steps",
+        (
+            Curve("episode/length", "this iteration", FAINT),
+            Curve("estimated/length", "evaluation"),
+        ),
+    ),
+)
 TRAINING = (
     Chart(
         "Margins and accuracy",
@@ -117,20 +139,20 @@ TRAINING = (
     ),
     Chart(
         "Clip fraction",
-        "Share of the tokens whose gradient the clip stops.",
+        "Share of the actions (a token is one) whose gradient the clip stops.",
         "clip fraction",
         (Curve("policy/clipfrac_avg", "clipped", REJECTED),),
     ),
     Chart(
         "Size of the update",
         "KL(π_old‖π_θ) by k3: mean over the minibatches, and at the last one. The clip bounds no KL.",
-        "nats per token",
+        "nats per action",
         (Curve("policy/kl_old_k3_last", "last", CHOSEN), Curve("policy/kl_old_k3", "mean")),
     ),
     Chart(
         "Trust region",
         "The line search keeps the true KL(π_old‖π_θ) below δ.",
-        "nats per token",
+        "nats per action",
         (
             Curve("trpo/max_kl", "δ", REFERENCE, "dot"),
             Curve("trpo/predicted_kl_old", "predicted", CHOSEN, "dash"),
@@ -161,7 +183,7 @@ TRAINING = (
     Chart(
         "Entropy",
         "Falls as the policy grows sure of itself. Near 0 nothing new is tried any more.",
-        "nats per token",
+        "nats per action",
         (Curve("policy/entropy_avg", "entropy"),),
     ),
     Chart(
@@ -243,7 +265,7 @@ def ratios(records: Sequence[Record]) -> Plot | None:
     clip_range = record.knobs.get("clip_range", 0.0)
     places = sorted({1 - clip_range, 1.0, 1 + clip_range})
     centres, shares, ends = in_bins(record.arrays["ratio"], places)
-    figure = new_figure("π_θ/π_old", "% of tokens")
+    figure = new_figure("π_θ/π_old", "% of actions")
     figure.add_bar(x=centres, y=shares, name="ratio", marker={"color": POLICY})
     for place in places:
         figure.add_vline(x=place, line={"color": TRUTH, "dash": "dash", "width": 1})

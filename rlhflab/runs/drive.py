@@ -14,20 +14,22 @@ from rlhflab.runs.store import Run, default_run_folder
 CHECKPOINT_EVERY = 100  # steps
 
 Build = Callable[..., Algorithm]  # keyword arguments → an algorithm
-Builder = Callable[[str], Build]  # an algorithm's name → what builds it; the layers above know these
+Builder = Callable[
+    [str, str | None], Build
+]  # names of algorithm and world → what builds it; known to the layers above
 
 
 def build_from(builder: Builder, config: Mapping[str, Any]) -> Algorithm:
     """Build an algorithm from a run's config: its name as `algorithm`, and its keyword arguments."""
     settings = dict(config)
-    return builder(settings.pop("algorithm"))(**settings)
+    return builder(settings.pop("algorithm"), settings.get("world"))(**settings)
 
 
 def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = None) -> tuple[Algorithm, Run]:
     """Build an algorithm and make its run, with a checkpoint from the first step on.
 
     Args:
-        builder: finds what builds an algorithm, by name.
+        builder: finds what builds an algorithm, by its name and the world's.
         config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values.
         folder: new or empty; by default a new one in runs/, made once the algorithm is built.
 
@@ -44,7 +46,7 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
     """Build a run's algorithm again and put it where its last checkpoint was taken.
 
     Args:
-        builder: finds what builds an algorithm, by name.
+        builder: as in `begin`.
         run: its records after that checkpoint are dropped.
         changes: keyword arguments that take the place of the run's own, such as another device.
     """

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from rlhflab.algorithms.record import Backdrop, Record
-from rlhflab.runs.charts import COLUMNS, EXACT, TRAINING, ratios
+from rlhflab.runs.charts import COLUMNS, EPISODES, EXACT, TRAINING, ratios
 from rlhflab.runs.drawing import (
     CHOSEN,
     FAINT,
@@ -39,7 +39,7 @@ def figures(records: Sequence[Record], backdrop: Backdrop | None = None) -> list
         _reward(records, backdrop),
         _kl(records, backdrop),
         _plane(records, backdrop),
-        *(chart.plot(records) for chart in EXACT),
+        *(chart.plot(records) for chart in (*EXACT, *EPISODES)),
         _implicit_rewards(records),
         *(chart.plot(records) for chart in TRAINING),
         ratios(records),

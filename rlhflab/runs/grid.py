@@ -24,14 +24,14 @@ class Cell(NamedTuple):
 
     Attributes:
         name: its folder's name, such as `dpo-beta0.3-pairs200-seed0`.
-        algorithm, beta, seed: its place on the axes.
+        algorithm, beta, seed: its place on the axes; no beta where the algorithm has none in its world.
         swept: its values of the further settings that have several.
         config: `algorithm` and all keyword arguments that build it.
     """
 
     name: str
     algorithm: str
-    beta: float
+    beta: float | None
     seed: int
     swept: dict[str, Any]
     config: dict[str, Any]
@@ -80,21 +80,32 @@ class Grid:
         Raises:
             ValueError: an algorithm that `builder` does not know, or a setting that none of the algorithms has.
         """
-        known = {name: inspect.signature(builder(name)).parameters for name in self.algorithms}
+        worlds = self.settings.get("world", (None,))
+        known = {
+            (name, world): inspect.signature(builder(name, world)).parameters
+            for name, world in product(self.algorithms, worlds)
+        }
         for setting in self.settings:
             if not any(setting in parameters for parameters in known.values()):
                 raise ValueError(f"no setting {setting} in {', '.join(self.algorithms)}")
         cells = []
-        for seed, beta, (name, parameters) in product(self.seeds, self.betas, known.items()):
+        for seed, beta, ((name, world), parameters) in product(self.seeds, self.betas, known.items()):
+            if "beta" not in parameters and beta != self.betas[0]:
+                continue
             own = {setting: values for setting, values in self.settings.items() if setting in parameters}
+            if world is not None:
+                own["world"] = [world]
             defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
             if "progress" in defaults:
                 defaults["progress"] = False  # the sweep has a bar of its own
             for values in product(*own.values()):
                 chosen = dict(zip(own, values, strict=True))
-                swept = {setting: value for setting, value in chosen.items() if len(own[setting]) > 1}
-                config = {"algorithm": name, **defaults, **chosen, "beta": float(beta), "seed": seed}
-                cells.append(Cell(_name(name, beta, seed, swept), name, float(beta), seed, swept, config))
+                swept = {name: value for name, value in chosen.items() if len(self.settings[name]) > 1}
+                own_beta = {"beta": float(beta)} if "beta" in parameters else {}
+                config = {"algorithm": name, **defaults, **chosen, **own_beta, "seed": seed}
+                cells.append(
+                    Cell(_name(name, own_beta, seed, swept), name, own_beta.get("beta"), seed, swept, config)
+                )
         return cells
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,9 +149,10 @@ def _listed(values: Sequence[Any]) -> str:
     return ",".join(map(str, values)) or "by default"
 
 
-def _name(algorithm: str, beta: float, seed: int, swept: Mapping[str, Any]) -> str:
+def _name(algorithm: str, beta: Mapping[str, float], seed: int, swept: Mapping[str, Any]) -> str:
+    betas = [f"{name}{value!r}".removesuffix(".0") for name, value in beta.items()]
     settings = [f"{setting}{_word(value)}" for setting, value in swept.items()]
-    return "-".join([algorithm, f"beta{float(beta)!r}".removesuffix(".0"), *settings, f"seed{seed}"])
+    return "-".join([algorithm, *betas, *settings, f"seed{seed}"])
 
 
 def _word(value: Any) -> str:

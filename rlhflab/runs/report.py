@@ -66,10 +66,15 @@ def cards(plots: Sequence[Plot]) -> str:
 
 
 def _tiles(records: Sequence[Record]) -> str:
-    exact = next((record.exact for record in reversed(records) if record.exact), None)
-    if not exact:
+    judged = next((record for record in reversed(records) if record.exact or record.estimated), None)
+    if judged is None:
         return ""
-    tiles = [f"<div><b>{value:.3f}</b><span>{escape(key)}</span></div>" for key, value in exact.items()]
+    values = {**(judged.estimated or {}), **(judged.exact or {})}
+    tiles = []
+    for key, value in values.items():
+        if not key.endswith("_se"):
+            error = f" ± {values[f'{key}_se']:.3f}" if f"{key}_se" in values else ""
+            tiles.append(f"<div><b>{value:.3f}{error}</b><span>{escape(key)}</span></div>")
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 

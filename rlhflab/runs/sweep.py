@@ -13,6 +13,7 @@ reported. Left out: locks; one sweep at a time works in a folder.
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import signal
 import time
@@ -60,6 +61,15 @@ class Swept(NamedTuple):
                 best[row["beta"]] = regret, row
         return [best[beta][1] for beta in sorted(best)]
 
+    def highest(self) -> list[Row]:
+        """The row with the greatest mean return in every control world that has one."""
+        highest: dict[str, tuple[float, Row]] = {}
+        for row in self.rows:
+            found = measured(row, "return") if row["status"] == "finished" else None
+            if found is not None and found > highest.get(row["world"], (-math.inf, row))[0]:
+                highest[row["world"]] = found, row
+        return [row for _, row in highest.values()]
+
 
 def sweep(
     builder: Builder,
@@ -72,7 +82,7 @@ def sweep(
     """Run the cells of a grid that have not ended, and write the table and the page.
 
     Args:
-        builder: finds what builds an algorithm, by name; must be importable where the cells run.
+        builder: finds what builds an algorithm, by its name and the world's; must be importable where the cells run.
         grid: the cells.
         folder: new, empty, or of a sweep whose grid this one continues.
         jobs: processes; by default one a core. The cores are divided among them.
@@ -215,6 +225,8 @@ def _rows(cells: Sequence[Cell], ends: dict[str, dict[str, Any]]) -> list[Row]:
         row: Row = {"algorithm": cell.algorithm, "beta": cell.beta, "seed": cell.seed, **cell.swept}
         row |= {name: end.get(name) for name in ("status", "steps", "seconds", "error")}
         row["folder"] = f"cells/{cell.name}"
+        if "world" in cell.config:
+            row["world"] = cell.config["world"]
         for block in ("exact", "estimated", "scalars"):
             row |= {f"{block}/{name}": value for name, value in (end.get(block) or {}).items()}
         rows.append(row)

@@ -33,7 +33,7 @@ Row = dict[str, Any]  # of the results: one cell
 
 
 def measured(row: Mapping[str, Any], name: str) -> float | None:
-    """A cell's exact `name`, else what was estimated from samples, else None; for "kl", "reward" and "regret"."""
+    """A cell's exact `name`, else what was estimated from samples, else None; for "kl", "reward", "regret", …"""
     estimate = {"kl": "kl_k3"}.get(name, name)
     for column in (f"exact/{name}", f"estimated/{estimate}"):
         value = row.get(column)
@@ -56,11 +56,16 @@ def write_sweep_page(folder: Path, rows: Sequence[Row], swept: Sequence[str] = (
         backdrop = None if row["algorithm"] in backdrops else Run.open(folder / row["folder"]).backdrop
         if backdrop is not None:
             backdrops[row["algorithm"]] = backdrop
-    plots = [plot for plot in (_plane(finished, swept, backdrops), _regrets(finished, swept)) if plot]
+    plots = [_plane(finished, swept, backdrops), _regrets(finished, swept), *_returns(finished, swept)]
     counts = [f"{len(rows)} cells"]
     counts += [f"{n} {s}" for s in ("diverged", "failed") if (n := sum(row["status"] == s for row in rows))]
     path = folder / "sweep.html"
-    write_page(path, f"sweep · {folder.name}", ", ".join(counts), [cards(plots), _cells_table(rows, swept)])
+    write_page(
+        path,
+        f"sweep · {folder.name}",
+        ", ".join(counts),
+        [cards([plot for plot in plots if plot]), _cells_table(rows, swept)],
+    )
     return path
 
 
@@ -155,12 +160,39 @@ def _regrets(rows: Sequence[Row], swept: Sequence[str]) -> Plot | None:
     return Plot("Regret against β", caption, figure)
 
 
+def _returns(rows: Sequence[Row], swept: Sequence[str]) -> list[Plot]:
+    """One plot a control world: the return of every cell, side by side."""
+    by_world: dict[str, list[Row]] = {}
+    for row in rows:
+        if measured(row, "return") is not None:
+            by_world.setdefault(row["world"], []).append(row)
+    plots = []
+    for world, found in by_world.items():
+        figure = new_figure("", "mean return of an episode", height=460)
+        for number, (name, own) in enumerate(_series(found, [s for s in swept if s != "world"]).items()):
+            figure.add_scatter(
+                x=[name] * len(own), y=[measured(row, "return") for row in own], name=name, mode="markers",
+                text=[_words(row, ("seed",)) for row in own],
+                error_y={"array": [row["estimated/return_se"] for row in own], "thickness": 1, "width": 0},
+                marker={"color": _color(number), "size": 10, "opacity": 0.75}, showlegend=False,
+            )  # fmt: skip
+        solved = measured(found[0], "solved")
+        if solved is not None:
+            figure.add_hline(y=solved, line={"color": TRUTH, "dash": "dash", "width": 1})
+        caption = (
+            "One marker a cell: its last evaluation ± the standard error; dashed: where it counts as solved."
+        )
+        plots.append(Plot(f"Return in {escape(world)}", caption, figure))
+    return plots
+
+
 def _cells_table(rows: Sequence[Row], swept: Sequence[str]) -> str:
     settings = ["algorithm", "beta", "seed", *swept]
-    numbers = ["reward", "kl", "regret"]
+    in_control = any(measured(row, "return") is not None for row in rows)
+    numbers = ["reward", "kl", "regret", *(["return"] if in_control else [])]
     lines = []
     for row in rows:
-        cells = [f"<td>{escape(str(row.get(name, '')))}</td>" for name in settings]
+        cells = [f"<td>{escape('' if row.get(name) is None else str(row[name]))}</td>" for name in settings]
         for value in (measured(row, name) for name in numbers):
             cells.append(f"<td class='n'>{'' if value is None else f'{value:.3f}'}</td>")
         how = row["status"] + (f": {row['error']}" if row.get("error") else "")

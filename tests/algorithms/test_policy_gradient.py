@@ -11,7 +11,7 @@ from rlhflab.algorithms.evaluators import ExactEvaluator
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceKnobs
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
 from rlhflab.algorithms.rewards import TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.loading import frozen_copy
@@ -19,7 +19,7 @@ from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean
 
 KINDS = {
-    "reinforce": (Reinforce, PolicyGradientConfig, ReinforceKnobs, "none"),
+    "reinforce": (Reinforce, ReinforceConfig, ReinforceKnobs, "none"),
     "ppo": (PPO, PPOConfig, PPOKnobs, "shared"),
     "trpo": (TRPO, TRPOConfig, TRPOKnobs, "own"),
 }

@@ -1,0 +1,250 @@
+"""Control problems: copies of one gymnasium environment that step together, and what becomes of their episodes.
+
+An episode ends in one of two ways. Terminated: the state has no future, its value is 0. Truncated: a time limit cut it,
+and the state after the last step is still worth something. Here a copy begins its next episode in *the step after* the
+last one (gymnasium's next-step autoreset): so the state that ends an episode is seen like any other and can be valued.
+The action of that extra step is ignored, and `Step.counts` is False for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlhflab.worlds.snapshot import restore, snapshot
+
+NATIVE_FROM = 4  # copies; below that gymnasium's vectorised CartPole is slower than one after another
+NEXT_STEP = "NextStep"
+
+Array = NDArray[Any]
+Make = str | Callable[[], Any]  # a gymnasium id, or what makes one environment
+
+
+class EnvironmentFault(ValueError):
+    """An environment returned what no algorithm can use, or was given no number; the message says what and when."""
+
+
+class Step(NamedTuple):
+    """What one step of all copies brought; arrays are [envs] but for the observations.
+
+    Attributes:
+        observations: [envs, size] float32, the states after it.
+        rewards: 0 where `counts` is False.
+        terminated: bool, the episode is over for good.
+        truncated: bool, the episode was cut by a time limit; never where it terminated.
+        counts: bool, False where the copy only began its next episode and ignored the action.
+    """
+
+    observations: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    counts: Array
+
+
+class Episode(NamedTuple):
+    """A finished episode: its undiscounted return, and its steps."""
+
+    total: float
+    length: int
+
+
+def require_gymnasium() -> Any:
+    """Return the package; ValueError with the remedy where it is missing or too old."""
+    remedy = "python -m pip install 'gymnasium>=1.0'"
+    try:
+        import gymnasium
+    except ImportError:
+        raise ValueError(f"control worlds need gymnasium: {remedy}") from None
+    if int(gymnasium.__version__.split(".")[0]) < 1:
+        raise ValueError(f"control worlds need gymnasium ≥ 1.0, found {gymnasium.__version__}: {remedy}")
+    return gymnasium
+
+
+class ControlWorld:
+    """Copies of one environment that step together.
+
+    Actions are whole numbers from 0 where the environment's are discrete; elsewhere real numbers of which −1 to 1 spans
+    the allowed range, and what lies beyond is clipped. Discrete observations become one-hot vectors; others are flat.
+
+    Args:
+        make: a gymnasium id such as "CartPole-v1", or a call that makes one environment.
+        envs: copies, ≥ 1.
+        seed: of all starts, ≥ 0.
+
+    Attributes:
+        name: the id, or the environment's class.
+        envs: copies.
+        size: length of an observation.
+        discrete: whether actions are whole numbers.
+        actions: number of discrete actions, or the length of an action.
+        time_limit: most steps of an episode; None where there is no limit.
+        threshold: mean return at which gymnasium calls it solved; None where it does not say.
+        observations: [envs, size] float32, the states now.
+        resetting: [envs] bool, True where the next step begins the next episode.
+
+    Raises:
+        ValueError: unknown id, a missing package, or spaces that are not supported, in one line.
+    """
+
+    def __init__(self, make: Make, envs: int = 1, seed: int = 0) -> None:
+        if envs < 1:
+            raise ValueError(f"envs must be ≥ 1, got {envs}")
+        if seed < 0:
+            raise ValueError(f"seed must be ≥ 0, got {seed}")
+        self.envs = envs
+        self._vector = _make(make, envs)
+        first = getattr(self._vector, "envs", [self._vector])[0]
+        self.name = make if isinstance(make, str) else type(first.unwrapped).__name__
+        self.time_limit = _time_limit(first)
+        self.threshold: float | None = getattr(first.spec, "reward_threshold", None)
+        self._read_spaces(self._vector.single_observation_space, self._vector.single_action_space)
+        self.reset(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+    def _read_spaces(self, observation: Any, action: Any) -> None:
+        kind, self._one_hot = type(observation).__name__, None
+        if kind == "Discrete":
+            self._one_hot, self._first = np.eye(int(observation.n), dtype=np.float32), int(observation.start)
+        elif kind != "Box":
+            raise ValueError(f"{self.name} has observations of kind {kind}; supported: Box, Discrete")
+        self.size = int(observation.n if kind == "Discrete" else np.prod(observation.shape))
+        kind = type(action).__name__
+        self.discrete = kind == "Discrete"
+        if self.discrete:
+            self.actions, self._start = int(action.n), int(action.start)
+        elif kind == "Box" and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating):
+            self.actions = int(action.shape[0])
+            bounded = np.isfinite(action.low) & np.isfinite(action.high)
+            self._low, self._high = action.low, action.high
+            with np.errstate(invalid="ignore", over="ignore"):
+                self._middle = np.where(bounded, (action.high + action.low) / 2, 0).astype(np.float32)
+                self._half = np.where(bounded, (action.high - action.low) / 2, 1).astype(np.float32)
+        else:
+            raise ValueError(
+                f"{self.name} has actions of kind {action}; supported: Discrete, and Box with one axis of real numbers"
+            )
+
+    # ---- acting ------------------------------------------------------------------------------------------------
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Begin a new episode in every copy; without a seed the random numbers go on. Returns the observations."""
+        observations, _ = self._vector.reset(seed=seed)
+        self.resetting = np.zeros(self.envs, dtype=bool)
+        self._totals, self._lengths = np.zeros(self.envs), np.zeros(self.envs, dtype=np.int64)
+        self._finished: list[Episode] = []
+        self.observations = self._flat(observations)
+        self._check("observations", self.observations)
+        return self.observations
+
+    def step(self, actions: Array) -> Step:
+        """Take one step in every copy.
+
+        Args:
+            actions: [envs] whole numbers, or [envs, actions] real ones.
+
+        Raises:
+            EnvironmentFault: NaN or infinity in the actions, the observations or the rewards.
+        """
+        if self.discrete:
+            given = actions + self._start if self._start else actions
+        else:
+            self._check("actions", actions)
+            given = np.clip(self._middle + self._half * actions, self._low, self._high)
+        observations, rewards, terminated, truncated, _ = self._vector.step(given)
+        self.observations = self._flat(observations)
+        self._check("observations", self.observations)
+        self._check("rewards", rewards)
+        counts = ~self.resetting
+        truncated = truncated & ~terminated
+        self._totals += rewards
+        self._lengths += counts
+        self.resetting = over = terminated | truncated
+        if over.any():
+            for index in over.nonzero()[0]:
+                self._finished.append(Episode(float(self._totals[index]), int(self._lengths[index])))
+            self._totals[over] = 0.0
+            self._lengths[over] = 0
+        return Step(self.observations, rewards, terminated, truncated, counts)
+
+    def take_finished(self) -> list[Episode]:
+        """The episodes that have ended since the last call, or since `reset`."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _flat(self, observations: Array) -> Array:
+        if self._one_hot is not None:
+            return self._one_hot[observations - self._first]
+        return np.asarray(observations, dtype=np.float32).reshape(self.envs, -1)
+
+    def _check(self, what: str, values: Array) -> None:
+        flat = values.ravel()
+        with np.errstate(over="ignore"):
+            quick = math.isfinite(np.dot(flat, flat))
+        if quick or np.isfinite(flat).all():
+            return
+        rows = values.reshape(self.envs, -1)
+        copy_, entry = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+        did = "was given" if what == "actions" else "returned"
+        raise EnvironmentFault(
+            f"{self.name} {did} {what} that are not finite: {rows[copy_, entry]} for copy {copy_}, "
+            f"{self._lengths[copy_]} steps into its episode"
+        )
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where all copies are, exactly; without `copies` where the environment's state cannot be told."""
+        state: dict[str, Any] = {
+            "observations": torch.from_numpy(self.observations.copy()),
+            "resetting": torch.from_numpy(self.resetting.copy()),
+            "totals": torch.from_numpy(self._totals.copy()),
+            "lengths": torch.from_numpy(self._lengths.copy()),
+        }
+        copies = snapshot(self._vector)
+        return state if copies is None else {**state, "copies": copies}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken; where it has no `copies` the episodes that were under way begin anew."""
+        if "copies" not in state:
+            self.reset()
+            return
+        restore(self._vector, state["copies"])
+        for name in ("observations", "resetting"):
+            setattr(self, name, state[name].numpy().copy())
+        self._totals, self._lengths = state["totals"].numpy().copy(), state["lengths"].numpy().copy()
+        self._finished = []
+
+
+def _time_limit(env: Any) -> int | None:
+    limit = getattr(env, "_max_episode_steps", None) or getattr(env.spec, "max_episode_steps", None)
+    if limit is None and "env" in vars(env):
+        return _time_limit(env.env)
+    return None if limit is None else int(limit)
+
+
+def _make(make: Make, envs: int) -> Any:
+    gymnasium = require_gymnasium()
+    if not isinstance(make, str):
+        return gymnasium.vector.SyncVectorEnv([make] * envs)
+    if make.startswith("rlhflab/"):
+        import rlhflab.worlds.probes  # noqa: F401  they register themselves
+    try:
+        spec = copy.deepcopy(gymnasium.spec(make))
+        spec.disable_env_checker = True  # ours is `_check`
+        if spec.vector_entry_point is not None and envs >= NATIVE_FROM:
+            native = gymnasium.make_vec(spec, num_envs=envs, vectorization_mode="vector_entry_point")
+            mode = native.metadata.get("autoreset_mode", NEXT_STEP)
+            if getattr(mode, "value", mode) == NEXT_STEP:
+                return native
+        return gymnasium.make_vec(spec, num_envs=envs, vectorization_mode="sync")
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError(f"{make} needs another package: {error}") from None
+    except (gymnasium.error.Error, ImportError) as error:
+        known = "micro, reviews or an environment's id such as CartPole-v1"
+        raise ValueError(f"unknown world {make!r}; use {known} ({error})") from None

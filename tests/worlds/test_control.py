@@ -1,0 +1,215 @@
+"""Control worlds: episodes that end and that are cut, exact state, and environments that cannot be used."""
+
+import copy
+import math
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+
+from rlhflab.worlds.control import ControlWorld, EnvironmentFault, require_gymnasium
+
+
+class Counter(gymnasium.Env):
+    """Observes how often it was stepped; ends after `end` steps."""
+
+    observation_space = Box(-1e6, 1e6, (1,))
+    action_space = Discrete(2)
+
+    def __init__(self, end=3, broken=None):
+        self.end, self.broken = end, broken
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.array([0.0], np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        observation, reward = float(self.count), 10.0 + self.count
+        if self.broken is not None and self.count == 2:
+            what, value = self.broken
+            observation, reward = (value, reward) if what == "observations" else (observation, value)
+        return np.array([observation], np.float32), reward, self.count >= self.end, False, {}
+
+
+def limited(end, limit):
+    return lambda: gymnasium.wrappers.TimeLimit(Counter(end), limit)
+
+
+def walk(world, steps, seed=0):
+    """Steps with random actions."""
+    rng = np.random.default_rng(seed)
+    taken = []
+    for _ in range(steps):
+        if world.discrete:
+            actions = rng.integers(0, world.actions, world.envs)
+        else:
+            actions = rng.normal(size=(world.envs, world.actions)).astype(np.float32)
+        taken.append(world.step(actions))
+    return taken
+
+
+def test_the_state_that_ends_an_episode_is_seen_and_the_next_step_only_begins_another():
+    world = ControlWorld(limited(3, 9), 1)
+    steps = walk(world, 5)
+    assert [step.observations[0, 0] for step in steps] == [1, 2, 3, 0, 1]
+    assert [bool(step.terminated[0]) for step in steps] == [False, False, True, False, False]
+    assert not any(step.truncated[0] for step in steps)
+    assert [bool(step.counts[0]) for step in steps] == [True, True, True, False, True]
+    assert [step.rewards[0] for step in steps] == [11, 12, 13, 0, 11]
+    assert world.take_finished() == [(36.0, 3)] and world.take_finished() == []
+
+
+@pytest.mark.parametrize(("end", "terminated"), [(9, False), (3, True)])  # both at once: it has no future
+def test_a_time_limit_cuts_an_episode_that_has_not_ended(end, terminated):
+    world = ControlWorld(limited(end, 3), 2)
+    last = walk(world, 3)[-1]
+    assert last.terminated.tolist() == [terminated] * 2 and last.truncated.tolist() == [not terminated] * 2
+    assert last.observations[:, 0].tolist() == [3, 3] and world.resetting.tolist() == [True, True]
+
+
+def test_copies_are_gymnasiums_own_environments_with_starts_of_their_own():
+    world = ControlWorld("CartPole-v1", 2, seed=3)
+    assert (world.size, world.actions, world.discrete) == (4, 2, True)
+    assert (world.time_limit, world.threshold) == (500, 475.0)
+    assert not np.array_equal(*world.observations)
+    single = gymnasium.make("CartPole-v1").unwrapped
+    single.reset()
+    single.state = world._vector.envs[1].unwrapped.state.copy()
+    walk(world, 8)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        seen, *_ = single.step(int(rng.integers(0, 2, 2)[1]))
+    assert np.array_equal(world.observations[1], seen)
+    assert not np.array_equal(ControlWorld("CartPole-v1", 2, seed=4).observations, world.observations)
+
+
+def test_gymnasiums_vectorised_cartpole_is_the_same_physics():
+    many, one = ControlWorld("CartPole-v1", 4, seed=1), ControlWorld("CartPole-v1", 1)
+    assert type(many._vector).__name__ == "CartPoleVectorEnv"
+    one._vector.envs[0].unwrapped.state = many._vector.state[:, 2].copy()
+    for t in range(9):
+        after = many.step(np.array([0, 1, t % 2, 0]))
+        alone = one.step(np.array([t % 2]))
+        assert after.observations[2] == pytest.approx(alone.observations[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "envs"),
+    [("CartPole-v1", 8), ("CartPole-v1", 2), ("Pendulum-v1", 3), ("Acrobot-v1", 2), ("MountainCarContinuous-v0", 2)],
+)  # fmt: skip
+def test_a_world_goes_on_exactly_where_its_state_was_taken(name, envs):
+    world = ControlWorld(name, envs)
+    walk(world, 230)
+    world.take_finished()
+    state = copy.deepcopy(world.state_dict())
+    assert "copies" in state
+    expected, episodes = walk(world, 300, seed=1), world.take_finished()
+    other = ControlWorld(name, envs, seed=9)
+    other.load_state_dict(state)
+    again = walk(other, 300, seed=1)
+    for one, two in zip(expected, again, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert other.take_finished() == episodes and (episodes or name == "MountainCarContinuous-v0")
+
+
+def test_an_environment_whose_state_cannot_be_told_begins_anew():
+    def made():
+        env = Counter(7)
+        env.simulator = object()
+        return env
+
+    world = ControlWorld(made, 1)
+    walk(world, 4)
+    state = world.state_dict()
+    assert "copies" not in state
+    other = ControlWorld(made, 1)
+    walk(other, 2)
+    other.load_state_dict(state)
+    assert other.observations[0, 0] == 0 and walk(other, 7)[-1].terminated[0]
+
+
+def test_real_actions_span_the_allowed_range_and_are_clipped_to_it():
+    class Echo(Counter):
+        observation_space = Box(-9, 9, (2,))
+        action_space = Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), super().reset(seed=seed)[1]
+
+        def step(self, action):
+            return action, *super().step(0)[1:]
+
+    world = ControlWorld(Echo, 1)
+    assert (world.discrete, world.actions) == (False, 2)
+    for given, taken in (([0, 0], [0, 0.5]), ([-1, 1], [-2, 1]), ([0.5, -7], [1, 0])):
+        assert world.step(np.array([given], np.float32)).observations[0].tolist() == taken
+
+
+def test_discrete_observations_are_one_hot():
+    world = ControlWorld("FrozenLake-v1", 2)
+    assert world.size == 16 and world.observations.tolist() == [[1.0] + [0.0] * 15] * 2
+
+
+@pytest.mark.parametrize("what", ["observations", "rewards"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_named_with_its_place(what, value):
+    world = ControlWorld(lambda: Counter(9, (what, value)), 2)
+    walk(world, 1)
+    says = rf"^Counter returned {what} that are not finite: {value} for copy 0, 1 steps into its episode$"
+    with pytest.raises(EnvironmentFault, match=says):
+        walk(world, 1)
+
+
+def test_large_numbers_are_numbers():
+    assert walk(ControlWorld(lambda: Counter(9, ("observations", 3e38)), 2), 3)[1].observations[0, 0] > 2e38
+
+
+def test_actions_that_are_no_numbers_are_the_policys_fault():
+    with pytest.raises(
+        EnvironmentFault, match=r"^Pendulum-v1 was given actions that are not finite: nan for copy 1"
+    ):
+        ControlWorld("Pendulum-v1", 2).step(np.array([[0.0], [math.nan]], np.float32))
+
+
+class WithSpaces(Counter):
+    def __init__(self, **spaces):
+        super().__init__()
+        vars(self).update(spaces)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        ("Mars-v0", r"unknown world 'Mars-v0'; use micro, reviews or an environment's id such as CartPole-v1 \(.*Mars"),
+        ("CartPole", "unknown world 'CartPole'"),
+        ("no such thing", "unknown world 'no such thing'"),
+        (lambda: WithSpaces(action_space=MultiDiscrete([2, 2])), "WithSpaces has actions of kind MultiDiscrete"),
+        (lambda: WithSpaces(action_space=Box(0, 1, (2, 2))), "WithSpaces has actions of kind Box"),
+        (lambda: WithSpaces(observation_space=Dict()), "WithSpaces has observations of kind Dict; supported: Box"),
+    ],
+)  # fmt: skip
+def test_environments_that_cannot_be_used_are_one_line(make, says):
+    with pytest.raises(ValueError, match=f"^{says}") as caught:
+        ControlWorld(make)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("envs", 0, 1), ("seed", -1, 0)])
+def test_bad_numbers_are_named(name, value, least):
+    with pytest.raises(ValueError, match=f"^{name} must be ≥ {least}, got {value}$"):
+        ControlWorld("CartPole-v1", **{name: value})
+
+
+def test_a_missing_or_old_gymnasium_comes_with_its_remedy(monkeypatch):
+    monkeypatch.setattr(gymnasium, "__version__", "0.29.1")
+    with pytest.raises(ValueError, match=r"need gymnasium ≥ 1.0, found 0.29.1: python -m pip install"):
+        require_gymnasium()
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(
+        ValueError, match=r"^control worlds need gymnasium: python -m pip install 'gymnasium>=1.0'$"
+    ):
+        ControlWorld("CartPole-v1")
