@@ -11,15 +11,14 @@ import json
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live import still
-from rlhflab.live.controls import Dials, describe
+from rlhflab.live.controls import Choices, Dials, describe, describe_backdrop
 from rlhflab.live.page import Page
 from rlhflab.live.panel import COLOURS, Panel, arrays_of, ghost_series, series_of
 from rlhflab.live.panels import PANELS, best_fit
@@ -48,6 +47,8 @@ class Board:
         knobs: the algorithm's Knobs class, so that its sliders show before it is built.
         panels: the plots; by default those of the algorithm's name. Before it is built the name is that of `knobs`,
             without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
+        choices: what the run is made with, name → words: `make` gets the chosen word of each by name, the first one
+            until a person takes another from the page's menu or with `choose`.
 
     >>> board = Board(lambda: build_dpo(), knobs=DPOKnobs)      # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -56,7 +57,7 @@ class Board:
 
     def __init__(
         self,
-        make: Callable[[], Algorithm],
+        make: Callable[..., Algorithm],
         name: str = "dpo",
         title: str | None = None,
         sinks: Iterable[Callable[[Record], Any]] = (),
@@ -65,6 +66,7 @@ class Board:
         driver: Driver = "auto",
         knobs: type[Knobs] | None = None,
         panels: tuple[Panel, ...] | None = None,
+        choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name = name
         self.title = title or name
@@ -76,6 +78,7 @@ class Board:
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
         self._dials = Dials()
+        self._choices = Choices(choices or {})
         self.notice = ""
         """One line for the person at the page: why a knob was refused, or what is wrong with the view."""
         self._runs = 0  # resets so far
@@ -84,7 +87,7 @@ class Board:
         self._page = Page(self)
 
         def build() -> Algorithm:
-            algorithm = make()
+            algorithm = make(**self._choices.chosen)
             self._algorithm_name = algorithm.name
             return algorithm
 
@@ -193,6 +196,23 @@ class Board:
         self.notice = ""
         self._page.wake()
 
+    def choose(self, name: str, word: str) -> None:
+        """Make the run anew with another word: `board.choose("engine", "trl")`; it starts where one was running.
+
+        Raises:
+            ValueError: no such choice, in one line.
+        """
+        self._choices.check(name, word)
+        if self._choices.chosen[name] == word:
+            return
+        going = self.player.state in ("preparing", "running")
+        if self.player.state != "idle":
+            self.reset()  # first: the curves that stay are called after what made them
+        self._choices.chosen[name] = word
+        self._page.wake()
+        if going:
+            self.start()
+
     def clear_ghosts(self) -> None:
         """Forget the curves of former runs."""
         self._ghosts = []
@@ -271,8 +291,9 @@ class Board:
         if not series and len(trail) < 2:
             return
         beta = self.history.knobs.get("beta")
+        label = [*self._choices.chosen.values()] + ([] if beta is None else [f"β {beta:.3g}"])
         ghost = {
-            "label": "" if beta is None else f"β {beta:.3g}",
+            "label": ", ".join(label),
             "series": series,
             "trail": {"kl": [rounded(p[0], 4) for p in trail], "reward": [rounded(p[1], 4) for p in trail]},
         }
@@ -309,14 +330,15 @@ class Board:
             "panels": [panel.to_dict() for panel in self.panels],
             "colours": {name: list(pair) for name, pair in COLOURS.items()},
             "controls": describe(self.player.specs),
-            "backdrop": None if backdrop is None else _thin_backdrop(backdrop),
+            "choices": self._choices.describe(),
+            "backdrop": None if backdrop is None else describe_backdrop(backdrop),
             "ghosts": self._ghosts,
             "polled": self.player.driver == "poll",
         }
 
     def setup_mark(self) -> Any:
         """Return a value that changes when `setup` does, and costs nothing to compare."""
-        return self.backdrop, self.player.specs, self._ghosts, self.panels
+        return self.backdrop, self.player.specs, self._ghosts, self.panels, dict(self._choices.chosen)
 
     def turn(self, name: str, value: Any, by: str) -> None:
         """Turn a knob from the page `by`; a value that is not allowed changes nothing and leaves a notice."""
@@ -339,6 +361,11 @@ class Board:
                 action()
             else:  # a reset may have to wait for a thread: not on the kernel's
                 threading.Thread(target=action, daemon=True).start()
+
+    def pick(self, name: str, word: str) -> None:
+        """Do what a menu of the page says; returns at once, although the former run has to end."""
+        self._choices.check(name, word)
+        threading.Thread(target=self.choose, args=(name, word), daemon=True).start()
 
     # ---- display -----------------------------------------------------------------------------------------------
 
@@ -369,18 +396,3 @@ def _thin(points: list[tuple[float, float]], limit: int = 60) -> list[tuple[floa
     if len(points) <= limit:
         return points
     return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def _thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
-    """Return the frontier as the page needs it: ascending β, at most 200 points, 5 digits."""
-    n = len(backdrop.beta)
-    step = max(1, -(-n // 200))
-    chosen = sorted({*range(0, n, step), n - 1})
-    data: dict[str, Any] = {
-        name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
-        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
-    }
-    if any(b <= a for a, b in pairwise(backdrop.beta)):
-        raise ValueError("a backdrop's beta must ascend")
-    data["ref_reward"] = rounded(backdrop.ref_reward)
-    return data

@@ -1,12 +1,15 @@
-"""What a board's page must know to draw a control for every knob."""
+"""What a board's page must know to draw a control for every knob, a menu for every choice, and the exact truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rlhflab.algorithms.knobs import Knob
+from rlhflab.algorithms.record import Backdrop
+from rlhflab.runs.buckets import rounded
 
 
 def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
@@ -28,6 +31,35 @@ def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
         }
         for name, knob in specs.items()
     ]
+
+
+class Choices:
+    """What a run is made with, one of a few words each; the first is chosen until somebody takes another.
+
+    Args:
+        allowed: name → words.
+
+    Attributes:
+        chosen: name → word.
+    """
+
+    def __init__(self, allowed: Mapping[str, Sequence[str]]) -> None:
+        self._allowed = {name: tuple(words) for name, words in allowed.items()}
+        self.chosen = {name: words[0] for name, words in self._allowed.items()}
+
+    def check(self, name: str, word: str) -> None:
+        """Raise ValueError in one line where there is no such choice."""
+        if name not in self._allowed:
+            raise ValueError(f"unknown choice {name}; known: {', '.join(self._allowed) or 'none'}")
+        if word not in self._allowed[name]:
+            raise ValueError(f"{name} must be one of {', '.join(self._allowed[name])}, got {word!r}")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one JSON-able description per choice, in order."""
+        return [
+            {"name": name, "label": name.replace("_", " "), "words": list(words), "chosen": self.chosen[name]}
+            for name, words in self._allowed.items()
+        ]
 
 
 class Dials:
@@ -58,3 +90,18 @@ class Dials:
             self._shown[name] = value, number
             frame[name] = {"value": value, "rev": number, "by": by}
         return frame
+
+
+def describe_backdrop(backdrop: Backdrop) -> dict[str, Any]:
+    """Return the frontier, JSON-able: ascending β, at most 200 points, 5 digits."""
+    n = len(backdrop.beta)
+    step = max(1, -(-n // 200))
+    chosen = sorted({*range(0, n, step), n - 1})
+    data: dict[str, Any] = {
+        name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
+        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
+    }
+    if any(b <= a for a, b in pairwise(backdrop.beta)):
+        raise ValueError("a backdrop's beta must ascend")
+    data["ref_reward"] = rounded(backdrop.ref_reward)
+    return data

@@ -243,6 +243,8 @@ class Page:
             self._draw_seconds = min(1.0, max(0.0, float(content.get("ms", 0)) / 1000))
         elif op == "knob":
             self._board.turn(str(content.get("name")), content.get("value"), by=str(content.get("view")))
+        elif op == "choose":
+            self._board.pick(str(content.get("name")), str(content.get("word")))
         elif op == "clear_ghosts":
             self._board.clear_ghosts()
         elif op == "do":

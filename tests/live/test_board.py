@@ -371,3 +371,41 @@ def test_a_new_panel_needs_nothing_but_its_specification() -> None:
     board.start()
     assert list(board.frame()["data"]["series"]) == ["grad_norm"]
     assert len(board.figure().data) >= 1
+
+
+def test_a_choice_remakes_the_run_and_names_its_ghost() -> None:
+    made = []
+
+    def make(engine: str) -> ToyDPO:
+        made.append(engine)
+        return ToyDPO(steps=100_000, pause=0.002)
+
+    board = Board(make, name="choices", knobs=ToyKnobs, choices={"engine": ("lab", "trl")}, driver="thread")
+    sent = watch(board)
+    tell(board, op="hello")
+    assert sent[0]["choices"] == [
+        {"name": "engine", "label": "engine", "words": ["lab", "trl"], "chosen": "lab"}
+    ]
+    board.choose("engine", "trl")  # nothing runs yet: the next start uses it
+    assert board.state == "idle" and made == []
+    board.choose("engine", "lab")
+    board.start()
+    until(lambda: board.history.step > 30)
+    tell(board, op="choose", name="engine", word="trl")
+    until(lambda: made == ["lab", "trl"] and board.history.step > 5)
+    assert board.state == "running" and board.setup()["choices"][0]["chosen"] == "trl"
+    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["lab, β 0.3"]
+    until(lambda: any(m["op"] == "setup" and m["choices"][0]["chosen"] == "trl" for m in sent))
+    tell(board, op="choose", name="engine", word="trl")
+    board.pause()
+    board.wait(5)
+    board.choose("engine", "lab")  # it rested: the new run waits for its start
+    assert board.state == "idle" and made == ["lab", "trl"]
+
+
+def test_an_unknown_choice_is_one_line() -> None:
+    board = Board(lambda engine: ToyDPO(), name="choices", choices={"engine": ("lab", "trl")})
+    with pytest.raises(ValueError, match="engine must be one of lab, trl, got 'tlr'"):
+        board.choose("engine", "tlr")
+    with pytest.raises(ValueError, match="unknown choice machine; known: engine"):
+        board.choose("machine", "lab")
