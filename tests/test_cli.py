@@ -71,6 +71,19 @@ def test_training_keeps_a_run_and_ends_with_one_json_line(rlhflab, toy, tmp_path
     assert run.load_checkpoint(Toy()) == 12
 
 
+def test_a_tracker_is_told_of_every_record(rlhflab, toy, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tests.runs.test_trackers import read_back
+
+    code, _, err = rlhflab("train", "dpo", "--steps", 12, "--tracker", "tensorboard", "--out", "run")
+    assert code == 0, err
+    steps = [step for step, _ in read_back(tmp_path / "run")["loss"]]
+    assert steps == list(range(1, 13))
+    code, _, err = rlhflab("train", "dpo", "--tracker", "tensorflow", "--out", "other")
+    assert code == 2 and "tracker must be one of tensorboard, trackio, wandb, got" in one_line(err)
+    assert not (tmp_path / "other").exists() and len(toy) == 1
+
+
 def test_the_config_builds_the_algorithm_again(rlhflab, toy, tmp_path):
     rlhflab("train", "dpo", "--pairs", "fresh", "--label-noise", 0.1, "--out", "a")
     config = Run.open(tmp_path / "a").config

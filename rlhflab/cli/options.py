@@ -48,17 +48,20 @@ PATHS = ("world", "model", "reward")  # settings that may name a file or a folde
 
 OUT = typer.Option(help="Folder of the run; default a new one in runs/.")
 RESUME = typer.Option(help="Continue the run in this folder with its settings (--device may change).")
+TRACKER = typer.Option(
+    metavar="NAME", help="Log every record to tensorboard (in the run's folder), trackio or wandb."
+)
 AS_JSON = typer.Option("--json", help="Print one JSON object as the last line.")
 
 
 def command_from(
     builder: Callable[..., Any], run: Callable[..., None], control: Callable[..., Any] | None = None
 ) -> Callable[..., None]:
-    """Return a function for `typer.Typer.command`: the builders' settings as options, and --out, --resume, --json.
+    """Return a function for `typer.Typer.command`: the settings as options; --out, --resume, --tracker and --json.
 
     Args:
         builder: makes an algorithm from keyword arguments.
-        run: called with the settings that were given, and with out, resume, as_json.
+        run: called with the settings that were given, and with out, resume, tracker, as_json.
         control: makes it where the world is one of gymnasium's.
     """
     here, there = (
@@ -68,13 +71,16 @@ def command_from(
         _option(name, here.get(name), there.get(name)) for name in here | there if name not in NOT_OPTIONS
     ]
     for name, kind, option, default in (
-        ("out", Path | None, OUT, None), ("resume", Path | None, RESUME, None), ("as_json", bool, AS_JSON, False)
+        ("out", Path | None, OUT, None), ("resume", Path | None, RESUME, None),
+        ("tracker", str | None, TRACKER, None), ("as_json", bool, AS_JSON, False),
     ):  # fmt: skip
         parameters.append(_parameter(name, kind, option, default))
 
-    def command(out: Path | None, resume: Path | None, as_json: bool, **settings: Any) -> None:
+    def command(
+        out: Path | None, resume: Path | None, tracker: str | None, as_json: bool, **settings: Any
+    ) -> None:
         given = {name: value for name, value in settings.items() if value is not None}
-        run(given, out, resume, as_json)
+        run(given, out, resume, tracker, as_json)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {}

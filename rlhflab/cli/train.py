@@ -43,8 +43,8 @@ class TrainGroup(TyperGroup):
             return None
         one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-        def run(given: dict[str, Any], out: Path | None, resume: Path | None, as_json: bool) -> None:
-            train(name, given, out, resume, as_json)
+        def run(given: dict[str, Any], *others: Any) -> None:
+            train(name, given, *others)
 
         control = builder(name, "a control world") if name in CONTROL else None
         one.command(name, help=WORDS[name])(command_from(builder(name), run, control))
@@ -55,10 +55,21 @@ class TrainGroup(TyperGroup):
             formatter.write_dl(list(WORDS.items()))
 
 
-def train(name: str, given: dict[str, Any], out: Path | None, resume: Path | None, as_json: bool) -> None:
+def train(
+    name: str,
+    given: dict[str, Any],
+    out: Path | None,
+    resume: Path | None,
+    tracker: str | None,
+    as_json: bool,
+) -> None:
     """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
+    from rlhflab.runs.trackers import check_tracker
+
     given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
     with one_line_errors():
+        if tracker is not None:  # before minutes of work
+            check_tracker(tracker)
         if resume is not None:
             forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
             if forbidden:
@@ -69,7 +80,7 @@ def train(name: str, given: dict[str, Any], out: Path | None, resume: Path | Non
             algorithm, run = _continue(name, resume, given)
         else:
             algorithm, run = _start(name, given, out)
-    _drive(algorithm, run, as_json)
+    _drive(algorithm, run, tracker, as_json)
 
 
 def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run]:
@@ -108,21 +119,25 @@ def _parameters(name: str, world: str | None, given: Mapping[str, Any]) -> Mappi
     return parameters
 
 
-def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
+def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -> None:
     """Drive the algorithm to its end with a progress bar, and say how it ended."""
     from tqdm import tqdm
 
     from rlhflab.runs.drive import drive
+    from rlhflab.runs.trackers import tracking
 
     name = run.config["algorithm"]
     judged: dict[str, float] = {}
     with (
         _interruptible() as interrupted,
+        tracking(tracker, run.folder, run.config) as tracked,
         tqdm(total=algorithm.steps, initial=algorithm.step, desc=name, unit="step") as bar,
     ):
 
         def watch(record: Record) -> bool:
             judged.update(record.exact or record.estimated or {})
+            if tracked is not None:
+                tracked.log(record)
             bar.set_postfix(_progress(record, judged), refresh=False)
             bar.update()
             return bool(interrupted)

@@ -1,0 +1,82 @@
+"""Records to TensorBoard, Trackio or Weights & Biases, through accelerate's trackers; off unless somebody asks.
+
+TensorBoard writes into the run's folder. The other two keep what they are told where they are set up to keep it, which
+may be another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rlhflab.algorithms.record import Record
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+def check_tracker(name: str) -> None:
+    """Raise ValueError in one line where `name` is no tracker, or one that is not installed."""
+    if name not in TRACKERS:
+        raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}, got {name!r}")
+    from accelerate.tracking import get_available_trackers
+
+    if name not in {str(tracker) for tracker in get_available_trackers()}:
+        raise ValueError(f"tracker {name} is not installed: python -m pip install {name}")
+
+
+class Tracker:
+    """Tells a tracker of every record; `log` is a sink for `Board` and `Player`.
+
+    Args:
+        name: "tensorboard", "trackio" or "wandb".
+        folder: the run's; its name is the run's name there.
+        config: the run's settings.
+
+    Raises:
+        ValueError: unknown or not installed, in one line.
+    """
+
+    def __init__(self, name: str, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
+        check_tracker(name)
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        folder = Path(folder)
+        if name == "tensorboard":
+            self._tracker = LOGGER_TYPE_TO_CLASS[name]("tensorboard", logging_dir=folder)
+        else:
+            self._tracker = LOGGER_TYPE_TO_CLASS[name]("rlhflab", name=folder.name)
+        self._tracker.start()
+        if config:
+            plain = (str, int, float, bool)
+            self._tracker.store_init_configuration(
+                {key: value if isinstance(value, plain) else str(value) for key, value in config.items()}
+            )
+
+    def log(self, record: Record) -> None:
+        """Tell it a record's scalars, knobs and evaluations: `loss`, `knobs/beta`, `exact/regret`, `estimated/kl`, …"""
+        self._tracker.log(values_of(record), step=record.step)
+
+    def finish(self) -> None:
+        """Write what is left and close it."""
+        self._tracker.finish()
+
+
+@contextmanager
+def tracking(name: str | None, folder: Path, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
+    """A tracker that is finished at the end; None where no name is given."""
+    tracker = Tracker(name, folder, config) if name is not None else None
+    try:
+        yield tracker
+    finally:
+        if tracker is not None:
+            tracker.finish()
+
+
+def values_of(record: Record) -> dict[str, float]:
+    """All single numbers of a record, each part but the scalars under its own name."""
+    values = dict(record.scalars)
+    for part in ("knobs", "exact", "estimated"):
+        values |= {f"{part}/{name}": value for name, value in (getattr(record, part) or {}).items()}
+    return values
