@@ -74,7 +74,7 @@ class TrainerLoop:
         recompute = (
             "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
         )
-        precise = [(weight, weight.dtype) for weight in optimiser.parameters]
+        precise = [(weight, weight.data) for weight in optimiser.parameters]
         with _pad_token(model, 0):
             self.trainer = trainer(
                 model=model,
@@ -88,8 +88,8 @@ class TrainerLoop:
                 processing_class=_numbers(model.config.get_text_config().vocab_size),
                 optimizers=(self._adam, still),
             )  # fmt: skip
-        for weight, dtype in precise:  # TRL makes adapters on a 4-bit base bfloat16
-            weight.data = weight.data.to(dtype)
+        for weight, data in precise:  # TRL rounds adapters on a 4-bit base to bfloat16
+            weight.data = data
         if "ref" in getattr(model, "peft_config", ()):  # TRL's copy of the adapter, which nothing here needs
             model.delete_adapter("ref")
         self._handover = self._loop_from(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import threading
 import time
 import weakref
@@ -322,5 +323,68 @@ def test_a_lora_adapter_is_trained_and_its_base_left_alone(world, sft):
             expected = next(algorithm).scalars["loss"]
             algorithm.load_state_dict(state)
             assert next(algorithm).scalars["loss"] == pytest.approx(expected, abs=1e-6)
+    assert losses[TRLDPO] == pytest.approx(losses[DPO], abs=2e-5)
+    assert losses[DPO][0] - losses[DPO][-1] > 0.01
+
+
+def test_the_command_line_keeps_a_run_of_this_engine_and_goes_on_with_it(rlhflab, tmp_path):
+    code, out, err = rlhflab(
+        "train",
+        "dpo",
+        "--engine",
+        "trl",
+        "--steps",
+        4,
+        "--pairs",
+        50,
+        "--out",
+        "run",
+        "--json",
+        "--device",
+        "cpu",
+    )
+    assert code == 0, err
+    assert (json.loads(out)["engine"], json.loads(out)["exact"]["kl"] > 0) == ("trl", True)
+    run = Run.open(tmp_path / "run")
+    assert run.config["engine"] == "trl" and [record.step for record in run.records()] == [1, 2, 3, 4]
+    code, out, err = rlhflab("train", "dpo", "--resume", "run", "--json")
+    assert code == 0 and json.loads(out)["steps"] == 4, err
+
+
+def test_adapters_on_a_4_bit_base_stay_as_precise_as_they_were(world, tmp_path):
+    """TRL rounds them to bfloat16 at construction, where our own engine keeps float32."""
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OPTConfig, OPTForCausalLM
+
+    from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+    from rlhflab.algorithms.pair_source import FixedPairs
+    from rlhflab.algorithms.trl import TRLDPO
+    from rlhflab.worlds.preferences import PreferencePair
+
+    shape = OPTConfig(
+        vocab_size=len(world.tokenizer), hidden_size=32, word_embed_proj_dim=32, num_hidden_layers=1, ffn_dim=64,
+        num_attention_heads=2, max_position_embeddings=16, dropout=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    OPTForCausalLM(shape).save_pretrained(tmp_path)
+    pairs = [PreferencePair("the plot was", "good", "bad"), PreferencePair("the comedy was", "funny", "dull")]
+    losses = {}
+    for engine in (DPO, TRLDPO):
+        quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+        base = AutoModelForCausalLM.from_pretrained(
+            tmp_path, quantization_config=quantised, dtype=torch.float32
+        )
+        for layer in base.modules():
+            if isinstance(layer, bitsandbytes.nn.Linear4bit):
+                layer.support_avx512bf16_for_cpu = False  # or an evaluation takes its gradients away for good
+        torch.manual_seed(1)
+        policy = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+        source = FixedPairs(pairs, world.encode_prompt, world.encode_answer, policy, 2, 0)
+        adapters = [weight for weight in policy.parameters() if weight.requires_grad]
+        before = parameters_to_vector(adapters).detach().clone()
+        algorithm = engine(policy, source, DPOConfig(steps=9, warmup=0), DPOKnobs(learning_rate=1e-2))
+        assert torch.equal(parameters_to_vector(adapters), before) and before.abs().max() > 0
+        losses[engine] = [next(algorithm).scalars["loss"] for _ in range(6)]
     assert losses[TRLDPO] == pytest.approx(losses[DPO], abs=2e-5)
     assert losses[DPO][0] - losses[DPO][-1] > 0.01
