@@ -1,9 +1,10 @@
-"""What a board's page must know to draw a control for every knob."""
+"""What a board's page must know to draw a control for every knob, and a form for what must be chosen beforehand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rlhflab.algorithms.knobs import Knob
@@ -58,3 +59,68 @@ class Dials:
             self._shown[name] = value, number
             frame[name] = {"value": value, "rev": number, "by": by}
         return frame
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that cannot change while a training runs.
+
+    Attributes:
+        label: what the form calls it.
+        options: value → its name; the first one holds at the start.
+        help: one line.
+    """
+
+    label: str
+    options: Mapping[Any, str]
+    help: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError(f"{self.label}: a choice needs at least one option")
+
+
+class Form:
+    """The choices of a board and what is chosen now."""
+
+    def __init__(self, choices: Mapping[str, Choice]) -> None:
+        self._choices = dict(choices)
+        self.chosen: dict[str, Any] = {name: next(iter(choice.options)) for name, choice in choices.items()}
+
+    def options(self, name: str) -> list[Any]:
+        """The values that may be chosen; none for an unknown name."""
+        return list(self._choices[name].options) if name in self._choices else []
+
+    def choose(self, **values: Any) -> None:
+        """Choose; ValueError in one line, and nothing chosen, where a value is not among the options."""
+        for name, value in values.items():
+            if name not in self._choices:
+                raise ValueError(f"unknown choice {name!r}; known: {', '.join(self._choices) or 'none'}")
+            if value not in self._choices[name].options:
+                allowed = ", ".join(map(repr, self._choices[name].options))
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        self.chosen = {**self.chosen, **values}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one JSON-able description per choice, in order."""
+        return [
+            {
+                "name": name,
+                "label": choice.label,
+                "help": choice.help,
+                "options": list(choice.options.values()),
+            }
+            for name, choice in self._choices.items()
+        ]
+
+    def places(self) -> dict[str, int]:
+        """The place of each chosen value among its options."""
+        return {name: self.options(name).index(value) for name, value in self.chosen.items()}
+
+    def words(self) -> list[str]:
+        """What is chosen other than at the start, in words."""
+        return [
+            f"{choice.label} {choice.options[self.chosen[name]]}"
+            for name, choice in self._choices.items()
+            if self.chosen[name] != next(iter(choice.options))
+        ]

@@ -96,6 +96,7 @@ class BoardView {
     this.progressText = make("span", { class: "rlhf-progress-text" });
     this.knobs = new KnobRow({ page: this.id, post: (name, value) => this.send({ op: "knob", name, value }),
       notice: (text) => this.say(text), moved: (name) => { if (name === "beta") this.moveTargets(); } });
+    this.choices = new ChoiceRow((name, at) => this.send({ op: "choose", name, at }));
     this.notice = make("div", { class: "rlhf-notice", role: "status", hidden: true });
     this.errorBox = make("div", { class: "rlhf-error", role: "alert", hidden: true });
     this.grid = make("div", { class: "rlhf-grid" });
@@ -107,7 +108,7 @@ class BoardView {
         make("div", { class: "rlhf-buttons", role: "group", "aria-label": "Training" },
           this.startButton, this.stepButton, this.stopButton, this.resetButton),
         make("div", { class: "rlhf-progress" }, this.progress, this.progressText)),
-      this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
+      this.choices.node, this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
       make("div", { class: "rlhf-below" }, this.tables.pairsCard, this.tables.samplesCard));
     this.setControls("connecting");
   }
@@ -133,10 +134,12 @@ class BoardView {
     this.setupCount = (this.setupCount || 0) + 1;
     const panelsChanged = first || JSON.stringify(setup.panels) !== JSON.stringify(this.setup.panels);
     const knobsChanged = first || JSON.stringify(setup.controls) !== JSON.stringify(this.setup.controls);
+    const choicesChanged = first || JSON.stringify(setup.choices) !== JSON.stringify(this.setup.choices);
     this.setup = setup;
     this.still.hidden = true;
     this.heading.textContent = setup.title;
     if (knobsChanged) this.knobs.build(setup.controls);
+    if (choicesChanged) this.choices.build(setup.choices);
     if (panelsChanged) this.buildPanels();
     this.buildGhosts();
     this.redraw();
@@ -191,6 +194,7 @@ class BoardView {
     this.showNotice(this.said || f.notice);
     this.showError(f.error);
     this.knobs.follow(f.knobs);
+    this.choices.follow(f.choices);
     this.noteChanges();
     this.redraw();
     this.tables.draw(this.frame.data);
