@@ -47,7 +47,7 @@ class Chart(NamedTuple):
 
     def plot(self, records: Sequence[Record]) -> Plot | None:
         """Return the plot of the curves that the records have; None where they have none."""
-        if self.given and not _have(records, self.given) or _have(records, self.absent):
+        if (self.given and not _have(records, self.given)) or _have(records, self.absent):
             return None
         figure = new_figure("step", self.y)
         for line in self.curves:
@@ -132,8 +132,7 @@ TRAINING = (
     ),
     Chart(
         "Loss",
-        "Falls to the entropy of the language and no further. Rises over the language while the batch's falls: learnt by "
-        "heart.",
+        "Falls to the entropy of the language and no further. Batch falls, language rises: learnt by heart.",
         "nats per token",
         (
             Curve("loss", "batch", REFERENCE),
