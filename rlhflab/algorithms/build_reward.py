@@ -77,7 +77,7 @@ def build_reward(
         raise ValueError(f"pairs must be a whole number ≥ 1, got {pairs!r}")
     if world not in WORLDS and (blind or ranked != 2):
         raise ValueError("blind and ranked need the micro or the reviews world")
-    features = {"micro": tuple(BLINDNESS), "reviews": FEATURES}.get(world, ())
+    features = blindness_of(world)
     if blind and blind not in features:
         raise ValueError(f"blind must be one of {', '.join(features)} or nothing, got {blind!r}")
     if world in WORLDS and model != "tiny":
@@ -116,6 +116,11 @@ def build_reward(
         steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
     )
     return make(reward_model, rankings, config, knobs, judge)
+
+
+def blindness_of(world: str) -> tuple[str, ...]:
+    """What `blind` may be in a built-in world; nothing for a file."""
+    return {"micro": tuple(BLINDNESS), "reviews": FEATURES}.get(world, ())
 
 
 def _judge(view: ReferencePoint | SampledReference, seed: int) -> RewardJudge:

@@ -14,8 +14,9 @@ from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import check_settings, schedule_factor
 from rlhflab.algorithms.record import Backdrop, Record
-from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.algorithms.rollout import Collected, Rollout, Task
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
+from rlhflab.objectives.advantages import explained_variance, gae
 
 BETA = Knob(
     default=1.0, low=0.05, high=10.0, label="β",
@@ -67,6 +68,14 @@ class Update(NamedTuple):
     arrays: Mapping[str, tuple[float, ...]] = {}
 
 
+class Estimated(NamedTuple):
+    """What a rollout says of its actions, [batch, time], and the share of the returns' variance that V explains."""
+
+    advantages: Tensor
+    returns: Tensor
+    explained: float
+
+
 class PolicyGradient(ABC):
     """An iterator of records: each `next()` collects a rollout with the policy as it is and updates it once.
 
@@ -113,6 +122,17 @@ class PolicyGradient(ABC):
     def gamma(self, knobs: Mapping[str, float]) -> float:
         """The discount in force: a knob where the algorithm has it as one, else the configuration's."""
         return knobs.get("gamma", self.config.gamma)
+
+    def _advantages(self, rollout: Rollout, knobs: Mapping[str, float]) -> Estimated:
+        """GAE, the returns that V is fitted to (taken before any whitening), and how much of them V explains."""
+        advantages = gae(
+            rollout.rewards, rollout.values, rollout.dones, self.gamma(knobs), knobs["gae_lambda"],
+            rollout.last_values,
+        )  # fmt: skip
+        returns = advantages + rollout.values
+        return Estimated(
+            advantages, returns, float(explained_variance(rollout.values, returns, rollout.mask))
+        )
 
     @abstractmethod
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

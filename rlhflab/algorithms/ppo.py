@@ -27,7 +27,7 @@ from rlhflab.algorithms.policy_gradient import (
     spread,
 )
 from rlhflab.algorithms.rollout import Collected, Task
-from rlhflab.objectives.advantages import explained_variance, gae, whiten
+from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
 
 
@@ -106,16 +106,7 @@ class PPO(PolicyGradient):
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         config, learning_rate, rollout = self.config, knobs["learning_rate"] * factor, collected.rollout
-        advantages = gae(
-            rollout.rewards,
-            rollout.values,
-            rollout.dones,
-            self.gamma(knobs),
-            knobs["gae_lambda"],
-            rollout.last_values,
-        )
-        returns = advantages + rollout.values
-        explained = explained_variance(rollout.values, returns, rollout.mask)
+        advantages, returns, explained = self._advantages(rollout, knobs)
         if config.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
         parts, seen = [], None
@@ -152,7 +143,7 @@ class PPO(PolicyGradient):
             **dict(zip(names, means, strict=True)),
             "policy/kl_old_k3_last": float(parts[-1][3]),
             "policy/updates": float(len(parts)),
-            "val/explained_variance": float(explained),
+            "val/explained_variance": explained,
             "learning_rate": learning_rate,
         }
         return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})

@@ -20,7 +20,7 @@ from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import BETA, GAE_LAMBDA, PolicyGradient, PolicyGradientConfig, Update
 from rlhflab.algorithms.rollout import Collected, Rollout, Task
-from rlhflab.objectives.advantages import explained_variance, gae, whiten
+from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
 from rlhflab.objectives.trust_region import (
     FisherVectorProduct,
@@ -106,21 +106,12 @@ class TRPO(PolicyGradient):
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout
-        advantages = gae(
-            rollout.rewards,
-            rollout.values,
-            rollout.dones,
-            self.gamma(knobs),
-            knobs["gae_lambda"],
-            rollout.last_values,
-        )
-        returns = advantages + rollout.values
-        explained = explained_variance(rollout.values, returns, rollout.mask)
+        advantages, returns, explained = self._advantages(rollout, knobs)
         scalars, arrays = self._policy_step(
             rollout, whiten(advantages, rollout.mask), knobs["max_kl"] * factor**2
         )
         scalars["loss/value_avg"] = self._fit_values(rollout, returns)
-        scalars["val/explained_variance"] = float(explained)
+        scalars["val/explained_variance"] = explained
         return Update(scalars, arrays)
 
     def _policy_step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def curves(
     y: str,
     levels: Mapping[str, float] | None = None,
     log_x: bool = False,
+    log_y: bool = False,
     styles: Mapping[str, Mapping[str, object]] | None = None,
 ) -> go.Figure:
     """Return a figure with one line a series.
@@ -29,7 +31,7 @@ def curves(
         title: one sentence, what to look for.
         x, y: axis titles.
         levels: name → height of a dashed horizontal line, for exact values.
-        log_x: logarithmic x axis.
+        log_x, log_y: logarithmic axes.
         styles: name of a series → settings of its line as plotly has them, {"dash": "dash"} for instance.
     """
     import plotly.graph_objects as go
@@ -42,13 +44,13 @@ def curves(
         line = {"color": colour, "width": 2, **(styles or {}).get(name, {})}
         figure.add_scatter(x=list(xs), y=list(ys), name=html.escape(name), mode=mode, line=line)
     for name, height in (levels or {}).items():
-        figure.add_hline(
-            y=height, line={"color": "#777", "dash": "dash", "width": 1.5}, annotation_text=html.escape(name)
-        )
+        line = {"color": "#777", "dash": "dash", "width": 1.5}
+        text = {"text": html.escape(name), "y": math.log10(height) if log_y else height}  # as plotly wants it
+        figure.add_hline(y=height, line=line, annotation=text)
     figure.update_layout(
         title={"text": html.escape(title), "font": {"size": 15}},
         xaxis={"title": x, "type": "log" if log_x else "linear"},
-        yaxis={"title": y},
+        yaxis={"title": y, "type": "log" if log_y else "linear"},
         template="plotly_white",
         height=380,
         margin={"l": 60, "r": 30, "t": 60, "b": 50},

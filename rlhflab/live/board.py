@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live import still
-from rlhflab.live.controls import Choices, Dials, describe, describe_backdrop
-from rlhflab.live.page import Page
-from rlhflab.live.panel import COLOURS, Panel, arrays_of, ghost_series, series_of
+from rlhflab.live.controls import Choice, Dials, Form, describe
+from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
+from rlhflab.live.page import Page, thin_backdrop
+from rlhflab.live.panel import COLOURS, Panel, arrays_of, series_of
 from rlhflab.live.panels import PANELS, best_fit
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
 from rlhflab.runs.buckets import rounded
 from rlhflab.runs.history import History
-
-MAX_GHOSTS = 4
 
 _boards: weakref.WeakValueDictionary[str, Board] = weakref.WeakValueDictionary()
 _boards_lock = threading.Lock()
@@ -37,8 +35,10 @@ class Board:
     """A live view of one algorithm; shown where it is the last expression of a cell.
 
     Args:
-        make: builds a fresh algorithm, `lambda: build_dpo(beta=0.3)`; runs on the training thread.
-        name: a board with the same name is stopped, closed, and leaves its curves as ghosts on this one.
+        make: builds a fresh algorithm, `lambda: build_dpo(beta=0.3)`; runs on the training thread. It is given what
+            was chosen of `choices`, by name.
+        name: a board with the same name is stopped, closed, and leaves its curves as ghosts on this one, where it
+            shows the same algorithm.
         title: heading; the name where none is given.
         sinks: called with every record on the training thread, `run.append` for instance.
         ghosts: whether former runs leave faint curves.
@@ -47,8 +47,8 @@ class Board:
         knobs: the algorithm's Knobs class, so that its sliders show before it is built.
         panels: the plots; by default those of the algorithm's name. Before it is built the name is that of `knobs`,
             without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
-        choices: what the run is made with, name → words: `make` gets the chosen word of each by name, the first one
-            until a person takes another from the page's menu or with `choose`.
+        choices: settings that cannot change while a training runs, as a form above the board: who chooses another
+            value builds the training anew.
 
     >>> board = Board(lambda: build_dpo(), knobs=DPOKnobs)      # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -66,7 +66,7 @@ class Board:
         driver: Driver = "auto",
         knobs: type[Knobs] | None = None,
         panels: tuple[Panel, ...] | None = None,
-        choices: Mapping[str, Sequence[str]] | None = None,
+        choices: Mapping[str, Choice] | None = None,
     ) -> None:
         self.name = name
         self.title = title or name
@@ -78,7 +78,8 @@ class Board:
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
         self._dials = Dials()
-        self._choices = Choices(choices or {})
+        self._form = Form(choices or {})
+        self._built_as: list[str] = []  # what was chosen for the run that is shown, in words
         self.notice = ""
         """One line for the person at the page: why a knob was refused, or what is wrong with the view."""
         self._runs = 0  # resets so far
@@ -87,7 +88,8 @@ class Board:
         self._page = Page(self)
 
         def build() -> Algorithm:
-            algorithm = make(**self._choices.chosen)
+            self._built_as = self._form.words()
+            algorithm = make(**self._form.chosen)
             self._algorithm_name = algorithm.name
             return algorithm
 
@@ -196,22 +198,17 @@ class Board:
         self.notice = ""
         self._page.wake()
 
-    def choose(self, name: str, word: str) -> None:
-        """Make the run anew with another word: `board.choose("engine", "trl")`; it starts where one was running.
+    def choose(self, **choices: Any) -> None:
+        """Choose settings, `board.choose(ranked=4)`: a training that has begun begins anew with them.
 
         Raises:
-            ValueError: no such choice, in one line.
+            ValueError: a value that is not among the options, in one line.
         """
-        self._choices.check(name, word)
-        if self._choices.chosen[name] == word:
-            return
-        going = self.player.state in ("preparing", "running")
+        self._form.choose(**choices)
         if self.player.state != "idle":
-            self.reset()  # first: the curves that stay are called after what made them
-        self._choices.chosen[name] = word
-        self._page.wake()
-        if going:
+            self.reset()
             self.start()
+        self._page.wake()
 
     def clear_ghosts(self) -> None:
         """Forget the curves of former runs."""
@@ -271,33 +268,23 @@ class Board:
 
     def _scene(self) -> still.Scene:
         knobs = {**self.player.knobs, **self.history.knobs}
-        return still.Scene(self.panels, self._snapshot(), self.backdrop, knobs.get("beta"), self._ghosts)
+        return still.Scene(self.panels, self._snapshot(), self.backdrop, knobs.get("beta"), self.ghosts)
 
     def _snapshot(self) -> dict[str, Any]:
         panels = self.panels
         return self.history.snapshot(series_of(panels), arrays=arrays_of(panels))
 
+    @property
+    def ghosts(self) -> list[dict[str, Any]]:
+        """The curves of former runs of this algorithm, oldest first."""
+        return [ghost for ghost in self._ghosts if ghost["algorithm"] == self._algorithm_name]
+
     def _leave_ghost(self) -> None:
-        if not self._keep_ghosts or self.history.records < 2:
+        if not self._keep_ghosts:
             return
-        series = {}
-        for name in ghost_series(self.panels):
-            points = _thin([(b[0], b[2] / b[1]) for b in self.history.curve(name) if b[1]])
-            if len(points) > 1:
-                series[name] = {"x": [p[0] for p in points], "y": [rounded(p[1], 4) for p in points]}
-        trail = _thin(
-            [(kl, r) for _, (kl, r, *_) in self.history.trail() if math.isfinite(kl) and math.isfinite(r)]
-        )
-        if not series and len(trail) < 2:
-            return
-        beta = self.history.knobs.get("beta")
-        label = [*self._choices.chosen.values()] + ([] if beta is None else [f"β {beta:.3g}"])
-        ghost = {
-            "label": ", ".join(label),
-            "series": series,
-            "trail": {"kl": [rounded(p[0], 4) for p in trail], "reward": [rounded(p[1], 4) for p in trail]},
-        }
-        self._ghosts = [*self._ghosts, ghost][-MAX_GHOSTS:]
+        ghost = ghost_of(self.history, self.panels, self._algorithm_name, self._built_as)
+        if ghost is not None:
+            self._ghosts = [*self._ghosts, ghost][-MAX_GHOSTS:]
 
     # ---- what a page is told, and what it asks for --------------------------------------------------------------
 
@@ -317,6 +304,7 @@ class Board:
             if error is None
             else {"title": f"{type(error).__name__}: {error}"[:600], "traceback": player.traceback},
             "run": self._runs,
+            "choices": self._form.places(),
             "knobs": self._dials.frame(player.knobs),
             "data": self._snapshot(),
         }
@@ -330,15 +318,15 @@ class Board:
             "panels": [panel.to_dict() for panel in self.panels],
             "colours": {name: list(pair) for name, pair in COLOURS.items()},
             "controls": describe(self.player.specs),
-            "choices": self._choices.describe(),
-            "backdrop": None if backdrop is None else describe_backdrop(backdrop),
-            "ghosts": self._ghosts,
+            "choices": self._form.describe(),
+            "backdrop": None if backdrop is None else thin_backdrop(backdrop),
+            "ghosts": self.ghosts,
             "polled": self.player.driver == "poll",
         }
 
     def setup_mark(self) -> Any:
         """Return a value that changes when `setup` does, and costs nothing to compare."""
-        return self.backdrop, self.player.specs, self._ghosts, self.panels, dict(self._choices.chosen)
+        return self.backdrop, self.player.specs, self.ghosts, self.panels
 
     def turn(self, name: str, value: Any, by: str) -> None:
         """Turn a knob from the page `by`; a value that is not allowed changes nothing and leaves a notice."""
@@ -350,6 +338,12 @@ class Board:
         self._dials.moved(name, by=by)
         self._page.wake()
 
+    def pick(self, name: str, at: Any) -> None:
+        """Choose the option at a place of a choice, from a page; returns soon."""
+        options = self._form.options(name)
+        if isinstance(at, int) and 0 <= at < len(options):
+            self._later(lambda: self.choose(**{name: options[at]}))
+
     def press(self, what: str) -> None:
         """Do what a button says: start, pause, resume, step, stop or reset; returns soon, whatever that takes."""
         if what == "stop":
@@ -357,15 +351,17 @@ class Board:
             self._page.wake()
         elif what in ("start", "pause", "resume", "step", "reset"):
             action = getattr(self, what)
-            if self.player.driver == "blocking" or what in ("pause", "resume"):
+            if what in ("pause", "resume"):
                 action()
-            else:  # a reset may have to wait for a thread: not on the kernel's
-                threading.Thread(target=action, daemon=True).start()
+            else:
+                self._later(action)
 
-    def pick(self, name: str, word: str) -> None:
-        """Do what a menu of the page says; returns at once, although the former run has to end."""
-        self._choices.check(name, word)
-        threading.Thread(target=self.choose, args=(name, word), daemon=True).start()
+    def _later(self, action: Callable[[], None]) -> None:
+        """A reset may have to wait for a thread: not on the kernel's."""
+        if self.player.driver == "blocking":
+            action()
+        else:
+            threading.Thread(target=action, daemon=True).start()
 
     # ---- display -----------------------------------------------------------------------------------------------
 
@@ -389,10 +385,3 @@ class Board:
     def __repr__(self) -> str:
         player = self.player
         return f"Board({self.name!r}, {player.state}, step {player.steps_done} of {player.steps or '?'})"
-
-
-def _thin(points: list[tuple[float, float]], limit: int = 60) -> list[tuple[float, float]]:
-    """Return at most `limit` of the points, evenly chosen, the last one included."""
-    if len(points) <= limit:
-        return points
-    return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]

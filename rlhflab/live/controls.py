@@ -1,15 +1,13 @@
-"""What a board's page must know to draw a control for every knob, a menu for every choice, and the exact truth."""
+"""What a board's page must know to draw a control for every knob, and a form for what must be chosen beforehand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rlhflab.algorithms.knobs import Knob
-from rlhflab.algorithms.record import Backdrop
-from rlhflab.runs.buckets import rounded
 
 
 def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
@@ -31,35 +29,6 @@ def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
         }
         for name, knob in specs.items()
     ]
-
-
-class Choices:
-    """What a run is made with, one of a few words each; the first is chosen until somebody takes another.
-
-    Args:
-        allowed: name → words.
-
-    Attributes:
-        chosen: name → word.
-    """
-
-    def __init__(self, allowed: Mapping[str, Sequence[str]]) -> None:
-        self._allowed = {name: tuple(words) for name, words in allowed.items()}
-        self.chosen = {name: words[0] for name, words in self._allowed.items()}
-
-    def check(self, name: str, word: str) -> None:
-        """Raise ValueError in one line where there is no such choice."""
-        if name not in self._allowed:
-            raise ValueError(f"unknown choice {name}; known: {', '.join(self._allowed) or 'none'}")
-        if word not in self._allowed[name]:
-            raise ValueError(f"{name} must be one of {', '.join(self._allowed[name])}, got {word!r}")
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return one JSON-able description per choice, in order."""
-        return [
-            {"name": name, "label": name.replace("_", " "), "words": list(words), "chosen": self.chosen[name]}
-            for name, words in self._allowed.items()
-        ]
 
 
 class Dials:
@@ -92,16 +61,66 @@ class Dials:
         return frame
 
 
-def describe_backdrop(backdrop: Backdrop) -> dict[str, Any]:
-    """Return the frontier, JSON-able: ascending β, at most 200 points, 5 digits."""
-    n = len(backdrop.beta)
-    step = max(1, -(-n // 200))
-    chosen = sorted({*range(0, n, step), n - 1})
-    data: dict[str, Any] = {
-        name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
-        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
-    }
-    if any(b <= a for a, b in pairwise(backdrop.beta)):
-        raise ValueError("a backdrop's beta must ascend")
-    data["ref_reward"] = rounded(backdrop.ref_reward)
-    return data
+@dataclass(frozen=True)
+class Choice:
+    """A setting that cannot change while a training runs.
+
+    Attributes:
+        label: what the form calls it.
+        options: value → its name; the first one holds at the start.
+        help: one line.
+    """
+
+    label: str
+    options: Mapping[Any, str]
+    help: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError(f"{self.label}: a choice needs at least one option")
+
+
+class Form:
+    """The choices of a board and what is chosen now."""
+
+    def __init__(self, choices: Mapping[str, Choice]) -> None:
+        self._choices = dict(choices)
+        self.chosen: dict[str, Any] = {name: next(iter(choice.options)) for name, choice in choices.items()}
+
+    def options(self, name: str) -> list[Any]:
+        """The values that may be chosen; none for an unknown name."""
+        return list(self._choices[name].options) if name in self._choices else []
+
+    def choose(self, **values: Any) -> None:
+        """Choose; ValueError in one line, and nothing chosen, where a value is not among the options."""
+        for name, value in values.items():
+            if name not in self._choices:
+                raise ValueError(f"unknown choice {name!r}; known: {', '.join(self._choices) or 'none'}")
+            if value not in self._choices[name].options:
+                allowed = ", ".join(map(repr, self._choices[name].options))
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        self.chosen = {**self.chosen, **values}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one JSON-able description per choice, in order."""
+        return [
+            {
+                "name": name,
+                "label": choice.label,
+                "help": choice.help,
+                "options": list(choice.options.values()),
+            }
+            for name, choice in self._choices.items()
+        ]
+
+    def places(self) -> dict[str, int]:
+        """The place of each chosen value among its options."""
+        return {name: self.options(name).index(value) for name, value in self.chosen.items()}
+
+    def words(self) -> list[str]:
+        """What is chosen other than at the start, in words."""
+        return [
+            f"{choice.label} {choice.options[self.chosen[name]]}"
+            for name, choice in self._choices.items()
+            if self.chosen[name] != next(iter(choice.options))
+        ]

@@ -16,14 +16,16 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from rlhflab.algorithms.record import Record
+from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live.player import ENDED
+from rlhflab.runs.buckets import rounded
 
 if TYPE_CHECKING:
     from rlhflab.live.board import Board
@@ -59,6 +61,21 @@ def send_plotly(widget: Any) -> None:
     parts = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)]
     for number, part in enumerate(parts):
         widget.send({"op": "plotly", "part": number, "parts": len(parts), "text": part})
+
+
+def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
+    """Return the frontier as the page needs it: ascending β, at most 200 points, 5 digits."""
+    n = len(backdrop.beta)
+    step = max(1, -(-n // 200))
+    chosen = sorted({*range(0, n, step), n - 1})
+    data: dict[str, Any] = {
+        name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
+        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
+    }
+    if any(b <= a for a, b in pairwise(backdrop.beta)):
+        raise ValueError("a backdrop's beta must ascend")
+    data["ref_reward"] = rounded(backdrop.ref_reward)
+    return data
 
 
 class BoardWidget(anywidget.AnyWidget):
@@ -244,7 +261,7 @@ class Page:
         elif op == "knob":
             self._board.turn(str(content.get("name")), content.get("value"), by=str(content.get("view")))
         elif op == "choose":
-            self._board.pick(str(content.get("name")), str(content.get("word")))
+            self._board.pick(str(content.get("name")), content.get("at"))
         elif op == "clear_ghosts":
             self._board.clear_ghosts()
         elif op == "do":

@@ -32,16 +32,23 @@ class Curve(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Curves over steps with a title and the one line that says what to look for."""
+    """Curves over steps with a title and the one line that says what to look for.
+
+    It is there only where the records have one of the scalars `given`, if any are named, and none of `absent`.
+    """
 
     title: str
     caption: str
     y: str
     curves: tuple[Curve, ...]
     level: float | None = None
+    given: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def plot(self, records: Sequence[Record]) -> Plot | None:
         """Return the plot of the curves that the records have; None where they have none."""
+        if (self.given and not _have(records, self.given)) or _have(records, self.absent):
+            return None
         figure = new_figure("step", self.y)
         for line in self.curves:
             points = curve(records, line.series)
@@ -52,6 +59,12 @@ class Chart(NamedTuple):
             figure.add_hline(y=self.level, line={"color": TRUTH, "dash": "dash", "width": 1})
         return Plot(self.title, self.caption, figure)
 
+
+def _have(records: Sequence[Record], names: Sequence[str]) -> bool:
+    return any(name in record.scalars for record in records[:1] for name in names)
+
+
+OF_PAIRS = ("rewards/margins", "margin")  # scalars of preference optimisation and of reward modelling
 
 EXACT = (
     Chart(
@@ -65,15 +78,25 @@ EXACT = (
         "Regret",
         "J* − J = β·KL(π‖π*), what is missing. If it rises while β stays, training went on too long.",
         "J* − J",
-        (Curve("exact/regret", "regret"),),
+        (Curve("exact/regret", "regret"), Curve("estimated/regret", "regret, estimate")),
         level=0.0,
     ),
     Chart(
         "Rank correlation",
         "1: the reward model puts all answers in their true order.",
         "Spearman's ρ",
-        (Curve("exact/rank_correlation", "ρ"),),
+        (Curve("exact/rank_correlation", "ρ"), Curve("estimated/rank_correlation", "ρ over samples")),
         level=1.0,
+    ),
+    Chart(
+        "Clean language",
+        "Probability of the answers without a fault. A model of faulty texts makes faults as often as they do.",
+        "probability",
+        (
+            Curve("exact/grammatical", "the policy"),
+            Curve("exact/grammatical_texts", "the texts", TRUTH, "dash"),
+            Curve("estimated/grammatical", "the policy, share of samples"),
+        ),
     ),
 )
 EPISODES = (
@@ -109,9 +132,22 @@ TRAINING = (
     ),
     Chart(
         "Loss",
+        "Falls to the entropy of the language and no further. Batch falls, language rises: learnt by heart.",
+        "nats per token",
+        (
+            Curve("loss", "batch", REFERENCE),
+            Curve("exact/cross_entropy", "over the language, exact"),
+            Curve("estimated/cross_entropy", "over the language, held-out texts"),
+            Curve("exact/entropy", "entropy of the language", TRUTH, "dash"),
+        ),
+        absent=OF_PAIRS,
+    ),
+    Chart(
+        "Loss",
         "A pair starts at ln 2 ≈ 0.693. Held out turning up while training falls: learnt by heart.",
         "loss, nats",
         (Curve("loss", "training"), Curve("eval/loss", "held out", CHOSEN)),
+        given=OF_PAIRS,
     ),
     Chart(
         "Accuracy",
@@ -196,7 +232,10 @@ TRAINING = (
 
 
 class Columns(NamedTuple):
-    """Two arrays against each other, or one against its places (x ""); with a line where both axes agree."""
+    """Two arrays against each other, or one against its places (x ""); with a line where both axes agree.
+
+    `right` is an array on an axis of its own, by its name and title; `level` a scalar drawn as a dotted line.
+    """
 
     title: str
     caption: str
@@ -207,6 +246,8 @@ class Columns(NamedTuple):
     mode: str = "lines+markers"
     identity: bool = False
     log: bool = False
+    right: tuple[str, str] = ("", "")
+    level: tuple[str, str] = ("", "")
 
     def plot(self, records: Sequence[Record]) -> Plot | None:
         """Return the plot of the newest record that has the arrays; None where none has."""
@@ -225,6 +266,14 @@ class Columns(NamedTuple):
         )
         if self.log:
             figure.update_yaxes(type="log")
+        right, title = self.right
+        if right in record.arrays:
+            add_line(figure, (list(x), list(record.arrays[right])), title, CHOSEN, right=title)
+            figure.data[-1].update(mode="lines+markers", marker={"size": 6})
+        level, title = self.level
+        if level in record.scalars:
+            ends = [min(x), max(x)] if min(x) < max(x) else [0.0, max(x)]
+            add_line(figure, (ends, [record.scalars[level]] * 2), title, REFERENCE, "dot")
         return Plot(self.title, f"Step {record.step}. {self.caption}", figure)
 
 
@@ -238,6 +287,7 @@ COLUMNS = (
         "Line search",
         "From the full step leftwards, until the KL is no more than δ and the gain is above 0.",
         "line_search/share", "line_search/kl", "share of the full step", "KL(π_old‖π_θ)",
+        right=("line_search/gain", "gain"), level=("trpo/max_kl", "δ"),
     ),
     Columns(
         "Calibration",

@@ -9,8 +9,16 @@ import torch
 from rlhflab.algorithms.build_policy import build_ppo
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.ranking_source import WorldRankings
-from rlhflab.algorithms.reward_judge import all_scores, calibration, pursue, raw_scores
+from rlhflab.algorithms.reward_judge import (
+    ExactRewardJudge,
+    SampledRewardJudge,
+    all_scores,
+    calibration,
+    pursue,
+    raw_scores,
+)
 from rlhflab.algorithms.rewards import score_texts
+from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.objectives.optimum import expected_reward, frontier_reward, reward_levels
 from rlhflab.objectives.preference import plackett_luce_loss, preference_probability
@@ -257,3 +265,16 @@ def test_the_pursuit_of_the_true_reward_is_the_frontier_and_no_other_lies_above(
     for kl, reward in zip(found.kl.tolist(), found.reward.tolist(), strict=True):
         assert reward < frontier_reward(*levels, kl)
     assert (found.score > found.reward).all()
+
+
+def test_what_samples_say_of_a_reward_model_agrees_with_the_exact_judgement(world, sft, reference):
+    model = reward_model_from(sft)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.score.weight, std=0.1)
+    exact = ExactRewardJudge(reference)(model, 1.0).exact
+    judge = SampledRewardJudge(SampledReference(world, sft), samples=600)
+    found = judge(model, 1.0).estimated
+    assert found["optimum_trusted"] == 1 and found["ess"] > 30 and judge.backdrop.kl_se
+    for name in ("reward", "kl", "regret"):
+        assert abs(found[name] - exact[name]) < 4 * found[f"{name}_se"] + 0.01, name
+    assert judge(model, 0.02).estimated["optimum_trusted"] == 0

@@ -1,11 +1,12 @@
 """Maximum likelihood reaches a known optimum; shuffled batches cover the data."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from rlhflab.algorithms.build_supervised import build_sft
+from rlhflab.algorithms.build_supervised import build_pretrain, build_sft
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
 from rlhflab.algorithms.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
 from rlhflab.algorithms.supervised import ShuffledBatches, Supervised, SupervisedConfig, SupervisedKnobs
@@ -133,3 +134,17 @@ def test_exact_loss_is_entropy_plus_kl_and_the_training_loss_estimates_it(world)
     assert world.kinds["clean"].equal(world.is_grammatical)
     assert torch.stack(list(world.kinds.values())).sum(0).eq(1).all()
     assert exact["grammatical_texts"] == pytest.approx(float(language[world.is_grammatical].sum()))
+
+
+def test_in_the_reviews_world_the_loss_on_held_out_texts_stands_for_the_language():
+    run = build_sft("reviews", texts=400, steps=2, evaluate_every=2, progress=False)
+    first, last = (record.estimated for record in run)
+    assert last["cross_entropy"] == pytest.approx(math.log(last["perplexity"]))
+    assert 0 < last["cross_entropy_se"] < 0.1 and last["cross_entropy"] < first["cross_entropy"] + 0.1
+    assert 0.5 < first["grammatical"] < 1 and first["kl_k3"] < 0.5 and run.backdrop.kl_se
+    fresh = build_pretrain("reviews", texts=200, steps=1)
+    (record,) = fresh
+    tokens = len(fresh.evaluator._world.tokenizer)
+    assert record.exact is None and record.estimated["perplexity"] == pytest.approx(tokens, rel=0.3)
+    with pytest.raises(ValueError, match="unknown world 'nowhere'"):
+        build_pretrain("nowhere")

@@ -24,7 +24,7 @@ from rlhflab.algorithms.record import Record
 from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
-from rlhflab.live.controls import Dials, describe
+from rlhflab.live.controls import Choice, Dials, describe
 from rlhflab.live.page import SCRIPTS, send_plotly, static_source
 from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of
 from rlhflab.live.panels import PANELS
@@ -171,6 +171,49 @@ def test_running_the_cell_again_stops_the_former_board_and_keeps_its_curves() ->
     assert second.setup()["ghosts"] == []
     names = [t.name for t in threading.enumerate() if t.name.startswith("rlhflab")]
     assert names == []
+
+
+def test_ghosts_are_for_boards_of_the_same_algorithm() -> None:
+    class Other(ToyDPO):
+        name = "ppo"
+
+    blocking(name="lesson", steps=30).start()
+    other = Board(lambda: Other(steps=30, pause=0), "lesson", driver="blocking")
+    other.start()
+    assert other.setup()["ghosts"] == [] and other.algorithm.name == "ppo"
+    again = blocking(name="lesson", steps=30)
+    again.start()
+    assert [ghost["algorithm"] for ghost in again.setup()["ghosts"]] == ["dpo"]
+
+
+def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> None:
+    built: list[tuple[int, str]] = []
+
+    def make(ranked: int, blind: str) -> ToyDPO:
+        built.append((ranked, blind))
+        return ToyDPO(steps=20, pause=0, beta=0.5)
+
+    choices = {
+        "ranked": Choice("K", {2: "2", 4: "4"}, "Answers a ranking."),
+        "blind": Choice("blind to", {"": "nothing", "film": "the film"}),
+    }
+    board = Board(make, "form", driver="blocking", choices=choices)
+    tell(board, op="choose", name="ranked", at=1)  # before the start nothing is built
+    assert built == [] and board.frame()["choices"] == {"ranked": 1, "blind": 0}
+    board.start()
+    tell(board, op="choose", name="blind", at=1)
+    assert built == [(4, ""), (4, "film")] and board.state == "finished" and board.frame()["step"] == 20
+    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["β 0.5, K 4"]
+    assert board.setup()["choices"][1] == {
+        "name": "blind", "label": "blind to", "help": "", "options": ["nothing", "the film"],
+    }  # fmt: skip
+    for name, at in (("ranked", 7), ("ranked", "1"), ("ranked", -1), ("nonsense", 0)):
+        tell(board, op="choose", name=name, at=at)
+    assert len(built) == 2
+    with pytest.raises(ValueError, match="ranked must be one of 2, 4, got 3"):
+        board.choose(ranked=3)
+    with pytest.raises(ValueError, match="unknown choice 'size'; known: ranked, blind"):
+        board.choose(size=3)
 
 
 def test_a_ghost_of_a_diverged_run_holds_finite_points_only() -> None:
@@ -371,41 +414,3 @@ def test_a_new_panel_needs_nothing_but_its_specification() -> None:
     board.start()
     assert list(board.frame()["data"]["series"]) == ["grad_norm"]
     assert len(board.figure().data) >= 1
-
-
-def test_a_choice_remakes_the_run_and_names_its_ghost() -> None:
-    made = []
-
-    def make(engine: str) -> ToyDPO:
-        made.append(engine)
-        return ToyDPO(steps=100_000, pause=0.002)
-
-    board = Board(make, name="choices", knobs=ToyKnobs, choices={"engine": ("lab", "trl")}, driver="thread")
-    sent = watch(board)
-    tell(board, op="hello")
-    assert sent[0]["choices"] == [
-        {"name": "engine", "label": "engine", "words": ["lab", "trl"], "chosen": "lab"}
-    ]
-    board.choose("engine", "trl")  # nothing runs yet: the next start uses it
-    assert board.state == "idle" and made == []
-    board.choose("engine", "lab")
-    board.start()
-    until(lambda: board.history.step > 30)
-    tell(board, op="choose", name="engine", word="trl")
-    until(lambda: made == ["lab", "trl"] and board.history.step > 5)
-    assert board.state == "running" and board.setup()["choices"][0]["chosen"] == "trl"
-    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["lab, β 0.3"]
-    until(lambda: any(m["op"] == "setup" and m["choices"][0]["chosen"] == "trl" for m in sent))
-    tell(board, op="choose", name="engine", word="trl")
-    board.pause()
-    board.wait(5)
-    board.choose("engine", "lab")  # it rested: the new run waits for its start
-    assert board.state == "idle" and made == ["lab", "trl"]
-
-
-def test_an_unknown_choice_is_one_line() -> None:
-    board = Board(lambda engine: ToyDPO(), name="choices", choices={"engine": ("lab", "trl")})
-    with pytest.raises(ValueError, match="engine must be one of lab, trl, got 'tlr'"):
-        board.choose("engine", "tlr")
-    with pytest.raises(ValueError, match="unknown choice machine; known: engine"):
-        board.choose("machine", "lab")

@@ -35,9 +35,9 @@ console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, mid
 """
 
 
-def draw(board: Board, folder: Path) -> Any:
+def draw(board: Board, folder: Path, script: str = SCRIPT) -> Any:
     path = folder / "plots.js"
-    path.write_text(str(BoardWidget._esm).replace("export default", "const page =") + SCRIPT, "utf-8")
+    path.write_text(str(BoardWidget._esm).replace("export default", "const page =") + script, "utf-8")
     sent = json.dumps({"setup": board.setup(), "frame": board.frame()})
     done = subprocess.run([str(NODE), path], input=sent, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -131,3 +131,27 @@ def test_the_page_and_python_make_the_same_histogram(drawn: Any) -> None:
     centres, shares, ends = in_bins([3, None, 1, 1, 1.1, 0.9, 50], [0.8, 1.2])
     assert drawn["bins"]["x"] == pytest.approx(centres) and drawn["bins"]["y"] == pytest.approx(shares)
     assert drawn["bins"]["ends"] == pytest.approx(ends)
+
+
+def test_estimates_have_error_bars_and_no_optimum_beyond_what_is_known(tmp_path: Path) -> None:
+    exact = toy_backdrop()
+    errors = tuple(0.1 for _ in exact.beta)
+    known = [i for i, beta in enumerate(exact.beta) if beta >= 1]
+    curves = {
+        name: tuple(getattr(exact, name)[i] for i in known) for name in ("beta", "kl", "reward", "objective")
+    }
+    backdrop = replace(exact, **curves, kl_se=errors[: len(known)], reward_se=errors[: len(known)])
+    values = {"kl_k3": 0.2, "kl_k3_se": 0.01, "reward": 0.5, "reward_se": 0.05, "optimum_trusted": 1.0}
+    records = [Record(step, {"loss": 0.5}, {"beta": 0.5}, estimated=values) for step in (1, 2)]
+    for beta, marks in ((0.5, 0), (2.0, 1)):  # the page's β
+        board = Board.replay(records, backdrop, panels=DPO_PANELS)
+        script = SCRIPT.replace("beta: 0.5", f"beta: {beta}")
+        plots = draw(board, tmp_path, script)["full"]
+        traces = plots["plane"]["traces"]
+        (trail,) = [trace for trace in traces if "error_x" in trace]
+        assert (trail["error_x"]["array"], trail["error_y"]["array"]) == ([0.01, 0.01], [0.05, 0.05])
+        assert sum(trace.get("marker", {}).get("symbol") == "diamond" for trace in traces) == marks
+        legend = [item["name"] for item in plots["plane"]["legend"]]
+        assert "frontier, estimate ± its error" in legend and "π_θ now, ± error" in legend
+        assert sum(item["name"] == "π*, estimate" for item in plots["kl"]["legend"]) == marks
+        assert board.picture().count("<polyline") > 4

@@ -104,3 +104,70 @@ def test_outliers_fall_into_the_outer_bins():
     assert 0.7 < low < 0.8 and 1.2 < high < 1.3 and low < centres[0] and centres[-1] < high
     assert sum(shares) == 100 and shares[0] == shares[-1] == 1
     assert in_bins([math.nan]) == ([], [], (0.0, 1.0))
+
+
+def estimated(step, beta=1.0, **more):
+    values = {
+        "reward": 0.3 * step,
+        "kl_k3": 0.1 * step,
+        "regret": 0.5,
+        "ref_reward": 0.0,
+        "optimum_trusted": 1.0,
+    }
+    errors = {"reward_se": 0.05, "kl_k3_se": 0.01, "regret_se": 0.06}
+    return Record(step, {"objective/kl": 0.1}, {"beta": beta}, estimated=values | errors | more)
+
+
+def test_estimates_are_drawn_with_their_errors_and_no_optimum_beyond_what_is_known():
+    errors = (0.1,) * len(BACKDROP.beta)
+    backdrop = replace(BACKDROP, kl_se=errors, reward_se=errors)
+    plots = {plot.title: plot for plot in figures([estimated(1), estimated(2)], backdrop)}
+    assert list(plots)[:4] == ["True reward", "KL from the reference", "Reward against KL", "Regret"]
+    plane = plots["Reward against KL"]
+    assert "Estimates" in plane.caption and "exact" not in plane.caption
+    by_name = {trace.name: trace for trace in plane.figure.data}
+    run = by_name["this run, ± its errors"]
+    assert (list(run.x), list(run.error_x.array), list(run.error_y.array)) == (
+        [0.1, 0.2],
+        [0.01] * 2,
+        [0.05] * 2,
+    )
+    assert by_name["frontier, estimate ± its error"].mode == "lines" and "optimum at β = 1" in by_name
+    assert [trace.name for trace in plots["KL from the reference"].figure.data if trace.name] == [
+        "batch", "estimate ± its error", "optimum at this β",
+    ]  # fmt: skip
+
+    beyond = BACKDROP.beta[0] / 2  # the estimated frontier ends before
+    plots = {plot.title: plot for plot in figures([estimated(1, beyond), estimated(2, beyond)], backdrop)}
+    for title in ("Reward against KL", "True reward"):
+        assert not any("optimum" in (trace.name or "") for trace in plots[title].figure.data)
+    weighted = {"kl": 9.0, "kl_se": 1.0, "optimum_trusted": 0.0}
+    values = {k: v for k, v in estimated(1).estimated.items() if "k3" not in k} | weighted
+    untrusted = figures([Record(1, {}, {"beta": 1.0}, estimated=values)], backdrop)
+    assert "Reward against KL" not in {plot.title for plot in untrusted}
+
+
+def test_supervised_training_shows_the_language_and_trpo_its_line_search():
+    exact = {"cross_entropy": 2.0, "entropy": 1.8, "grammatical": 0.7, "grammatical_texts": 0.8}
+    plots = {plot.title: plot for plot in figures([Record(1, {"loss": 2.1}, {}, exact=exact)])}
+    assert list(plots) == ["Clean language", "Loss"]
+    curves = {trace.name: list(trace.y) for plot in plots.values() for trace in plot.figure.data}
+    assert curves == {
+        "the policy": [0.7], "the texts": [0.8], "batch": [2.1], "over the language, exact": [2.0],
+        "entropy of the language": [1.8],
+    }  # fmt: skip
+    assert "ln 2" not in plots["Loss"].caption
+
+    arrays = {
+        "line_search/share": (1.0, 0.8),
+        "line_search/kl": (0.03, 0.01),
+        "line_search/gain": (-0.1, 0.2),
+    }
+    records = [Record(3, {"trpo/max_kl": 0.02}, {"beta": 1.0}, arrays=arrays)]
+    search = {plot.title: plot for plot in figures(records)}["Line search"].figure
+    found = {trace.name: (trace.yaxis, list(trace.x), list(trace.y)) for trace in search.data}
+    assert found == {
+        "KL(π_old‖π_θ)": (None, [1.0, 0.8], [0.03, 0.01]),
+        "gain": ("y2", [1.0, 0.8], [-0.1, 0.2]),
+        "δ": ("y", [0.8, 1.0], [0.02, 0.02]),
+    }

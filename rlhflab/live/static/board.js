@@ -96,7 +96,7 @@ class BoardView {
     this.progressText = make("span", { class: "rlhf-progress-text" });
     this.knobs = new KnobRow({ page: this.id, post: (name, value) => this.send({ op: "knob", name, value }),
       notice: (text) => this.say(text), moved: (name) => { if (name === "beta") this.moveTargets(); } });
-    this.choices = make("div", { class: "rlhf-choices", hidden: true });
+    this.choices = new ChoiceRow((name, at) => this.send({ op: "choose", name, at }));
     this.notice = make("div", { class: "rlhf-notice", role: "status", hidden: true });
     this.errorBox = make("div", { class: "rlhf-error", role: "alert", hidden: true });
     this.grid = make("div", { class: "rlhf-grid" });
@@ -107,9 +107,8 @@ class BoardView {
       make("header", { class: "rlhf-header" }, this.heading, this.pill,
         make("div", { class: "rlhf-buttons", role: "group", "aria-label": "Training" },
           this.startButton, this.stepButton, this.stopButton, this.resetButton),
-        this.choices,
         make("div", { class: "rlhf-progress" }, this.progress, this.progressText)),
-      this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
+      this.choices.node, this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
       make("div", { class: "rlhf-below" }, this.tables.pairsCard, this.tables.samplesCard));
     this.setControls("connecting");
   }
@@ -135,12 +134,13 @@ class BoardView {
     this.setupCount = (this.setupCount || 0) + 1;
     const panelsChanged = first || JSON.stringify(setup.panels) !== JSON.stringify(this.setup.panels);
     const knobsChanged = first || JSON.stringify(setup.controls) !== JSON.stringify(this.setup.controls);
+    const choicesChanged = first || JSON.stringify(setup.choices) !== JSON.stringify(this.setup.choices);
     this.setup = setup;
     this.still.hidden = true;
     this.heading.textContent = setup.title;
     if (knobsChanged) this.knobs.build(setup.controls);
+    if (choicesChanged) this.choices.build(setup.choices);
     if (panelsChanged) this.buildPanels();
-    this.buildChoices();
     this.buildGhosts();
     this.redraw();
     if (first) getPlotly((message) => this.send(message)).then(() => {
@@ -194,6 +194,7 @@ class BoardView {
     this.showNotice(this.said || f.notice);
     this.showError(f.error);
     this.knobs.follow(f.knobs);
+    this.choices.follow(f.choices);
     this.noteChanges();
     this.redraw();
     this.tables.draw(this.frame.data);
@@ -235,18 +236,6 @@ class BoardView {
       make("strong", {}, error.title),
       make("div", {}, "The kernel goes on working. Mend the cause, then Reset or run the cell again."),
       make("details", {}, make("summary", {}, "Traceback"), make("pre", {}, error.traceback)));
-  }
-
-  /** A menu for each thing that the run is made with; another word makes it anew. */
-  buildChoices() {
-    this.choices.hidden = !this.setup.choices.length;
-    this.choices.replaceChildren(...this.setup.choices.map((choice) => {
-      const menu = make("select", { class: "rlhf-menu", title: `Choose the ${choice.label}: the run begins anew, its curves stay as faint lines`,
-        onchange: () => this.send({ op: "choose", name: choice.name, word: menu.value }) },
-      ...choice.words.map((word) => make("option", { value: word }, word)));
-      menu.value = choice.chosen;
-      return make("label", { class: "rlhf-choice" }, choice.label, menu);
-    }));
   }
 
   buildGhosts() {

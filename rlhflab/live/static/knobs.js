@@ -1,9 +1,33 @@
-// The sliders of a board: one control per knob, which no frame moves while a person is at it.
+// The controls of a board: one slider per knob, which no frame moves while a person is at it, and the form above them.
 
 /** As Knob.validate in Python. */
 function isAllowed(spec, value) {
   const highEnough = spec.at_least === null ? value > spec.above : value >= spec.at_least;
   return Number.isFinite(value) && highEnough && (spec.at_most === null || value <= spec.at_most) && (!spec.whole || Number.isInteger(value));
+}
+
+/** The form above a board: one list per setting that must be chosen before a training; choosing builds it anew. */
+class ChoiceRow {
+  constructor(post) {
+    this.post = post;
+    this.node = make("div", { class: "rlhf-choices", hidden: true });
+    this.lists = new Map();
+  }
+
+  build(choices) {
+    this.node.hidden = !choices.length;
+    this.lists.clear();
+    this.node.replaceChildren(...choices.map((choice) => {
+      const list = make("select", { "aria-label": choice.label, onchange: () => this.post(choice.name, list.selectedIndex) },
+        ...choice.options.map((text) => make("option", {}, text)));
+      this.lists.set(choice.name, list);
+      return make("label", { class: "rlhf-choice", title: choice.help }, make("span", { class: "rlhf-knob-label" }, choice.label), list);
+    }), ...(choices.length ? [make("span", { class: "rlhf-choice-note" }, "another choice starts anew")] : []));
+  }
+
+  follow(places) {
+    for (const [name, list] of this.lists) if (list.getRootNode().activeElement !== list && name in places) list.selectedIndex = places[name];
+  }
 }
 
 class KnobRow {

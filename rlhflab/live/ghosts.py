@@ -1,0 +1,49 @@
+"""What a run leaves behind on its board: faint curves for the next runs of the same algorithm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rlhflab.live.panel import Panel, ghost_series
+from rlhflab.runs.buckets import rounded
+from rlhflab.runs.history import History
+
+MAX_GHOSTS = 4
+
+
+def ghost_of(
+    history: History, panels: Iterable[Panel], algorithm: str, choices: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return a run's curves and trail as a frame shows them, JSON-able; None where there is too little to see.
+
+    Args:
+        history: of the run.
+        panels: their lines say what is kept.
+        algorithm: its name; boards show ghosts of their own algorithm only.
+        choices: what was chosen for the run, in words; they name it, after its β.
+    """
+    series = {}
+    for name in ghost_series(panels):
+        points = _thin([(b[0], b[2] / b[1]) for b in history.curve(name) if b[1]])
+        if len(points) > 1:
+            series[name] = {"x": [p[0] for p in points], "y": [rounded(p[1], 4) for p in points]}
+    places = [(kl, r) for _, (kl, r, *_) in history.trail()]
+    trail = _thin([place for place in places if all(map(math.isfinite, place))])
+    if history.records < 2 or (not series and len(trail) < 2):
+        return None
+    beta = history.knobs.get("beta")
+    return {
+        "algorithm": algorithm,
+        "label": ", ".join([*([] if beta is None else [f"β {beta:.3g}"]), *choices]),
+        "series": series,
+        "trail": {"kl": [rounded(p[0], 4) for p in trail], "reward": [rounded(p[1], 4) for p in trail]},
+    }
+
+
+def _thin(points: list[tuple[float, float]], limit: int = 60) -> list[tuple[float, float]]:
+    """Return at most `limit` of the points, evenly chosen, the last one included."""
+    if len(points) <= limit:
+        return points
+    return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]
