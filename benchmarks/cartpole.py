@@ -10,8 +10,8 @@ and 100,000 steps of the environment, and each seed trains all of them, one afte
 - last_100: the mean return of the last 100 episodes of the training, gymnasium's own definition;
 - evaluated: the mean return of 100 fresh episodes with sampled actions, every 1,024 steps. Its time is left out.
 
-Steps are transitions; what a copy does between two episodes is none. A run that does not get there counts as slower than
-all that do. REINFORCE has no peer there and no target; it stands beside.
+Steps are transitions; what a copy does between two episodes is none. A run that does not get there counts as slower
+than all that do. REINFORCE has no peer there and no target; it stands beside.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """stable-baselines3's PPO and sb3-contrib's TRPO as a worker for cartpole, and the judgement that all share.
 
-As a program it runs in an environment of its own (`python -m benchmarks.cartpole --install`) and knows nothing of rlhflab:
-a line `{"algorithm": "ppo", "seed": 0}` on stdin is answered by what `Clock.result` says. The settings are those of
-rl-baselines3-zoo (hyperparams/ppo.yml and trpo.yml, CartPole-v1), all else is at its default.
+As a program it runs in an environment of its own (`python -m benchmarks.cartpole --install`) and knows nothing of
+rlhflab: a line `{"algorithm": "ppo", "seed": 0}` on stdin is answered by what `Clock.result` says. The settings are
+those of rl-baselines3-zoo (hyperparams/ppo.yml and trpo.yml, CartPole-v1), all else is at its default.
 """
 
 from __future__ import annotations
