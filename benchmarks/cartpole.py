@@ -10,8 +10,9 @@ and 100,000 steps of the environment, and each seed trains all of them, one afte
 - last_100: the mean return of the last 100 episodes of the training, gymnasium's own definition;
 - evaluated: the mean return of 100 fresh episodes with sampled actions, every 1,024 steps. Its time is left out.
 
-Steps are transitions; what a copy does between two episodes is none. A run that does not get there counts as slower
-than all that do. REINFORCE has no peer there and no target; it stands beside.
+Steps are transitions; what a copy does between two episodes is none. One of our runs that does not get there counts as
+slower than all that do; one of a peer's, as if it had got there at its end: a ratio is then at most what is said.
+REINFORCE has no peer there and no target; it stands beside.
 """
 
 from __future__ import annotations
@@ -112,27 +113,31 @@ def ours(algorithm: str) -> Train:
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the seeds; a run that never got there is later than all others."""
+    """Medians over the seeds: None where a run in the middle never got there, and with such runs taken at their end."""
     figures: dict[str, Any] = {
-        "steps_a_second": digits(statistics.median(run["steps_a_second"] for run in runs)),
+        "steps_a_second": digits(statistics.median(run["end"][0] / run["end"][1] for run in runs)),
         "runs": runs,
     }
     for way in WAYS:
-        reached = [run[way] or (math.inf, math.inf) for run in runs]
-        steps, seconds = (statistics.median(column) for column in zip(*reached, strict=True))
+        reached = medians([run[way] or (math.inf, math.inf) for run in runs])
         figures[way] = {
             "reached": sum(run[way] is not None for run in runs),
-            "steps": None if math.isinf(steps) else round(steps),
-            "seconds": None if math.isinf(seconds) else digits(seconds),
+            **{name: None if math.isinf(value) else digits(value, 4) for name, value in reached.items()},
+            "at_least": medians([run[way] or run["end"] for run in runs]),
         }
     return figures
 
 
+def medians(pairs: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Of steps and of seconds."""
+    return {
+        name: statistics.median(pair[at] for pair in pairs) for at, name in enumerate(("steps", "seconds"))
+    }
+
+
 def over(mine: dict[str, Any], peer: dict[str, Any], what: str) -> float | None:
-    """Ratio of medians: 0 where only ours got there, None where ours did not."""
-    if mine[what] is None:
-        return None
-    return 0.0 if peer[what] is None else digits(mine[what] / peer[what])
+    """Ratio of medians, at most; None where ours did not get there."""
+    return None if mine[what] is None else digits(mine[what] / peer["at_least"][what])
 
 
 def main() -> None:

@@ -69,9 +69,8 @@ class Clock:
         return float(totals.mean())
 
     def result(self) -> dict[str, Any]:
-        """Steps and seconds to both, None where they were not reached; steps a second of the whole loop."""
-        reached = {"last_100": self.last_100, "evaluated": self.evaluated}
-        return {**reached, "steps_a_second": self.steps / self.seconds}
+        """Steps and seconds to both, None where they were not reached, and to the end of the run."""
+        return {"last_100": self.last_100, "evaluated": self.evaluated, "end": (self.steps, self.seconds)}
 
 
 def train(algorithm: str, seed: int) -> dict[str, Any]:
