@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from rlhflab import cli
-from rlhflab.algorithms.builders import BUILDERS, builder
+from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
 from rlhflab.algorithms.record import Record
 from rlhflab.cli import messages
 from rlhflab.runs.store import Run
@@ -262,6 +262,12 @@ def test_every_algorithm_has_a_command_whose_help_names_the_defaults_that_hold(n
             default = {None: "by model or data", "": "nothing"}.get(parameter.default, parameter.default)
             assert f"default {default}." in helps[setting]
     assert {"out", "resume", "as_json"} <= set(helps)
+    if name in CONTROL:
+        for setting, parameter in inspect.signature(builder(name, "CartPole-v1")).parameters.items():
+            default = "by world" if parameter.default is None else parameter.default
+            assert setting == "world" or re.search(
+                rf"[dD]efault {default}\.|In control: {default}\.", helps[setting]
+            )
 
 
 def test_the_groups_help_lists_all_commands(rlhflab):
@@ -295,6 +301,44 @@ def test_every_algorithm_runs_and_resumes_from_the_command_line(rlhflab, sft, tm
     assert rlhflab("report", "run")[0] == 0
 
 
+CONTROL_SMALL = {
+    "reinforce": ["--envs", 4],
+    "trpo": ["--envs", 4, "--horizon", 32, "--max-kl", 0.01],
+    "ppo": ["--envs", 4, "--horizon", 32, "--epochs", 2, "--gamma", 0.9],
+}
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_a_control_world_runs_resumes_and_is_reported_like_any_other(rlhflab, tmp_path, name, monkeypatch):
+    small = ["--world", "CartPole-v1", "--steps", 5, *CONTROL_SMALL[name]]
+    code, out, err = rlhflab("train", name, *small, "--seed", 1, "--out", "run", "--json")
+    assert code == 0, err
+    assert "return=" in err
+    result = json.loads(out)
+    assert result["algorithm"] == name and result["seed"] == 1 and result["steps"] == 5
+    assert result["beta"] is None and result["exact"] is None
+    assert result["estimated"]["return"] > 5 and result["estimated"]["solved"] == 475
+    assert result["scalars"]["env_steps"] > 50
+
+    append = Run.append
+
+    def interrupt_after_step_3(self, record: Record):
+        append(self, record)
+        if record.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "append", interrupt_after_step_3)
+    assert rlhflab("train", name, *small, "--seed", 1, "--out", "cut")[0] == 130
+    monkeypatch.setattr(Run, "append", append)
+    assert rlhflab("train", name, "--resume", "cut")[0] == 0
+    whole, cut = (list(Run.open(tmp_path / folder).records()) for folder in ("run", "cut"))
+    assert len(whole) == 5 and cut == whole
+
+    assert rlhflab("report", "run")[0] == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Return of an episode" in page and "True reward" not in page and "token)" not in page
+
+
 def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
     assert rlhflab("train", "reward", "--pairs", 500, "--steps", 40, "--blind", "film", "--out", "rm")[0] == 0
     code, out, err = rlhflab(
@@ -318,6 +362,20 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
         (["ppo", "--value", "none"], "value must be shared or own for PPO, got 'none'"),
         (["trpo", "--max-kl", "-1"], "max_kl must be a number > 0, got -1"),
         (["reinforce", "--world", "mars"], "unknown world 'mars'"),
+        (
+            ["ppo", "--world", "CartPole-v1", "--clip-range", "-1"],
+            "clip_range must be a number > 0 and ≤ 10, got -1",
+        ),
+        (["trpo", "--world", "CartPole-v1", "--max-kl", "0"], "max_kl must be a number > 0, got 0"),
+        (
+            ["ppo", "--world", "CartPole-v1", "--beta", "1"],
+            "--beta is no setting of ppo in the world CartPole-v1",
+        ),
+        (["ppo", "--gamma", "0.9"], "--gamma is no setting of ppo in a world of language"),
+        (
+            ["dpo", "--world", "CartPole-v1"],
+            "unknown world 'CartPole-v1'; use micro, reviews or an existing file",
+        ),
         (["reward", "--ranked", "1"], "ranked must be from 2 to 16, got 1"),
         (
             ["reward", "--blind", "love"],

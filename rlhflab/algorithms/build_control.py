@@ -13,14 +13,21 @@ from rlhflab.worlds.control import Make
 
 # What a setting is where it is not given: in any world (""), and where a world needs something else.
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
-    "reinforce": {"": {"learning_rate": 1e-2, "gamma": 0.99, "steps": 150, "envs": 16}},
+    "reinforce": {"": {"learning_rate": 1e-2, "gamma": 0.99, "steps": 60, "envs": 16}},
     "ppo": {
         "": {
-            "learning_rate": 3e-3, "gamma": 0.98, "gae_lambda": 0.95, "epochs": 8, "steps": 300, "envs": 8,
-            "horizon": 32, "minibatches": 1,
+            "learning_rate": 3e-3, "gamma": 0.98, "gae_lambda": 0.9, "epochs": 20, "steps": 195, "envs": 4,
+            "horizon": 128, "minibatches": 1,
+        },
+        "Pendulum-v1": {
+            "gamma": 0.9, "gae_lambda": 0.95, "epochs": 10, "steps": 50, "horizon": 512, "minibatches": 4,
         },
     },
-    "trpo": {"": {"max_kl": 0.02, "gamma": 0.99, "gae_lambda": 0.95, "steps": 80, "envs": 8, "horizon": 128}},
+    "trpo": {
+        "": {"max_kl": 0.01, "gamma": 0.98, "gae_lambda": 0.95, "steps": 195, "envs": 4, "horizon": 128},
+        "Acrobot-v1": {"gamma": 0.99, "envs": 8, "steps": 120},
+        "Pendulum-v1": {"max_kl": 0.02, "gamma": 0.9, "envs": 8, "steps": 100},
+    },
 }  # fmt: skip
 
 
@@ -85,8 +92,8 @@ def build_control_ppo(
         clip_range=clip_range, **{name: chosen[name] for name in ("learning_rate", "gamma", "gae_lambda", "epochs")}
     )  # fmt: skip
     config = PPOConfig(
-        steps=chosen["steps"], minibatches=chosen["minibatches"], max_grad_norm=0.5, evaluate_every=evaluate_every,
-        seed=seed,
+        steps=chosen["steps"], minibatches=chosen["minibatches"], max_grad_norm=0.5, value_coef=1.0,
+        adam_eps=1e-5, evaluate_every=evaluate_every, seed=seed,
     )  # fmt: skip
     task = ControlTask(world, chosen["envs"], chosen["horizon"], seed)
     if config.minibatches > task.world.envs:
@@ -126,8 +133,8 @@ def build_control_trpo(
     )
     knobs = TRPOControlKnobs(**{name: chosen[name] for name in ("max_kl", "gamma", "gae_lambda")})
     config = TRPOConfig(
-        steps=chosen["steps"], damping=damping, cg_iterations=cg_iterations, value_epochs=10, max_grad_norm=0.5,
-        evaluate_every=evaluate_every, seed=seed,
+        steps=chosen["steps"], damping=damping, cg_iterations=cg_iterations, fisher_share=1.0, value_epochs=20,
+        minibatches=2, max_grad_norm=0.5, evaluate_every=evaluate_every, seed=seed,
     )  # fmt: skip
     return TRPO(ControlTask(world, chosen["envs"], chosen["horizon"], seed), config, knobs)
 

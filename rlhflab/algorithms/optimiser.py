@@ -42,25 +42,31 @@ class Optimiser:
         parameters: those with requires_grad are trained.
         max_grad_norm: gradients are scaled down to this norm; 1.0 is TRL's default.
         weight_decay: AdamW's, usually 0 in preference optimisation.
+        eps: AdamW's; with a larger one small gradients give small steps.
 
     Attributes:
         adam: the torch optimiser itself; its learning rate is set by each step.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], max_grad_norm: float = 1.0, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[nn.Parameter],
+        max_grad_norm: float = 1.0,
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("the model has no trainable parameter")
         self.max_grad_norm = max_grad_norm
-        self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, fused=True)
+        self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, eps=eps, fused=True)
 
     def step(self, loss: Tensor, learning_rate: float) -> Tensor:
         """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar."""
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
-        self.adam.zero_grad(set_to_none=True)
+        for parameter in self.parameters:  # what zero_grad does, without its hooks
+            parameter.grad = None
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         self.adam.step()

@@ -44,6 +44,7 @@ class PPOConfig(PolicyGradientConfig):
         target_kl: stop the epochs of an iteration once KL(π_old‖π_θ) per step (k3) is above this; None never.
         kl_target: adapt β so that KL(π_θ‖π_ref) per answer tends to this many nats; None keeps the knob's β.
         kl_horizon: answers over which the adaptation acts.
+        adam_eps: AdamW's ε > 0; 1e-5 in control, where it keeps a policy that has got there from straying.
     """
 
     minibatches: int = 2
@@ -54,6 +55,7 @@ class PPOConfig(PolicyGradientConfig):
     target_kl: float | None = None
     kl_target: float | None = None
     kl_horizon: int = 10_000
+    adam_eps: float = 1e-8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +65,8 @@ class PPOConfig(PolicyGradientConfig):
         for name in ("value_coef", "entropy_coef"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name)}")
+        if not self.adam_eps > 0:
+            raise ValueError(f"adam_eps must be > 0, got {self.adam_eps}")
         for name in ("value_clip", "target_kl", "kl_target"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -101,7 +105,7 @@ class PPO(PolicyGradient):
     def __init__(self, task: Task, config: PPOConfig | None = None, knobs: Knobs | None = None) -> None:
         super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
         parameters = [*task.policy_parameters(), *task.value_parameters()]
-        self._optimiser = Optimiser(parameters, self.config.max_grad_norm)
+        self._optimiser = Optimiser(parameters, self.config.max_grad_norm, eps=self.config.adam_eps)
         self._order = torch.Generator().manual_seed(self.config.seed)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

@@ -43,6 +43,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "seed": (int, "The same seed gives the same run"),
     "device": (str, "auto, cpu or cuda"),
 }
+OR_CONTROL = "micro, reviews, or for control an environment of gymnasium such as CartPole-v1"
 NOT_OPTIONS = ("progress", "evaluate")
 PATHS = ("world", "model", "reward")  # settings that may name a file or a folder
 
@@ -95,22 +96,16 @@ def _option(
     if parameter is not None and "Literal['fresh']" in str(parameter.annotation):
         metavar, words = "N|fresh", f"{words}, or fresh ones each step"
     if name == "world" and control is not None:
-        words = (
-            f"{words.split(',')[0]}, reviews, or for control an environment of gymnasium such as CartPole-v1"
-        )
-    if parameter is None:
-        words = f"Control only: {words}"
-    defaults = [_shown(each.default) for each in (parameter, control) if each is not None]
-    if name == "world" or len(set(defaults)) == 1:
-        told = f"default {defaults[0]}."
-    else:
-        told = f"default {defaults[0]}. In control {defaults[1]}."
+        words, control = OR_CONTROL, None
+    if parameter is not None:
+        shown = {None: "by model or data", "": "nothing"}.get(parameter.default, parameter.default)
+        words += f"; default {shown}."
+    if control is not None and (parameter is None or control.default != parameter.default):
+        shown = "by world" if control.default is None else control.default
+        words += f"; only in control, default {shown}." if parameter is None else f" In control: {shown}."
     flags = (f"--{name.replace('_', '-')}",) if kind is bool else ()
-    return _parameter(name, kind | None, typer.Option(*flags, help=f"{words}; {told}", metavar=metavar), None)
-
-
-def _shown(default: Any) -> str:
-    return {None: "by model, data or world", "": "nothing"}.get(default, str(default))
+    option = typer.Option(*flags, help=words, metavar=metavar)
+    return _parameter(name, kind | None, option, None)
 
 
 def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Parameter:

@@ -27,8 +27,8 @@ WORDS = {
     "reward": "Fit a reward model to preferences.",
     "dpo": "Train with direct preference optimisation.",
     "reinforce": "Optimise a reward, or act in a control problem, with REINFORCE.",
-    "trpo": "The same with trust-region policy optimisation.",
-    "ppo": "The same with proximal policy optimisation.",
+    "trpo": "Optimise a reward, or act in a control problem, with trust-region policy optimisation.",
+    "ppo": "Optimise a reward, or act in a control problem, with proximal policy optimisation.",
 }
 
 

@@ -57,12 +57,12 @@ def gae(
     """
     share(gae_lambda=gae_lambda)
     errors = td_errors(rewards, values, dones, gamma, last_values)
-    goes_on = (~dones).to(errors.dtype)
-    advantages, carried = torch.empty_like(errors), errors.new_zeros(len(errors))
-    for t in reversed(range(errors.shape[1])):
-        carried = errors[:, t] + gamma * gae_lambda * goes_on[:, t] * carried
-        advantages[:, t] = carried
-    return advantages
+    decay = gamma * gae_lambda * (~dones).to(errors.dtype)
+    advantages, carried = [], errors.new_zeros(len(errors))
+    for error, kept in zip(reversed(errors.unbind(1)), reversed(decay.unbind(1)), strict=True):
+        carried = error + kept * carried
+        advantages.append(carried)
+    return torch.stack(advantages[::-1], 1)
 
 
 def discounted_returns(

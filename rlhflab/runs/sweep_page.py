@@ -187,9 +187,11 @@ def _returns(rows: Sequence[Row], swept: Sequence[str]) -> list[Plot]:
 
 
 def _cells_table(rows: Sequence[Row], swept: Sequence[str]) -> str:
-    settings = ["algorithm", "beta", "seed", *swept]
-    in_control = any(measured(row, "return") is not None for row in rows)
-    numbers = ["reward", "kl", "regret", *(["return"] if in_control else [])]
+    of_control, of_language = (
+        any((row["beta"] is None) == control for row in rows) for control in (True, False)
+    )
+    settings = ["algorithm", *(["beta"] if of_language else []), "seed", *swept]
+    numbers = [*(["reward", "kl", "regret"] if of_language else []), *(["return"] if of_control else [])]
     lines = []
     for row in rows:
         cells = [f"<td>{escape('' if row.get(name) is None else str(row[name]))}</td>" for name in settings]

@@ -374,6 +374,25 @@ def test_a_board_picks_the_panels_of_its_algorithm() -> None:
     assert blocking(panels=(PLANE,)).panels == (PLANE,)
 
 
+def test_a_control_run_gets_panels_in_the_words_of_control() -> None:
+    class Stored:
+        config = {"algorithm": "ppo", "world": "CartPole-v1"}
+
+        def records(self) -> list[Record]:
+            return list(toy_records("ppo-control"))
+
+    assert Board.replay(Stored()).panels == PANELS["ppo-control"]
+
+    class PPOControlKnobs(ToyKnobs):
+        algorithm = "ppo-control"
+
+    board = Board(lambda: ToyDPO(steps=3, pause=0), "test", driver="blocking", knobs=PPOControlKnobs)
+    assert board.panels == PANELS["ppo-control"]
+    for name in ("reinforce-control", "ppo-control", "trpo-control"):
+        words = json.dumps([panel.to_dict() for panel in PANELS[name]], ensure_ascii=False)
+        assert not re.search("token|answer|prompt|β|reference it", words)
+
+
 @pytest.mark.parametrize("name", [name for name in PANELS if name != "dpo"])
 def test_a_stored_run_gets_the_panels_of_its_algorithm_all_filled_in_small_frames(name: str) -> None:
     records = list(toy_records(name, steps=400))

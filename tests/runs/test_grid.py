@@ -35,6 +35,25 @@ def test_a_setting_of_some_algorithms_is_swept_over_those_only():
     assert [cell.swept for cell in cells] == [{"diverge_at": 0}, {"diverge_at": 3}, {}]
 
 
+def test_what_a_world_has_no_setting_for_is_not_multiplied():
+    def language(world="micro", steps=10, beta=1.0, seed=0):
+        pass
+
+    def control(world="CartPole-v1", steps=3, seed=0):
+        pass
+
+    grid = Grid(["toy"], [1, 3], [0], {"world": ["micro", "CartPole-v1"], "steps": [4]})
+    found = grid.cells(lambda name, world=None: language if world == "micro" else control)
+    assert [cell.name for cell in found] == [
+        "toy-beta1-worldmicro-seed0",
+        "toy-worldCartPole-v1-seed0",
+        "toy-beta3-worldmicro-seed0",
+    ]
+    assert found[1].beta is None and found[1].config == {
+        "algorithm": "toy", "world": "CartPole-v1", "steps": 4, "seed": 0,
+    }  # fmt: skip
+
+
 def test_names_stay_apart_where_a_value_is_no_file_name():
     values = ["/data/a/rm", "/data/b/rm", "data_a_rm", "", "x" * 40, "y" + "x" * 39]
     cells = Grid(["toy"], settings={"diverge_at": values}).cells(builder)

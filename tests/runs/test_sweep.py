@@ -237,3 +237,18 @@ def test_two_workers_of_a_dask_cluster_do_the_same(tmp_path):
     for row in swept.rows:
         records = list(Toy(beta=row["beta"]))[: row["steps"]]
         assert list(Run.open(tmp_path / row["folder"]).records()) == records
+
+
+def test_control_worlds_are_compared_by_their_returns(tmp_path):
+    from rlhflab.algorithms.builders import builder as real
+
+    settings = {"world": ["CartPole-v1"], "steps": [3], "envs": [4], "horizon": [16, 32]}
+    swept = sweep(real, Grid(["ppo"], [0.3, 1], [0, 1], settings), tmp_path / "s", jobs=1, progress=False)
+    assert swept.count("finished") == 4 and swept.best() == []  # two seeds, two horizons, no β
+    (best,) = swept.highest()
+    returns = [row["estimated/return"] for row in swept.rows]
+    assert best["world"] == "CartPole-v1" and best["estimated/return"] == max(returns) > min(returns)
+    assert [row["beta"] for row in table(swept.folder)] == [""] * 4
+    page = (swept.folder / "sweep.html").read_text(encoding="utf-8")
+    assert "Return in CartPole-v1" in page and "ppo, horizon 32" in page
+    assert "None" not in page[page.index("Cells</h2>") :]
