@@ -85,15 +85,11 @@ def _reason(error: BaseException) -> str:
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
     if "GatedRepoError" in names or "gated" in text:
-        return (
-            "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
-        )
+        return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
     if "trust_remote_code" in text:
         return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
     if "RepositoryNotFoundError" in names or "DatasetNotFoundError" in names or "not a valid model" in text:
-        return (
-            "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
-        )
+        return "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
     if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError"}:
         return (
             "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "

@@ -1,4 +1,4 @@
-"""Folders as the hub has them: small random models of the real architectures, with a real tokenizer trained on the spot."""
+"""Folders as the hub has them: small random models of real architectures, with a tokenizer trained on the spot."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ KINDS["qwen2"] = KINDS["llama"]
 
 
 def tokenizer(kind: str, chat: bool = False) -> Any:
-    """Byte-level BPE of 400 tokens. OPT's puts </s> before every text, as the real one does; GPT-2's has no pad token."""
+    """Byte-level BPE of 400 tokens; as with the real ones OPT's puts </s> before a text, GPT-2's has no pad token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     eos = {"opt": "</s>", "gpt2": "<|endoftext|>", "llama": "</s>", "qwen2": "<|end|>"}[kind]
-    special = list(dict.fromkeys([eos, "<pad>", "<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]))
+    special = list(
+        dict.fromkeys(
+            [eos, "<pad>", "<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+        )
+    )
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -48,7 +52,10 @@ def tokenizer(kind: str, chat: bool = False) -> Any:
             single=f"{before} $A", special_tokens=[(before, backend.token_to_id(before))]
         )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=eos, bos_token=before or eos, pad_token=None if kind == "gpt2" else "<pad>"
+        tokenizer_object=backend,
+        eos_token=eos,
+        bos_token=before or eos,
+        pad_token=None if kind == "gpt2" else "<pad>",
     )
     made.chat_template = CHAT if chat else None
     return made

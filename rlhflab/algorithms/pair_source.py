@@ -104,7 +104,7 @@ class FixedPairs:
         self._batches.load_state_dict(state)
 
 
-class TextPairs:
+class LongPairs:
     """A data set of real texts in shuffled epochs: long, of many lengths, for a model that is not quick.
 
     A batch is as long as its longest row. The reference judges a pair when it first comes, and not all pairs before
@@ -132,7 +132,8 @@ class TextPairs:
         """The next batch; the reference judges what is new in it."""
         chosen = self._batches.next()
         ids = chosen.tolist()
-        answers, device = self._tokens.batch(ids), self._ref_policy.device
+        taken, device = self._tokens.take(ids), self._ref_policy.device
+        answers = join_answers(taken.prompts * 2, taken.chosen + taken.rejected)
         reads = (shared_reads(answers) if self._share else answer_reads(answers)).to(device)
         known = self._ref_logps[:, chosen]
         if known.isnan().any():

@@ -9,7 +9,7 @@ subtracts the mean. The value loss is not clipped unless asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +93,25 @@ class PPO(PolicyGradient):
     Args:
         task: where the policy acts; it needs a value function.
         config, knobs: see their classes.
+        notes: what is worth knowing of model and data, for the run and its reader.
     """
 
     name = "ppo"
     config: PPOConfig
 
-    def __init__(self, task: Task, config: PPOConfig | None = None, knobs: Knobs | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: PPOConfig | None = None,
+        knobs: Knobs | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.notes = tuple(notes)
         super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
         parameters = [*task.policy_parameters(), *task.value_parameters()]
-        self._optimiser = Optimiser(parameters, self.config.max_grad_norm)
+        self._optimiser = Optimiser(
+            parameters, self.config.max_grad_norm, scaled=getattr(task.policy, "dtype", None) == torch.float16
+        )
         self._order = torch.Generator().manual_seed(self.config.seed)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

@@ -115,6 +115,8 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
     from rlhflab.runs.drive import drive
 
     name = run.config["algorithm"]
+    for note in getattr(algorithm, "notes", ()):
+        say(note)
     judged: dict[str, float] = {}
     with (
         _interruptible() as interrupted,

@@ -98,7 +98,9 @@ class LoadSettings:
 
     def __post_init__(self) -> None:
         if self.four_bit and not self.lora:
-            raise ValueError("4-bit weights cannot be trained: give --lora with --four-bit, to train adapters")
+            raise ValueError(
+                "4-bit weights cannot be trained: give --lora with --four-bit, to train adapters"
+            )
         if not 1 <= self.lora_rank <= 1024:
             raise ValueError(f"lora_rank must be from 1 to 1024, got {self.lora_rank}")
         if self.lora_alpha is not None and not self.lora_alpha > 0:
@@ -214,9 +216,7 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
         _checkpoint(model)
     if settings.lora:
         alpha = settings.lora_alpha or 2.0 * settings.lora_rank
-        model = add_lora(
-            model, settings.lora_rank, alpha, settings.lora_dropout, targets, settings.seed
-        )
+        model = add_lora(model, settings.lora_rank, alpha, settings.lora_dropout, targets, settings.seed)
         if reward:
             reward_head(model).requires_grad_(True)
     note = _note(model, empty, settings, compute, device, targets, needed)
@@ -226,13 +226,24 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
 EXPECTED = "expected tiny, a folder or a hub id"
 
 
-def in_training(model: Any) -> Any:
-    """Put a model into the mode it is trained in: no dropout but that of adapters, and checkpointing where it is on.
+def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write a model, or only its adapters where it has any, with its tokenizer, as `load_policy` reads them."""
+    with quiet_loading():
+        model.save_pretrained(folder, **({"save_embedding_layers": False} if is_adapted(model) else {}))
+        tokenizer.save_pretrained(folder)
 
-    Models have no dropout in training mode either: `load_policy` takes it out of their configuration.
+
+def in_training(model: Any, dropout: bool = True) -> Any:
+    """Put a model into the mode it is trained in: gradient checkpointing where it is on, and the adapters' dropout.
+
+    Of its own a model has no dropout then: `load_policy` takes it out of the configuration.
+
+    Args:
+        model: any Hugging Face model.
+        dropout: False where there must be none, because two passes over the same tokens are compared.
     """
     checkpointing = getattr(model, "is_gradient_checkpointing", False)
-    return model.train() if is_adapted(model) or checkpointing else model.eval()
+    return model.train() if checkpointing or (dropout and is_adapted(model)) else model.eval()
 
 
 def _checkpoint(model: Any) -> None:
@@ -307,8 +318,8 @@ def _merged(model: Any, adapters: Path) -> Any:
 
 
 def _note(
-    model: Any, empty: Any, settings: LoadSettings, compute: torch.dtype, device: torch.device, targets: tuple[str, ...],
-    needed: Memory,
+    model: Any, empty: Any, settings: LoadSettings, compute: torch.dtype, device: torch.device,
+    targets: tuple[str, ...], needed: Memory,
 ) -> str:  # fmt: skip
     every = empty.num_parameters()
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

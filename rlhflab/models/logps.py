@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 LOGITS_AT_ONCE = 2**26
-"""Logits (answer tokens × vocabulary) that may exist together; beyond, they are made in parts, and again for gradients."""
+"""Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
 
 SCALED_LOGITS = (
     "final_logit_softcapping", "lm_head_multiplier", "logit_scale", "logits_scaling", "output_multiplier",

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.remedies import require_lora
 
 _LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -93,6 +94,7 @@ def add_lora(
         PEFT's model.
     """
     require_lora()
+    wake_bitsandbytes()  # PEFT does
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 

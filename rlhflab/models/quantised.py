@@ -11,6 +11,7 @@ Source: Dettmers et al. (2023), "QLoRA: Efficient finetuning of quantized LLMs".
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -28,18 +29,23 @@ def nf4(compute: torch.dtype) -> Any:
         ValueError: bitsandbytes is missing or too old, in one line.
     """
     require_four_bit()
-    log = logging.getLogger("bitsandbytes")
-    level = log.level
-    log.setLevel(logging.ERROR)  # it warns of a kernel that it would fetch from a hub
-    import bitsandbytes  # noqa: F401
-
-    log.setLevel(level)
+    wake_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4",  # by itself it would be fp4
         bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
     )  # fmt: skip
+
+
+def wake_bitsandbytes() -> None:
+    """Import bitsandbytes where it is installed, without its warning of a kernel that it would fetch from a hub."""
+    log = logging.getLogger("bitsandbytes")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    with suppress(ImportError):
+        import bitsandbytes  # noqa: F401
+    log.setLevel(level)
 
 
 def keep_gradients(model: Any) -> None:

@@ -105,7 +105,8 @@ def save_reward_model(model: Any, folder: str | Path) -> None:
     from safetensors.torch import save_file
 
     base = _plain(model)
-    model.save_pretrained(folder, **({} if base is model else {"save_embedding_layers": False}))
+    with quiet_loading():
+        model.save_pretrained(folder, **({} if base is model else {"save_embedding_layers": False}))
     head = reward_head(model)
     save_file(
         {"weight": head.weight.detach().cpu().contiguous(), "bias": head.bias.detach().cpu()},

@@ -41,7 +41,7 @@ def messages_of(text: str) -> list[dict[str, str]] | None:
 
 
 def as_texts(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row whose `prompt`, `chosen` or `rejected` are lists of messages, with texts in their place; others as they are.
+    """A row with texts in place of lists of messages; one that has no such list as it is.
 
     The answers may be the last message alone, or whole dialogues that begin with the prompt.
 

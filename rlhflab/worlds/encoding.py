@@ -56,10 +56,11 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self._chat = bool(tokenizer.chat_template)
         eos = int(tokenizer.eos_token_id)
-        plain, whole = self._ids("a"), tokenizer("a")["input_ids"]
-        begins = (at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
-        self._before: list[int] = list(whole[: next(begins, 0)])
-        self._nothing = self._before or [eos if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)]
+        added = list(tokenizer("")["input_ids"])[:1]
+        self._before = added if added == [tokenizer.bos_token_id] else []
+        self._nothing = self._before or [
+            eos if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+        ]
         self._end = [eos]
         self._chat_end = self._turn_end(eos) if self._chat else [eos]
         self.stop_ids = tuple(dict.fromkeys([eos, self._chat_end[-1]]))
@@ -101,7 +102,9 @@ class TextEncoder:
         from tqdm.auto import tqdm
 
         found = PairTokens([], [], [])
-        with tqdm(total=len(pairs), desc="tokenising", unit=" pairs", leave=False, disable=not progress) as bar:
+        with tqdm(
+            total=len(pairs), desc="tokenising", unit=" pairs", leave=False, disable=not progress
+        ) as bar:
             for at in range(0, len(pairs), AT_ONCE):
                 part = pairs[at : at + AT_ONCE]
                 found.prompts.extend(self.encode_prompts([pair.prompt for pair in part]))
@@ -124,9 +127,7 @@ class TextEncoder:
         messages = messages_of(prompt) if self._chat else None
         if messages is None:
             return None
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _turn_end(self, eos: int) -> list[int]:
         """What the template puts after an answer, up to the token that ends it."""
@@ -150,8 +151,19 @@ class TextEncoder:
 
     def _kept(self, pairs: Sequence[PreferencePair]) -> Path:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        words = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
-        told = [CACHE_VERSION, self._before, self._end, self._chat_end, str(self.tokenizer.chat_template), words]
+        words = (
+            backend.to_str()
+            if backend is not None
+            else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        )
+        told = [
+            CACHE_VERSION,
+            self._before,
+            self._end,
+            self._chat_end,
+            str(self.tokenizer.chat_template),
+            words,
+        ]
         key = hashlib.sha256(json.dumps(told).encode())
         for pair in pairs:
             key.update(json.dumps([pair.prompt, pair.chosen, pair.rejected]).encode())

@@ -15,7 +15,7 @@ import json
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,7 +81,7 @@ def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Dat
     return Data(source, pairs, texts, tuple(dropped.items()))
 
 
-def counted(reasons: Counter[str]) -> str:
+def counted(reasons: Mapping[str, int]) -> str:
     """Reasons with their counts, in words."""
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
@@ -91,7 +91,9 @@ def pairs_of_labels(texts: Sequence[LabelledText], seed: int) -> list[Preference
 
     A reward model of these pairs is a classifier of texts, such as of sentiment.
     """
-    sides: list[list[str]] = [[each.text for each in texts if each.wanted is wanted] for wanted in (True, False)]
+    sides: list[list[str]] = [
+        [each.text for each in texts if each.wanted is wanted] for wanted in (True, False)
+    ]
     for side in sides:
         random.Random(seed).shuffle(side)
     if not all(sides):

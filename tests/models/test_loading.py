@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhflab.models.loading import choose_device, choose_dtype, frozen_copy, load_model
+from rlhflab.models.loading import choose_device, choose_dtype, frozen_copy, load_policy
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 
 
@@ -25,7 +25,8 @@ def test_a_saved_folder_gives_the_same_model(world, tmp_path):
     model = new_tiny_model(world.tokenizer)
     model.save_pretrained(tmp_path)
     world.tokenizer.save_pretrained(tmp_path)
-    loaded, tokenizer = load_model(str(tmp_path), torch.device("cpu"))
+    found = load_policy(str(tmp_path))
+    loaded, tokenizer = found.model, found.tokenizer
     assert tokenizer("not very good")["input_ids"] == world.encode_answer("not very good")[:-1]
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, loaded.state_dict()[name])
@@ -33,7 +34,7 @@ def test_a_saved_folder_gives_the_same_model(world, tmp_path):
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
-        load_model(str(tmp_path), torch.device("cpu"))
+        load_policy(str(tmp_path))
 
 
 def test_a_frozen_copy_is_apart(world):
