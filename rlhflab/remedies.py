@@ -84,7 +84,7 @@ def _reason(error: BaseException) -> str:
     chain = list(_causes(error))
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
-    if "GatedRepoError" in names or "gated" in text:
+    if "GatedRepoError" in names or re.search(r"\bgated (repo|dataset)", text):
         return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
     if "trust_remote_code" in text:
         return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
@@ -95,6 +95,8 @@ def _reason(error: BaseException) -> str:
             "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
             "the folder or file of a copy"
         )
+    if "Unrecognized configuration class" in text:
+        return "transformers has no model of this kind for its architecture"
     if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
         return "it has no weights in safetensors; others can hold code and are not read"
     return text[:300]

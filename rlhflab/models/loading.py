@@ -192,7 +192,7 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
         config = AutoConfig.from_pretrained(base, **code)
         tokenizer = AutoTokenizer.from_pretrained(name if adapters is None else adapters, **code)
     _check_tokens(name, tokenizer, config)
-    _no_dropout(config)
+    _change(config)
     compute = choose_dtype(device, config.get_text_config().hidden_size) if settings.lora else torch.float32
     compute = PRECISIONS.get(settings.dtype, compute)
     empty = empty_model(config)
@@ -261,11 +261,16 @@ def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
         raise ValueError(f"the tokenizer of {name!r} has {len(tokenizer)} tokens, its model only {size}")
 
 
-def _no_dropout(config: Any) -> None:
-    """With dropout log π_θ(y|x) would be a random number, and no ratio or difference of two of them right."""
+def _change(config: Any) -> None:
+    """Take dropout out, and let GPT-2's GELU be the same function in one kernel: half of its time and memory.
+
+    With dropout log π_θ(y|x) would be a random number, and no ratio or difference of two of them right.
+    """
     for setting, value in config.to_dict().items():
         if "drop" in setting and isinstance(value, float):
             setattr(config, setting, 0.0)
+    if getattr(config, "activation_function", "") == "gelu_new":
+        config.activation_function = "gelu_pytorch_tanh"
 
 
 def _require_memory(

@@ -186,7 +186,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
             else:
                 yield f"line {reader.line_num}", row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        raise ValueError(f"{path}, after line {reader.line_num}: not CSV ({error})") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
