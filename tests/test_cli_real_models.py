@@ -47,9 +47,12 @@ def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, t
     losses = [record.scalars["loss"] for record in run.records()]
     assert sum(losses[-5:]) < sum(losses[:5])
     notes = run.environment["notes"]
-    assert "NF4" in notes[0] and "LoRA of rank 16 on q_proj, k_proj, v_proj, out_proj, fc1, fc2" in notes[0]
-    assert "left out: 1 with an empty answer" in notes[2]
-    assert all(f"rlhflab: {note}" in err for note in notes)
+    assert (
+        "NF4" in notes["model"]
+        and "LoRA of rank 16 on q_proj, k_proj, v_proj, out_proj, fc1, fc2" in notes["model"]
+    )
+    assert "left out: 1 with an empty answer" in notes["data"]
+    assert all(f"rlhflab: {note}" in err for note in notes.values())
     assert run.config["four_bit"] is True and run.config["model"] == str(folder)
     assert (tmp_path / "run" / "model" / "adapter_model.safetensors").is_file()
     records = (tmp_path / "run" / "records.jsonl").read_bytes()
@@ -78,6 +81,7 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
     assert json.loads(out)["scalars"]["objective/scores"] > 0
     assert Run.open(tmp_path / "run").config["reward"] == f"{tmp_path}/mine.py:score"
     assert rlhflab("train", "ppo", "--resume", "run")[0] == 0
+    assert (tmp_path / "run" / "model" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,14 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
             "cannot load model 'nobody/nothing' .* the hub cannot be reached",
         ),
         (["dpo", "--world", "nobody/nothing"], "cannot load data set 'nobody/nothing' .* the hub"),
+        (
+            ["dpo", "--model", "./nowhere"],
+            r"cannot load model './nowhere' \(expected tiny, a folder or a hub id\)",
+        ),
+        (
+            ["dpo", "--world", "data/none.jsonl"],
+            "unknown world 'data/none.jsonl'; use micro, reviews, an existing file",
+        ),
         (["dpo", "--reference", "preferred"], "reference must be sft with a real model"),
         (["dpo", "--learning-rate", "-1"], "learning_rate must be a number > 0, got -1"),
         (["ppo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),

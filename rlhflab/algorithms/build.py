@@ -240,5 +240,5 @@ def _build_on_text(
     source = LongPairs(found.pairs, found.tokens, ref_policy, batch_size, seed)
     prompts = [pair.prompt for pair in found.pairs]
     samples = sample_evaluator(ref_policy, prompts, encoder, SHOWN_TOKENS, seed)
-    notes = (loaded.note, encoder.note, found.note)
+    notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
     return make(policy, source, config, knobs, samples, loaded.tokenizer, notes)

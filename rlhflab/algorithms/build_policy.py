@@ -149,7 +149,7 @@ def build_ppo(
         )
         return PPO(task, config, knobs)
     require_texts(world)
-    task, usual_rate, notes = text_task(
+    task, usual_rate, tokenizer, notes = text_task(
         model,
         world,
         loading,
@@ -165,7 +165,7 @@ def build_ppo(
     )
     if learning_rate is None:
         knobs.learning_rate = usual_rate
-    return PPO(task, config, knobs, notes)
+    return PPO(task, config, knobs, tokenizer, notes)
 
 
 def build_trpo(

@@ -127,7 +127,7 @@ def build_reward(
             test_every=evaluate_every, seed=seed,
         )  # fmt: skip
         source = LongRankings(found.pairs, found.tokens, loaded.model, seed)
-        notes = (loaded.note, encoder.note, found.note)
+        notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
         return make(loaded.model, source, config, knobs, None, loaded.tokenizer, notes)
     target, lab = choose_device(device), world_named(world if world in WORLDS else "micro")
     policy = tiny_reference(lab, progress=progress).to(target)

@@ -23,7 +23,7 @@ REWARDS = "the folder of a reward-model run, a text classifier's folder or hub i
 def text_task(
     model: str, world: str, loading: LoadSettings, reward: str | Callable[..., Any], most: int, max_new_tokens: int,
     prompt_words: int, batch_size: int, value: str, seed: int, skip_bad: bool, progress: bool,
-) -> tuple[LanguageTask, float, tuple[str, ...]]:  # fmt: skip
+) -> tuple[LanguageTask, float, Any, dict[str, str]]:  # fmt: skip
     """Load a model and put together what policy optimisation needs of it.
 
     Args:
@@ -41,7 +41,7 @@ def text_task(
         progress: show bars.
 
     Returns:
-        the task, the usual peak step size, and notes in words.
+        the task, the usual peak step size, the tokenizer, and notes in words.
     """
     for name, number in (("max_new_tokens", max_new_tokens), ("prompt_words", prompt_words), ("pairs", most)):
         if number < 1:
@@ -69,7 +69,8 @@ def text_task(
         evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
     )  # fmt: skip
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
-    return task, default_rate(policy, loading.lora), (loaded.note, encoder.note, note)
+    notes = {"model": loaded.note, "dialogues": encoder.note, "data": note}
+    return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
 
 
 def named_function(name: str) -> Callable[..., Any]:

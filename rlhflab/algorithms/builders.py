@@ -31,9 +31,12 @@ CONTROL = {
 def is_text_source(world: str) -> bool:
     """Whether a world's name is that of real texts: a file that exists, or owner/name of a data set on the hub.
 
-    gymnasium's names may have a slash too, and end with a version: "ALE/Pong-v5".
+    gymnasium's names may have a slash too, and end with a version: "ALE/Pong-v5". What looks like a file is none.
     """
-    return Path(world).is_file() or ("/" in world and re.search(r"-v\d+$", world) is None)
+    if Path(world).is_file():
+        return True
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.-]+)?", world) and not world.startswith(".")
+    return bool(named) and re.search(r"(-v\d+|\.(jsonl?|csv|parquet|gz))$", world) is None
 
 
 def builder(name: str, world: str | None = None) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ Source: Rafailov et al. (2023), "Direct Preference Optimization". The policy run
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class DPO:
         config, knobs: see their classes.
         evaluator: exact or estimated evaluation and samples, where the world offers them.
         tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, for the run and its reader.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "dpo"
@@ -89,9 +89,9 @@ class DPO:
         knobs: DPOKnobs | None = None,
         evaluator: Evaluator | None = None,
         tokenizer: Any = None,
-        notes: Sequence[str] = (),
+        notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, tuple(notes)
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.policy, self.pairs = in_training(policy), pairs
         self.config = config or DPOConfig()
         self.knobs: DPOKnobs = knobs or DPOKnobs()

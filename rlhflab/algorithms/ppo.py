@@ -9,7 +9,7 @@ subtracts the mean. The value loss is not clipped unless asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from rlhflab.algorithms.policy_gradient import (
     spread,
 )
 from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import explained_variance, gae, whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
 
@@ -93,7 +94,8 @@ class PPO(PolicyGradient):
     Args:
         task: where the policy acts; it needs a value function.
         config, knobs: see their classes.
-        notes: what is worth knowing of model and data, for the run and its reader.
+        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "ppo"
@@ -104,9 +106,10 @@ class PPO(PolicyGradient):
         task: Task,
         config: PPOConfig | None = None,
         knobs: Knobs | None = None,
-        notes: Sequence[str] = (),
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.notes = tuple(notes)
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
         parameters = [*task.policy_parameters(), *task.value_parameters()]
         self._optimiser = Optimiser(
@@ -166,6 +169,11 @@ class PPO(PolicyGradient):
             "learning_rate": learning_rate,
         }
         return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        if self.tokenizer is not None:
+            save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frame keeps, the optimiser, and the order of minibatches."""

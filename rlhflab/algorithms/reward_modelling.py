@@ -10,7 +10,7 @@ Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ class RewardModelling:
         config, knobs: see their classes.
         judge: exact comparison with the true reward, where the world offers it.
         tokenizer: written beside the reward model by `save_model`, where it is not the world's.
-        notes: what is worth knowing of model and data, for the run and its reader.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "reward"
@@ -105,9 +105,9 @@ class RewardModelling:
         knobs: RewardKnobs | None = None,
         judge: RewardJudge | None = None,
         tokenizer: Any = None,
-        notes: Sequence[str] = (),
+        notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, tuple(notes)
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.reward_model, self.rankings = in_training(reward_model), rankings
         self.config = config or RewardConfig()
         self.knobs: RewardKnobs = knobs or RewardKnobs()

@@ -115,7 +115,7 @@ def _drive(algorithm: Algorithm, run: Run, as_json: bool) -> None:
     from rlhflab.runs.drive import drive
 
     name = run.config["algorithm"]
-    for note in getattr(algorithm, "notes", ()):
+    for note in getattr(algorithm, "notes", {}).values():
         say(note)
     judged: dict[str, float] = {}
     with (

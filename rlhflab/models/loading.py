@@ -45,7 +45,7 @@ def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
 
     On CUDA bfloat16 from compute capability 8 on, else float16; torch.cuda.is_bf16_supported() is not asked: it says
     yes on a T4, by emulation. On a CPU float32, but bfloat16 where the CPU has AMX and the model is at least 512 wide:
-    three times faster there (width 1024, with 4-bit weights or without), and slower for small models.
+    a step then takes 0.4 of the time (width 1024, with 4-bit weights or without); small models are slower in it.
 
     Args:
         device: where the model is.

@@ -21,7 +21,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class Run:
         folder: str | Path,
         config: Mapping[str, Any],
         backdrop: Backdrop | None = None,
-        notes: Sequence[str] = (),
+        notes: Mapping[str, str] | None = None,
     ) -> Run:
         """Start a run in a new or empty folder.
 
@@ -92,7 +92,7 @@ class Run:
             folder: created where missing, parents too.
             config: keyword arguments that build the algorithm again; JSON values.
             backdrop: the exact frontier, where the world has one.
-            notes: what is worth knowing of model and data, a line each; kept in `environment`.
+            notes: what is worth knowing of model and data, a line each by name; kept in `environment`.
 
         Raises:
             ValueError: the folder holds something already, or `config` is not JSON.
@@ -108,7 +108,7 @@ class Run:
         except TypeError as error:
             raise ValueError(f"config must hold JSON values only: {error}") from None
         folder.mkdir(parents=True, exist_ok=True)
-        environment = _environment() | ({"notes": list(notes)} if notes else {})
+        environment = _environment() | ({"notes": dict(notes)} if notes else {})
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())
         _write_json(folder / "environment.json", environment)

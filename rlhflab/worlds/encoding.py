@@ -147,7 +147,10 @@ class TextEncoder:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        found = self.tokenizer(
+            list(texts), add_special_tokens=False, verbose=False
+        )  # texts may be too long here
+        return [list(ids) for ids in found["input_ids"]]
 
     def _kept(self, pairs: Sequence[PreferencePair]) -> Path:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)

@@ -139,7 +139,7 @@ def test_what_is_too_long_is_left_out_and_counted(model_folder, dialogues):
     encoder = TextEncoder(algorithm.tokenizer)
     lengths = encoder.encode_pairs(algorithm.rankings.pairs, progress=False).lengths()
     assert max(lengths) <= 60
-    assert f"{24 - len(lengths)} longer than 60 tokens" in algorithm.notes[2]
+    assert f"{24 - len(lengths)} longer than 60 tokens" in algorithm.notes["data"]
     with pytest.raises(ValueError, match=r"no pair of .* has at most 2 tokens; raise --max-length"):
         build_reward(world=dialogues, model=str(model_folder("opt")), max_length=2, **QUIET)
 
@@ -178,7 +178,7 @@ def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, revi
         world=reviews_file, model=str(model_folder("gpt2")), reward=str(tmp_path / "rm"), steps=2, batch_size=8,
         max_new_tokens=6, **LORA, **QUIET,
     )  # fmt: skip
-    assert "20 prompts of" in run.notes[2]
+    assert "20 prompts of" in run.notes["data"]
     record = next(run)
     assert (
         record.samples[0].prompt.startswith("The film number ")
