@@ -8,7 +8,8 @@ must agree.
 Like is compared with like: ours with TRL made lean (no gradient checkpointing, fused optimiser, no logging), and ours
 with gradient checkpointing with TRL at its defaults, which checkpoints. Each pair comes once, so both loops run the
 reference at every step; from the second epoch on ours would not. TRL gets its usual precision: bf16=True where the base
-is bfloat16, fp16=True where it is float16.
+is bfloat16, fp16=True where it is float16. The models have no dropout in their configuration: of OPT's TRL takes out
+none, because it is a function there and no module.
 
 Memory is the peak while steps are made, less what the process held before it loaded the model: resident memory on a
 CPU, allocated memory on CUDA. The share of instrumentation is what our step takes outside of data and update: scalars,
@@ -37,9 +38,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "opt-350m": {
         "kind": "opt", "vocab_size": 50272, "hidden_size": 1024, "word_embed_proj_dim": 512, "ffn_dim": 4096,
         "num_hidden_layers": 24, "num_attention_heads": 16, "max_position_embeddings": 2048,
-        "do_layer_norm_before": False,
+        "do_layer_norm_before": False, "dropout": 0.0,
     },
-    "gpt2": {"kind": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024},
+    "gpt2": {
+        "kind": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
+        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0,
+    },
     "qwen2-0.5b": {
         "kind": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768,

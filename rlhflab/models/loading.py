@@ -186,6 +186,8 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
             )
     elif folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"model folder {name} holds no config.json; expected one written by save_pretrained")
+    elif not folder.is_dir() and (name[:1] in ("", ".", "/", "~") or name.count("/") > 1):  # no hub id
+        raise ValueError(f"there is no model folder {name!r}")
     device = choose_device(settings.device)
     what, code = f"model {name!r}", {"trust_remote_code": settings.trust_remote_code}
     with one_line(what, EXPECTED):
