@@ -97,6 +97,27 @@ def test_a_run_continues_exactly_where_it_was_left(model_folder, dialogues, tmp_
     assert list(second) == whole[4:]
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_gradient_checkpointing_is_on_and_changes_no_number(model_folder, dialogues, monkeypatch, name):
+    from transformers import modeling_utils
+
+    calls = []
+    once = modeling_utils.checkpoint
+    monkeypatch.setattr(modeling_utils, "checkpoint", lambda *a, **k: calls.append(1) or once(*a, **k))
+    losses = []
+    for on in (False, True):
+        calls.clear()
+        algorithm = BUILDERS[name](
+            world=dialogues, model=str(model_folder("llama")), steps=3, batch_size=4, evaluate_every=3,
+            gradient_checkpointing=on, **FOUR_BIT, **QUIET,
+        )  # fmt: skip
+        losses.append([record.scalars["loss"] for record in algorithm])
+        assert len(calls) == (
+            2 * 3 if on else 0
+        )  # layers × steps: not while looking at held-out pairs or sampling
+    assert losses[0] == losses[1]
+
+
 def test_implicit_rewards_are_taken_from_the_quantised_base(model_folder, dialogues):
     """π_ref is the policy with adapters off, judged pair by pair as they come."""
     algorithm = build_dpo(
