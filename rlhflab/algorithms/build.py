@@ -31,6 +31,7 @@ from rlhflab.models.loading import (
     load_reference,
 )
 from rlhflab.worlds.encoding import TextEncoder
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
@@ -231,11 +232,12 @@ def _build_on_text(
     name: str, world: str, loading: LoadSettings, most: int, knobs: DPOKnobs, usual_rate: bool,
     config: DPOConfig, batch_size: int, seed: int, skip_bad: bool, progress: bool, make: type[DPO],
 ) -> DPO:  # fmt: skip
+    data = read_data(world, skip_bad, progress)  # before minutes of loading
     loaded = load_policy(name, loading)
     if usual_rate:
         knobs.learning_rate = default_rate(loaded.model, loading.lora)
     policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
-    found = prepare_pairs(world, encoder, policy, loading.max_length, most, 0, seed, skip_bad, progress)
+    found = prepare_pairs(data, encoder, policy, loading.max_length, most, 0, seed, progress)
     ref_policy = load_reference(policy)
     source = LongPairs(found.pairs, found.tokens, ref_policy, batch_size, seed)
     prompts = [pair.prompt for pair in found.pairs]

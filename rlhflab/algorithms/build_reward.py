@@ -23,6 +23,7 @@ from rlhflab.models.loading import choose_device, load_reward_model
 from rlhflab.models.reward import blindfold, reward_model_from
 from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.grammar import BLINDNESS
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
@@ -115,13 +116,12 @@ def build_reward(
         beta=beta, learning_rate=1e-3 if learning_rate is None else learning_rate, pairs=pairs, label_noise=label_noise
     )  # fmt: skip
     if loading is not None:
+        texts = read_data(world, skip_bad, progress)  # before minutes of loading
         loaded = load_reward_model(model, loading)
         if learning_rate is None:
             knobs.learning_rate = default_rate(loaded.model, lora)
         encoder = TextEncoder(loaded.tokenizer)
-        found = prepare_pairs(
-            world, encoder, loaded.model, max_length, pairs, HELD_OUT, seed, skip_bad, progress
-        )
+        found = prepare_pairs(texts, encoder, loaded.model, max_length, pairs, HELD_OUT, seed, progress)
         config = RewardConfig(
             steps=steps, batch_size=batch_size, warmup=min(10, steps // 10), held_out=found.held_out,
             test_every=evaluate_every, seed=seed,

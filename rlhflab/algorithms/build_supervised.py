@@ -23,6 +23,7 @@ from rlhflab.models.loading import LoadSettings, choose_device, frozen_copy, loa
 from rlhflab.models.logps import join_answers
 from rlhflab.models.tiny import new_tiny_model
 from rlhflab.worlds.encoding import TextEncoder
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
@@ -128,9 +129,10 @@ def build_sft(
             require_micro_language(lab, pairs, world)
             data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in pairs])
         else:
+            texts_read = read_data(world, skip_bad, progress)
             loaded = load_policy(model, LoadSettings(device=device, rows=batch_size))
             policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
-            tokens = prepare_pairs(world, encoder, policy, 512, texts, 0, seed, skip_bad, progress).tokens
+            tokens = prepare_pairs(texts_read, encoder, policy, 512, texts, 0, seed, progress).tokens
             data = join_answers(tokens.prompts, tokens.chosen)
     config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
     return make(policy, data, config, SupervisedKnobs(learning_rate=learning_rate), evaluator, beta)

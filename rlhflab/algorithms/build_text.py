@@ -9,7 +9,7 @@ from typing import Any
 from rlhflab.algorithms.evaluators import SampleEvaluator
 from rlhflab.models.loading import LoadSettings, positions_of
 from rlhflab.worlds.encoding import PairTokens, TextEncoder
-from rlhflab.worlds.hub import counted, pairs_of_labels, read_data, split
+from rlhflab.worlds.hub import Data, counted, pairs_of_labels, split
 from rlhflab.worlds.preferences import PreferencePair
 
 EPOCHS = 3
@@ -77,26 +77,25 @@ class PreparedPairs:
 
 
 def prepare_pairs(
-    source: str, encoder: TextEncoder, model: Any, max_length: int, most: int, held_out: int, seed: int,
-    skip_bad: bool, progress: bool,
+    data: Data, encoder: TextEncoder, model: Any, max_length: int, most: int, held_out: int, seed: int,
+    progress: bool,
 ) -> PreparedPairs:  # fmt: skip
-    """Read pairs, shuffle them, tokenise them, leave out what is too long, and put some aside.
+    """Shuffle pairs, tokenise them, leave out what is too long, and put some aside.
 
     Args:
-        source: a file or a hub's data set; see `worlds.hub`. Texts with labels become pairs of one of each kind.
+        data: what was read. Texts with labels become pairs of one of each kind.
         encoder: of the model's tokenizer.
         model: it says how many positions there are.
         max_length: longest dialogue in tokens, prompt and answer together.
         most: pairs to train on, at most.
         held_out: pairs put aside, at most a tenth of all.
         seed: of the shuffling.
-        skip_bad: leave bad rows out, with a warning.
-        progress: show bars.
+        progress: show a bar.
 
     Raises:
-        ValueError: what cannot be read, or that no pair is left, in one line.
+        ValueError: no pair is left, in one line.
     """
-    data = read_data(source, skip_bad, progress)
+    source = data.source
     found = list(data.pairs) or pairs_of_labels(data.texts, seed)
     mixed, _ = split(found, 0, seed)
     longest, wanted = min(max_length, positions_of(model)), most + held_out

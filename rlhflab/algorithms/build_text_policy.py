@@ -49,10 +49,10 @@ def text_task(
     function = named_function(reward) if isinstance(reward, str) and ":" in reward else reward
     if isinstance(function, str) and function in ("true", "model"):
         raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
+    found = beginnings(read_data(world, skip_bad, progress), prompt_words)  # before minutes of loading
     loaded = load_policy(model, loading)
     policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
     ref_policy = load_reference(policy)
-    found = beginnings(read_data(world, skip_bad, progress), prompt_words)
     mixed, _ = split(found, 0, seed)
     longest = min(loading.max_length, positions_of(policy))
     ids = encoder.encode_prompts(mixed[: 2 * most])

@@ -6,7 +6,6 @@ Weights are read from safetensors only, and no code that comes with a model is r
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
 from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
+from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
 from rlhflab.remedies import one_line, require_lora
 
 if TYPE_CHECKING:
@@ -176,41 +176,33 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
 
     if settings.lora:
         require_lora()
-    folder = Path(name)
-    base, adapters = name, None
-    if folder.is_dir() and (folder / "adapter_config.json").is_file():
-        base, adapters = _base_of(folder), folder
-        if settings.four_bit:
-            raise ValueError(
-                f"{name} holds adapters, which cannot be added to 4-bit weights for good: leave out --four-bit"
-            )
-    elif folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"model folder {name} holds no config.json; expected one written by save_pretrained")
-    elif not folder.is_dir() and (name[:1] in ("", ".", "/", "~") or name.count("/") > 1):  # no hub id
-        raise ValueError(f"there is no model folder {name!r}")
+    _check_name(name, settings)
     device = choose_device(settings.device)
     what, code = f"model {name!r}", {"trust_remote_code": settings.trust_remote_code}
     with one_line(what, EXPECTED):
-        config = AutoConfig.from_pretrained(base, **code)
-        tokenizer = AutoTokenizer.from_pretrained(name if adapters is None else adapters, **code)
+        config = AutoConfig.from_pretrained(base_of(name), **code)
+        tokenizer = AutoTokenizer.from_pretrained(name, **code)
     _check_tokens(name, tokenizer, config)
     _change(config)
     compute = choose_dtype(device, config.get_text_config().hidden_size) if settings.lora else torch.float32
     compute = PRECISIONS.get(settings.dtype, compute)
-    empty = empty_model(config)
+    with one_line(what, EXPECTED):
+        empty = empty_model(config, **code)
     targets = lora_targets(empty, settings.lora_targets) if settings.lora else ()
     needed = _require_memory(name, empty, settings, device, compute, reward)
     quantised = {"quantization_config": nf4(compute)} if settings.four_bit else {}
     if reward:
         config.num_labels = 1
     kind = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-    with one_line(what, EXPECTED), quiet_loading():
-        model = kind.from_pretrained(
-            base, config=config, use_safetensors=True, dtype=compute,
-            device_map=settings.device_map or {"": device}, **quantised, **code,
-        )  # fmt: skip
-    if adapters is not None:
-        model = _merged(model, adapters)
+    model = load_weights(
+        kind,
+        name,
+        config=config,
+        dtype=compute,
+        device_map=settings.device_map or {"": device},
+        **quantised,
+        **code,
+    )
     if reward:
         replace_head(model)
     keep_gradients(model)
@@ -223,9 +215,6 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
             reward_head(model).requires_grad_(True)
     note = _note(model, empty, settings, compute, device, targets, needed)
     return Loaded(in_training(model), tokenizer, note)
-
-
-EXPECTED = "expected tiny, a folder or a hub id"
 
 
 def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
@@ -253,6 +242,22 @@ def _checkpoint(model: Any) -> None:
         model.activation_checkpointing_enable({"use_reentrant": False})
     else:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _check_name(name: str, settings: LoadSettings) -> None:
+    folder = Path(name)
+    if is_adapters(name):
+        if settings.four_bit:
+            raise ValueError(
+                f"{name} holds adapters, which cannot be added to 4-bit weights for good: leave out --four-bit"
+            )
+    elif folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"model folder {name} holds no config.json; expected one written by save_pretrained"
+            )
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:  # no hub id
+        raise ValueError(f"there is no model folder {name!r}")
 
 
 def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
@@ -309,19 +314,6 @@ def _require_memory(
 def positions_of(model: Any) -> int:
     """Longest sequence a model takes; 1024 where it does not say."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1024) or 1024)
-
-
-def _base_of(folder: Path) -> str:
-    with one_line(f"the adapters in {folder}"):
-        return str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-
-
-def _merged(model: Any, adapters: Path) -> Any:
-    """The model with its trained adapters added to the weights: what further training starts from."""
-    from peft import PeftModel
-
-    with one_line(f"the adapters in {adapters}"):
-        return PeftModel.from_pretrained(model, str(adapters), use_safetensors=True).merge_and_unload()
 
 
 def _note(

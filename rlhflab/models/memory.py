@@ -47,13 +47,13 @@ class Memory:
         return f"{self.total / 1e9:.2g} GB ({parts}, and a fifth on top)"
 
 
-def empty_model(config: Any) -> Any:
+def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
     """A causal LM of this configuration whose weights take no memory: on the meta device."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     with init_empty_weights(include_buffers=True):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def estimate(

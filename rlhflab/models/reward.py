@@ -25,6 +25,7 @@ from rlhflab.models.lora import is_adapted
 from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.shared import Ends
+from rlhflab.models.weights import is_adapters, load_weights
 
 HEAD_FILE = "reward_head.safetensors"
 
@@ -124,26 +125,27 @@ def read_reward_model(folder: str | Path, device: torch.device) -> Any:
     from safetensors import safe_open
     from transformers import AutoModelForSequenceClassification
 
-    head, adapters = Path(folder) / HEAD_FILE, Path(folder) / "adapter_config.json"
+    head, adapters = Path(folder) / HEAD_FILE, is_adapters(str(folder))
     if not head.is_file():
         raise ValueError(f"{folder} holds no reward model; expected one that rlhflab train reward wrote")
     try:
         with safe_open(head, framework="pt") as file:
             made, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        base, settings = folder, {}
-        if adapters.is_file():
-            base = json.loads(adapters.read_text())["base_model_name_or_path"]
+        base, settings = str(folder), {}
+        if adapters:
+            base = str(
+                json.loads((Path(folder) / "adapter_config.json").read_text())["base_model_name_or_path"]
+            )
             settings = {"dtype": getattr(torch, made["dtype"])}
             if made["four_bit"] == "True":
                 settings["quantization_config"] = nf4(settings["dtype"])
-        with quiet_loading():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                base, use_safetensors=True, num_labels=1, device_map={"": device}, **settings
-            )
+        model = load_weights(
+            AutoModelForSequenceClassification, base, num_labels=1, device_map={"": device}, **settings
+        )
         replace_head(model)
         model.score.load_state_dict(weights)
         keep_gradients(model)
-        if adapters.is_file():
+        if adapters:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(folder))

@@ -160,6 +160,18 @@ def test_trained_adapters_are_what_further_training_starts_from(model_folder, tm
     torch.testing.assert_close(
         frozen_sequence_logps(again, batch), frozen_sequence_logps(policy.model, batch), rtol=0, atol=1e-4
     )
+    further = load_policy(str(tmp_path / "m"), LoadSettings(lora=True, device="cpu"))
+    torch.testing.assert_close(
+        frozen_sequence_logps(further.model, batch), frozen_sequence_logps(again, batch)
+    )
+    for weight in further.model.parameters():
+        if weight.requires_grad:
+            weight.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    save_model(further.model, further.tokenizer, tmp_path / "n")  # adapters on adapters
+    last = load_policy(str(tmp_path / "n")).model
+    expected = frozen_sequence_logps(further.model, batch)
+    torch.testing.assert_close(frozen_sequence_logps(last, batch), expected, rtol=0, atol=1e-4)
+    assert (expected - frozen_sequence_logps(again, batch)).abs() > 0.01
     with pytest.raises(ValueError, match="adapters, which cannot be added to 4-bit weights"):
         load_policy(str(tmp_path / "m"), LoadSettings(lora=True, four_bit=True))
 
