@@ -218,23 +218,33 @@ def time_trainer(
     config: type[Any],
     rows: list[dict[str, list[int]]],
     settings: Mapping[str, Any],
+    tokenizer: Any = None,
+    begin: Callable[[], None] | None = None,
     **models: Any,
 ) -> Timed:
     """TRL's own train() on tokenised rows in their order.
 
     A step is from one on_step_begin to the next, data loading and logging included. TRL is left at its defaults but
     for `settings` and what must be: the order of the rows, a constant learning rate, no bf16 on a CPU, no trackers.
+
+    Args:
+        trainer, config: TRL's classes.
+        rows: in TRL's columns.
+        settings: of `config`.
+        tokenizer: by default the micro world's; it says which token pads.
+        begin: called before the first step.
+        models: arguments of `trainer`.
     """
     from datasets import Dataset
     from transformers import TrainerCallback
-
-    from rlhflab.algorithms.build import micro_world
 
     starts: list[float] = []
     losses: list[Any] = []
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
+            if begin is not None and not starts:
+                begin()
             starts.append(time.perf_counter())
 
     class Tokenised(trainer):
@@ -247,13 +257,15 @@ def time_trainer(
             return loss
 
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
-        arguments = config(
-            output_dir=folder, lr_scheduler_type="constant", train_sampling_strategy="sequential", use_cpu=True,
-            bf16=False, report_to="none", **settings,
-        )  # fmt: skip
+        must = {"lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "report_to": "none"}
+        arguments = config(output_dir=folder, **{**must, "use_cpu": True, "bf16": False, **settings})
+        if tokenizer is None:
+            from rlhflab.algorithms.build import micro_world
+
+            tokenizer = micro_world().tokenizer
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             Tokenised(
-                args=arguments, train_dataset=Dataset.from_list(rows), processing_class=micro_world().tokenizer,
+                args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
                 callbacks=[Clock()], **models,
             ).train()  # fmt: skip
     return [b - a for a, b in pairwise(starts)], [float(loss) for loss in losses]

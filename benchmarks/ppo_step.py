@@ -117,7 +117,7 @@ class Setting:
 
     def write(self, folder: Path, threads: int) -> None:
         """What the worker reads."""
-        from rlhflab.models.loading import no_progress_bars
+        from rlhflab.models.quiet import no_progress_bars
 
         policy = copy.deepcopy(self.policy)
         policy.generation_config.pad_token_id = self.world.tokenizer.pad_token_id

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from rlhflab.files import cache_folder
+from rlhflab.remedies import old_torchao, version_of
 
 CORE = (
     "torch",
@@ -28,6 +27,7 @@ OPTIONAL = {
     "jupyterlab": "the notebooks on this machine",
     "trl": 'engine="trl", the comparison with TRL',
     "bitsandbytes": "4-bit models",
+    "datasets": "data sets of the hub, and Parquet files",
     "gymnasium": "control problems",
     "joblib": "sweeps",
     "distributed": "sweeps on a Dask cluster",
@@ -75,32 +75,21 @@ def doctor() -> bool:
     return not problems
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
-
-
 def _python() -> Check:
     old = sys.version_info < (3, 11)
     return Check("Python", platform.python_version(), "install Python 3.11 or newer" if old else "", old)
 
 
 def _package(name: str, use: str, problem: bool) -> Check:
-    version = _version(name)
+    version = version_of(name)
     if version is None:
         return Check(name, f"missing ({use})", f"python -m pip install {name}", problem)
     return Check(name, version)
 
 
 def _torchao() -> list[Check]:
-    version = _version("torchao")
-    if version is None or _numbers(version) >= (0, 16):
+    version = old_torchao()
+    if version is None:
         return []
     found = f"{version}: older than 0.16, with it every LoRA model raises ImportError"
     return [Check("torchao", found, "python -m pip uninstall -y torchao", problem=True)]

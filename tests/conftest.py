@@ -72,6 +72,22 @@ def reviews_sft(reviews):
     return tiny_reference(reviews, progress=False)
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A call: kind of model → the folder of a small random one, written once; see `tests.real_models`."""
+    from tests.real_models import write_model
+
+    made = {}
+
+    def folder(kind: str, **shape):
+        key = (kind, tuple(sorted(shape.items())))
+        if key not in made:
+            made[key] = write_model(tmp_path_factory.mktemp(kind), kind, **shape)
+        return made[key]
+
+    return folder
+
+
 @pytest.fixture
 def rlhflab(monkeypatch, capsys, tmp_path):
     """Call the command line in an empty folder; returns exit code, stdout, stderr."""

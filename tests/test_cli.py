@@ -259,7 +259,9 @@ def test_every_algorithm_has_a_command_whose_help_names_the_defaults_that_hold(n
     helps = {option.name: option.help for option in command.params}
     for setting, parameter in inspect.signature(builder(name)).parameters.items():
         if setting not in ("progress", "evaluate"):
-            default = {None: "by model or data", "": "nothing"}.get(parameter.default, parameter.default)
+            default = {None: "by model, data or world", "": "nothing"}.get(
+                parameter.default, parameter.default
+            )
             assert f"default {default}." in helps[setting]
     assert {"out", "resume", "as_json"} <= set(helps)
     if name in CONTROL:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from rlhflab.algorithms.builders import WORLDS
+from rlhflab.algorithms.build_text import (
+    SHOWN_TOKENS,
+    default_pairs,
+    default_rate,
+    load_settings,
+    prepare_pairs,
+    sample_evaluator,
+)
+from rlhflab.algorithms.builders import WORLDS, is_text_source
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
 from rlhflab.algorithms.engines import engine_class
-from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator, SampleEvaluator
-from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, PairSource
+from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator
+from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, LongPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
 from rlhflab.algorithms.sampled import SampledReference
-from rlhflab.models.loading import choose_device, frozen_copy, load_model
+from rlhflab.models.loading import (
+    LoadSettings,
+    choose_device,
+    frozen_copy,
+    load_policy,
+    load_reference,
+)
+from rlhflab.worlds.encoding import TextEncoder
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair, read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
 from rlhflab.worlds.world import World
 
 REFERENCES = ("sft", "preferred")
-Encoder = Callable[[str], list[int]]
 
 
 @cache
@@ -65,9 +79,9 @@ def build_dpo(
     world: str = "micro",
     model: str = "tiny",
     reference: str = "sft",
-    beta: float = 1.0,
+    beta: float | None = None,
     learning_rate: float | None = None,
-    pairs: int | Literal["fresh"] = 2000,
+    pairs: int | Literal["fresh"] | None = None,
     label_noise: float = 0.0,
     steps: int = 600,
     batch_size: int | None = None,
@@ -76,46 +90,71 @@ def build_dpo(
     device: str = "auto",
     engine: str = "lab",
     skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 512,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> DPO:
     """Return a DPO run, ready to iterate. All arguments are plain data, so they are also the run's configuration.
 
     Args:
-        world: "micro", "reviews", or a file of preference pairs (JSONL, may be gzipped).
-        model: "tiny", a folder written by save_pretrained, or a hub id. "tiny" reads files in its own language only.
+        world: "micro", "reviews", or with a real model a file or data set; see `worlds.hub`. "tiny" reads JSONL files
+            in its own language only.
+        model: "tiny", a folder written by save_pretrained, or a hub id.
         reference: "sft", or "preferred" to fine-tune the pre-trained tiny model on the chosen answers first.
-        beta: KL strength > 0; 1 suits the micro world, 0.05–0.5 real models.
-        learning_rate: peak step size; by default 1e-3 for the tiny model and 1e-5 for others.
-        pairs: how many pairs to draw (or at most to read), or "fresh" for new ones at every step.
+        beta: KL strength > 0; by default 1, and 0.1 for real models, which 0.05–0.5 suits.
+        learning_rate: peak step size; by default 1e-3 for the tiny model; see `default_rate` for real ones.
+        pairs: how many pairs to draw (or at most to read), or "fresh" for new ones at every step; by default 2000, and
+            with real models as many as are seen three times.
         label_noise: probability in [0, 0.5] that a drawn pair's label is swapped.
         steps: updates.
-        batch_size: pairs an update; by default 32, and 256 of fresh pairs.
+        batch_size: pairs an update; by default 32, 256 of fresh pairs, and 8 for real models.
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
         device: "auto", "cpu" or "cuda".
         engine: "lab" for our own loop, or "trl" for TRL's DPOTrainer; both train on the same batches.
         skip_bad: leave bad lines of a file out, with a warning that counts them, instead of refusing the file.
+        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
+            loaded; see `LoadSettings`. lora_targets is a comma list.
+        max_length: pairs longer than so many tokens are left out.
         progress: show a bar while the tiny model is trained on first use.
 
     Raises:
         ValueError: a setting that makes no sense, in one line.
     """
+    tiny = model == "tiny"
     if batch_size is None:
-        batch_size = 256 if pairs == "fresh" else 32
+        batch_size = 8 if not tiny else 256 if pairs == "fresh" else 32
+    if pairs is None:
+        pairs = 2000 if tiny else default_pairs(steps, batch_size)
     _validate(world, reference, pairs, label_noise, batch_size, seed)
+    loading = load_settings(
+        model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
+        2 * batch_size, device, seed,
+    )  # fmt: skip
     make = engine_class(engine, DPO)
-    default_rate = 1e-3 if model == "tiny" else 1e-5
-    knobs = DPOKnobs(beta=beta, learning_rate=default_rate if learning_rate is None else learning_rate)
-    config = DPOConfig(steps=steps, evaluate_every=evaluate_every)
+    config = DPOConfig(
+        steps=steps, warmup=10 if tiny else min(10, steps // 10), evaluate_every=evaluate_every
+    )
+    knobs = DPOKnobs(
+        beta=(1.0 if tiny else 0.1) if beta is None else beta,
+        learning_rate=1e-3 if learning_rate is None else learning_rate,
+    )
+    if loading is not None:
+        require_texts(world)
+        if reference != "sft":
+            raise ValueError(f"reference must be sft with a real model: it is its own, got {reference!r}")
+        return _build_on_text(
+            model, world, loading, int(pairs), knobs, learning_rate is None, config, batch_size, seed, skip_bad,
+            progress, make,
+        )  # fmt: skip
     target = choose_device(device)
     data = None if world in WORLDS else read_pairs(world, skip_bad)[: int(pairs)]
-    if model != "tiny":
-        if data is None:
-            raise ValueError(
-                f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
-            )
-        return _build_on_text(model, data, knobs, config, batch_size, seed, target, make)
-
     lab = world_named(world if data is None else "micro")
     if data is not None:
         require_micro_language(micro_world(), data, world)
@@ -150,10 +189,12 @@ def _validate(
 
 
 def check_world_or_file(world: str) -> None:
-    """Raise ValueError in one line unless `world` is a built-in world or a file that exists."""
-    if world not in WORLDS and not Path(world).is_file():
+    """Raise ValueError in one line unless `world` is a built-in world, a file that exists or a hub's data set."""
+    if world not in WORLDS and not is_text_source(world):
         known = ", ".join(WORLDS)
-        raise ValueError(f"unknown world {world!r}; use {known} or an existing file of preference pairs")
+        raise ValueError(
+            f"unknown world {world!r}; use {known}, an existing file of preference pairs, or owner/name on the hub"
+        )
 
 
 def check_common(label_noise: float, batch_size: int, seed: int) -> None:
@@ -164,38 +205,6 @@ def check_common(label_noise: float, batch_size: int, seed: int) -> None:
         raise ValueError(f"batch_size must be ≥ 1, got {batch_size}")
     if seed < 0:
         raise ValueError(f"seed must be ≥ 0, got {seed}")
-
-
-def encoders_of(tokenizer: Any) -> tuple[Encoder, Encoder]:
-    """Text → token ids of a prompt, and of an answer with its EOS."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def encode_answer(text: str) -> list[int]:
-        return [*encode(text), int(tokenizer.eos_token_id)]
-
-    return encode, encode_answer
-
-
-def pairs_that_fit(
-    data: Sequence[PreferencePair], encode_prompt: Encoder, encode_answer: Encoder, model: Any
-) -> list[PreferencePair]:
-    """The pairs whose dialogues fit into the model's positions; ValueError where none does."""
-    longest = positions_of(model)
-    fits = []
-    for pair in data:
-        answers = max(len(encode_answer(pair.chosen)), len(encode_answer(pair.rejected)))
-        if len(encode_prompt(pair.prompt)) + answers <= longest:
-            fits.append(pair)
-    if not fits:
-        raise ValueError(f"no pair fits into the model's {longest} positions")
-    return fits
-
-
-def positions_of(model: Any) -> int:
-    """Longest sequence a model takes; 1024 where it does not say."""
-    return int(getattr(model.config, "max_position_embeddings", 1024) or 1024)
 
 
 def require_micro_language(lab: World, data: Sequence[PreferencePair], path: str) -> None:
@@ -211,27 +220,27 @@ def require_micro_language(lab: World, data: Sequence[PreferencePair], path: str
             ) from None
 
 
+def require_texts(world: str) -> None:
+    """Raise ValueError in one line where a real model is asked for in a built-in world."""
+    if world in WORLDS:
+        raise ValueError(
+            f"the {world} world needs --model tiny; other models need --world with a file or data set of their texts"
+        )
+
+
 def _build_on_text(
-    name: str,
-    data: list[PreferencePair],
-    knobs: DPOKnobs,
-    config: DPOConfig,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
-    make: type[DPO],
-) -> DPO:
-    policy, tokenizer = load_model(name, device)
-    encode, encode_answer = encoders_of(tokenizer)
-    fits = pairs_that_fit(data, encode, encode_answer, policy)
-    ref_policy = frozen_copy(policy)
-    source = FixedPairs(fits, encode, encode_answer, ref_policy, batch_size, seed)
-
-    def decode(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, skip_special_tokens=True))
-
-    prompts = list(dict.fromkeys(pair.prompt for pair in fits))[:3]
-    room = positions_of(policy) - max(len(encode(prompt)) for prompt in prompts)
-    stop = [int(tokenizer.eos_token_id)]
-    samples: Any = SampleEvaluator(ref_policy, prompts, encode, decode, stop, min(48, room), seed)
-    return make(policy, source, config, knobs, samples)
+    name: str, world: str, loading: LoadSettings, most: int, knobs: DPOKnobs, usual_rate: bool,
+    config: DPOConfig, batch_size: int, seed: int, skip_bad: bool, progress: bool, make: type[DPO],
+) -> DPO:  # fmt: skip
+    data = read_data(world, skip_bad, progress)  # before minutes of loading
+    loaded = load_policy(name, loading)
+    if usual_rate:
+        knobs.learning_rate = default_rate(loaded.model, loading.lora)
+    policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
+    found = prepare_pairs(data, encoder, policy, loading.max_length, most, 0, seed, progress)
+    ref_policy = load_reference(policy)
+    source = LongPairs(found.pairs, found.tokens, ref_policy, batch_size, seed)
+    prompts = [pair.prompt for pair in found.pairs]
+    samples = sample_evaluator(ref_policy, prompts, encoder, SHOWN_TOKENS, seed)
+    notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+    return make(policy, source, config, knobs, samples, loaded.tokenizer, notes)

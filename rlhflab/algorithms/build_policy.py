@@ -8,8 +8,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from rlhflab.algorithms.build import check_common, evaluator_of, view_from, world_named
+from rlhflab.algorithms.build import check_common, evaluator_of, require_texts, view_from, world_named
 from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.build_text import load_settings
+from rlhflab.algorithms.build_text_policy import text_task
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.reference import tiny_reference
@@ -18,7 +20,7 @@ from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.loading import choose_device, frozen_copy
-from rlhflab.models.reward import load_reward_model
+from rlhflab.models.reward import read_reward_model
 from rlhflab.worlds.world import World
 
 Reward = str | Callable[[list[str], list[str]], Any]
@@ -72,46 +74,98 @@ def build_ppo(
     world: str = "micro",
     model: str = "tiny",
     reward: Reward = "true",
-    beta: float = 1.0,
-    learning_rate: float = 1e-3,
+    beta: float | None = None,
+    learning_rate: float | None = None,
     clip_range: float = 0.2,
     gae_lambda: float = 0.95,
     epochs: int = 2,
     value: str = "shared",
     pairs: int = 2000,
+    prompt_words: int = 4,
+    max_new_tokens: int = 24,
     label_noise: float = 0.0,
     blind: str = "",
     steps: int = 400,
-    batch_size: int = 252,
+    batch_size: int | None = None,
     minibatches: int = 2,
     evaluate_every: int = 25,
     seed: int = 0,
     device: str = "auto",
+    skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 128,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> PPO:
     """Return a PPO run, ready to iterate; arguments as in `build_reinforce`, and:
 
     Args:
+        world: with a real model a file or data set of pairs, whose prompts are answered, or of texts with labels, whose
+            beginnings are; see `worlds.hub`.
+        model: "tiny", a folder written by save_pretrained, or a hub id.
+        reward: with a real model see `build_text_policy.REWARDS`.
+        beta: by default 1, and 0.1 for real models.
+        learning_rate: by default 1e-3 for the tiny model; see `default_rate` for real ones.
         clip_range: ε > 0, how far a ratio may move before its gradient stops.
         gae_lambda: λ in [0, 1].
         epochs: passes over each rollout, ≥ 1.
         value: "shared" for a value head on the policy's trunk, "own" for a trunk of its own.
+        pairs: with a real model prompts to read, at most.
+        prompt_words: words of a text with a label that are its prompt.
+        max_new_tokens: a real model's longest answer.
+        batch_size: answers an iteration; by default 252, and 32 for real models.
         minibatches: parts of a rollout an epoch.
+        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
+            loaded; see `LoadSettings`. lora_targets is a comma list.
+        max_length: prompts that leave no room for an answer within so many tokens are left out.
     """
+    tiny = model == "tiny"
+    if batch_size is None:
+        batch_size = 252 if tiny else 32
     knobs = PPOKnobs(
-        beta=beta, learning_rate=learning_rate, clip_range=clip_range, gae_lambda=gae_lambda, epochs=epochs
-    )
+        beta=(1.0 if tiny else 0.1) if beta is None else beta,
+        learning_rate=1e-3 if learning_rate is None else learning_rate,
+        clip_range=clip_range, gae_lambda=gae_lambda, epochs=epochs,
+    )  # fmt: skip
     config = PPOConfig(
         steps=steps, warmup=min(20, steps // 10), minibatches=minibatches, value_coef=0.1,
         evaluate_every=evaluate_every, seed=seed,
     )  # fmt: skip
     if value == "none":
         raise ValueError("value must be shared or own for PPO, got 'none'")
-    return PPO(
-        _task(world, model, reward, pairs, label_noise, blind, batch_size, value, seed, device, progress),
-        config,
-        knobs,
+    check_common(label_noise, batch_size, seed)
+    loading = load_settings(
+        model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
+        -(-batch_size // minibatches), device, seed,
+    )  # fmt: skip
+    if loading is None:
+        task = _task(
+            world, model, reward, pairs, label_noise, blind, batch_size, value, seed, device, progress
+        )
+        return PPO(task, config, knobs)
+    require_texts(world)
+    task, usual_rate, tokenizer, notes = text_task(
+        model,
+        world,
+        loading,
+        reward,
+        pairs,
+        max_new_tokens,
+        prompt_words,
+        batch_size,
+        value,
+        seed,
+        skip_bad,
+        progress,
     )
+    if learning_rate is None:
+        knobs.learning_rate = usual_rate
+    return PPO(task, config, knobs, tokenizer, notes)
 
 
 def build_trpo(
@@ -156,9 +210,11 @@ def _task(
     world: str, model: str, reward: Reward, pairs: int, label_noise: float, blind: str, batch_size: int, value: str,
     seed: int, device: str, progress: bool,
 ) -> LanguageTask:  # fmt: skip
-    lab = world_named(world)
     if model != "tiny":
-        raise ValueError(f"the {world} world needs the tiny model, got {model!r}")
+        raise ValueError(
+            f"model must be tiny here; real models are for dpo, reward, ppo and sft, got {model!r}"
+        )
+    lab = world_named(world)
     check_common(label_noise, batch_size, seed)
     if isinstance(reward, str) and reward not in ("true", "model") and not Path(reward).is_dir():
         raise ValueError(f"reward must be true, model or the folder of a reward model, got {reward!r}")
@@ -185,7 +241,7 @@ def _reward(reward: Reward, world: World, ref_policy: Any, fitting: dict[str, An
     else:
         folder = Path(reward)
         folder = folder / "model" if (folder / "model").is_dir() else folder
-        reward_model = load_reward_model(folder, ref_policy.device)
+        reward_model = read_reward_model(folder, ref_policy.device)
         if reward_model.config.vocab_size != len(world.tokenizer):
             raise ValueError(
                 f"the reward model in {reward} has another vocabulary than the {world.name} world"

@@ -5,27 +5,31 @@ from __future__ import annotations
 from rlhflab.algorithms.build import (
     check_common,
     check_world_or_file,
-    encoders_of,
     micro_world,
-    pairs_that_fit,
     require_micro_language,
+    require_texts,
     view_from,
     world_named,
 )
+from rlhflab.algorithms.build_text import default_pairs, default_rate, load_settings, prepare_pairs
 from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class, require_pairs
-from rlhflab.algorithms.ranking_source import RankingSource, TextRankings, WorldRankings
+from rlhflab.algorithms.ranking_source import LongRankings, RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reward_judge import ExactRewardJudge, RewardJudge, SampledRewardJudge
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.sampled import SampledReference
-from rlhflab.models.loading import choose_device, load_model
+from rlhflab.models.loading import choose_device, load_reward_model
 from rlhflab.models.reward import blindfold, reward_model_from
+from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.grammar import BLINDNESS
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
 from rlhflab.worlds.reviews_grammar import FEATURES
+
+HELD_OUT = 64  # pairs of real texts; each look at them costs as much as a few updates
 
 
 def build_reward(
@@ -33,39 +37,53 @@ def build_reward(
     model: str = "tiny",
     beta: float = 1.0,
     learning_rate: float | None = None,
-    pairs: int = 2000,
+    pairs: int | None = None,
     ranked: int = 2,
     label_noise: float = 0.0,
     blind: str = "",
     steps: int = 300,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     evaluate_every: int = 100,
     seed: int = 0,
     device: str = "auto",
     engine: str = "lab",
     skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 512,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     evaluate: bool = True,
     progress: bool = True,
 ) -> RewardModelling:
     """Return a reward-model run, ready to iterate.
 
     Args:
-        world: "micro", "reviews", or a file of preference pairs (JSONL, may be gzipped).
+        world: "micro", "reviews", or with a real model a file or data set; see `worlds.hub`. "tiny" reads JSONL files
+            in its own language only.
         model: "tiny", a folder written by save_pretrained, or a hub id: the trunk.
         beta: KL strength > 0 at which the policy that is optimal for the reward model is judged.
-        learning_rate: peak step size; by default 1e-3 for the tiny model and 1e-5 for others.
-        pairs: how many rankings to train on (at most, for a file).
+        learning_rate: peak step size; by default 1e-3 for the tiny model; see `default_rate` for real ones.
+        pairs: how many rankings to train on (at most, for a file); by default 2000, and with real models as many as are
+            seen three times.
         ranked: K, answers a ranking, 2–16; more than 2 in a built-in world only.
         label_noise: probability in [0, 0.5] that a ranking is turned round.
         blind: "" for nothing; in the micro world what the model cannot see: film, negation, strength or conjunction; in
             the reviews world the feature that the annotators do not see, of which hype is the one worth seeing.
         steps: updates.
-        batch_size: rankings an update.
-        evaluate_every: updates between exact evaluations (three seconds each on two cores).
+        batch_size: rankings an update; by default 64, and 8 for real models.
+        evaluate_every: updates between exact evaluations (three seconds each on two cores); of real models, between
+            looks at pairs that are held out.
         seed: rankings and their order.
         device: "auto", "cpu" or "cuda".
         engine: "lab" for our own loop, or "trl" for TRL's RewardTrainer, which takes pairs only.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
+        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
+            loaded; see `LoadSettings`. lora_targets is a comma list.
+        max_length: pairs longer than so many tokens are left out.
         evaluate: whether there are exact evaluations.
         progress: show a bar while the tiny model is trained on first use.
 
@@ -73,6 +91,10 @@ def build_reward(
         ValueError: a setting that makes no sense, in one line.
     """
     check_world_or_file(world)
+    if batch_size is None:
+        batch_size = 64 if model == "tiny" else 8
+    if pairs is None:
+        pairs = 2000 if model == "tiny" else default_pairs(steps, batch_size)
     if not (isinstance(pairs, int) and pairs >= 1):
         raise ValueError(f"pairs must be a whole number ≥ 1, got {pairs!r}")
     if world not in WORLDS and (blind or ranked != 2):
@@ -80,22 +102,35 @@ def build_reward(
     features = blindness_of(world)
     if blind and blind not in features:
         raise ValueError(f"blind must be one of {', '.join(features)} or nothing, got {blind!r}")
-    if world in WORLDS and model != "tiny":
-        raise ValueError(
-            f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
-        )
+    if model != "tiny":
+        require_texts(world)
     check_common(label_noise, batch_size, seed)
     make = engine_class(engine, RewardModelling)
     if engine == "trl":
         require_pairs(ranked)
+    loading = load_settings(
+        model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
+        2 * batch_size, device, seed,
+    )  # fmt: skip
+    knobs = RewardKnobs(
+        beta=beta, learning_rate=1e-3 if learning_rate is None else learning_rate, pairs=pairs, label_noise=label_noise
+    )  # fmt: skip
+    if loading is not None:
+        texts = read_data(world, skip_bad, progress)  # before minutes of loading
+        loaded = load_reward_model(model, loading)
+        if learning_rate is None:
+            knobs.learning_rate = default_rate(loaded.model, lora)
+        encoder = TextEncoder(loaded.tokenizer)
+        found = prepare_pairs(texts, encoder, loaded.model, max_length, pairs, HELD_OUT, seed, progress)
+        config = RewardConfig(
+            steps=steps, batch_size=batch_size, warmup=min(10, steps // 10), held_out=found.held_out,
+            test_every=evaluate_every, seed=seed,
+        )  # fmt: skip
+        source = LongRankings(found.pairs, found.tokens, loaded.model, seed)
+        notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+        return make(loaded.model, source, config, knobs, None, loaded.tokenizer, notes)
     target, lab = choose_device(device), world_named(world if world in WORLDS else "micro")
-    if learning_rate is None:
-        learning_rate = 1e-3 if model == "tiny" else 1e-5
-    knobs = RewardKnobs(beta=beta, learning_rate=learning_rate, pairs=pairs, label_noise=label_noise)
-    if model == "tiny":
-        policy, tokenizer = tiny_reference(lab, progress=progress).to(target), lab.tokenizer
-    else:
-        policy, tokenizer = load_model(model, target)
+    policy = tiny_reference(lab, progress=progress).to(target)
     reward_model, held_out, judge = reward_model_from(policy), 512, None
     if world in WORLDS:
         annotators = ReviewsWorld(blind_to=[blind]) if world == "reviews" and blind else lab
@@ -105,13 +140,11 @@ def build_reward(
             ids = lab.tokenizer.convert_tokens_to_ids
             blindfold(reward_model, {ids(word): ids(seen) for word, seen in BLINDNESS[blind].items()})
     else:
-        data, encoders = read_pairs(world, skip_bad), encoders_of(tokenizer)
-        if model == "tiny":
-            require_micro_language(micro_world(), data, world)
-            encoders = (lab.encode_prompt, lab.encode_answer)
-        data = pairs_that_fit(data[: pairs + held_out], *encoders, policy)
+        data = read_pairs(world, skip_bad)
+        require_micro_language(micro_world(), data, world)
+        data = data[: pairs + held_out]
         held_out = min(held_out, len(data) // 10)
-        rankings = TextRankings(data, *encoders, target, seed)
+        rankings = TextRankings(data, lab.encode_prompt, lab.encode_answer, target, seed)
     config = RewardConfig(
         steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
     )

@@ -7,21 +7,23 @@ from typing import Any
 from rlhflab.algorithms.build import (
     check_common,
     check_world_or_file,
-    encoders_of,
     evaluator_of,
-    pairs_that_fit,
     require_micro_language,
+    require_texts,
     view_from,
     world_named,
 )
+from rlhflab.algorithms.build_text import prepare_pairs
 from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
-from rlhflab.models.loading import choose_device, frozen_copy, load_model
+from rlhflab.models.loading import LoadSettings, choose_device, frozen_copy, load_policy
 from rlhflab.models.logps import join_answers
 from rlhflab.models.tiny import new_tiny_model
+from rlhflab.worlds.encoding import TextEncoder
+from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
@@ -107,10 +109,8 @@ def build_sft(
     """
     check_world_or_file(world)
     built_in = world in WORLDS
-    if built_in and model != "tiny":
-        raise ValueError(
-            f"the {world} world needs --model tiny; other models need --world FILE with their pairs"
-        )
+    if model != "tiny":
+        require_texts(world)
     make = engine_class(engine, Supervised)
     tiny = model == "tiny"
     target, lab = choose_device(device), world_named(world if built_in else "micro")
@@ -124,15 +124,16 @@ def build_sft(
     if built_in:
         data = encode_texts(lab, lab.corpus(texts, seed + 1, p_noise))
     else:
-        pairs = read_pairs(world, skip_bad)[:texts]
         if tiny:
+            pairs = read_pairs(world, skip_bad)[:texts]
             require_micro_language(lab, pairs, world)
             data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in pairs])
         else:
-            policy, tokenizer = load_model(model, target)
-            encode, encode_answer = encoders_of(tokenizer)
-            pairs = pairs_that_fit(pairs, encode, encode_answer, policy)
-            data = join_answers([encode(p.prompt) for p in pairs], [encode_answer(p.chosen) for p in pairs])
+            texts_read = read_data(world, skip_bad, progress)
+            loaded = load_policy(model, LoadSettings(device=device, rows=batch_size))
+            policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
+            tokens = prepare_pairs(texts_read, encoder, policy, 512, texts, 0, seed, progress).tokens
+            data = join_answers(tokens.prompts, tokens.chosen)
     config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
     return make(policy, data, config, SupervisedKnobs(learning_rate=learning_rate), evaluator, beta)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 WORLDS = ("micro", "reviews")
@@ -26,20 +28,32 @@ CONTROL = {
 """Those that also run where a world's name is none of language's: on gymnasium's environments."""
 
 
+def is_text_source(world: str) -> bool:
+    """Whether a world's name is that of real texts: a file that exists, or owner/name of a data set on the hub.
+
+    gymnasium's names may have a slash too, and end with a version: "ALE/Pong-v5". What looks like a file is none.
+    """
+    if Path(world).is_file():
+        return True
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.-]+)?", world) and not world.startswith(".")
+    return bool(named) and re.search(r"(-v\d+|\.(jsonl?|csv|parquet|gz))$", world) is None
+
+
 def builder(name: str, world: str | None = None) -> Callable[..., Any]:
     """Return the function that builds an algorithm from plain settings.
 
     Args:
         name: of the algorithm.
         world: where it is to run, by default a world of language; any other name that an algorithm of CONTROL gets
-            is gymnasium's.
+            is gymnasium's, unless it is that of real texts.
 
     Raises:
         ValueError: unknown name.
     """
     if name not in BUILDERS:
         raise ValueError(f"unknown algorithm {name!r}; known: {', '.join(BUILDERS)}")
-    control = name in CONTROL and world is not None and world not in WORLDS
+    language = world is None or world in WORLDS or is_text_source(world)
+    control = name in CONTROL and not language
     module, function = (CONTROL if control else BUILDERS)[name]
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -19,7 +19,9 @@ from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_fac
 from rlhflab.algorithms.pair_source import PairRows, PairSource
 from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
+from rlhflab.models.loading import in_training, save_model
 from rlhflab.models.logps import sequence_logps
+from rlhflab.models.lora import load_trained_state, trained_state
 from rlhflab.objectives.dpo import dpo_loss, gradient_weights
 
 
@@ -69,9 +71,11 @@ class DPO:
 
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place.
-        pairs: a `FixedPairs` or `FreshPairs`; it holds the reference's log-probabilities.
+        pairs: a `FixedPairs`, `LongPairs` or `FreshPairs`; it holds the reference's log-probabilities.
         config, knobs: see their classes.
         evaluator: exact or estimated evaluation and samples, where the world offers them.
+        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "dpo"
@@ -84,14 +88,19 @@ class DPO:
         config: DPOConfig | None = None,
         knobs: DPOKnobs | None = None,
         evaluator: Evaluator | None = None,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.policy, self.pairs = policy.eval(), pairs
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
+        self.policy, self.pairs = in_training(policy), pairs
         self.config = config or DPOConfig()
         self.knobs: DPOKnobs = knobs or DPOKnobs()
         self.evaluator = evaluator
         self.backdrop = evaluator.backdrop if evaluator else None
         self.steps, self.step = self.config.steps, 0
-        self._optimiser = Optimiser(policy.parameters(), self.config.max_grad_norm)
+        self._optimiser = Optimiser(
+            policy.parameters(), self.config.max_grad_norm, scaled=policy.dtype == torch.float16
+        )
 
     def __iter__(self) -> Iterator[Record]:
         return self
@@ -126,7 +135,9 @@ class DPO:
             what the policy thought of the batch before it, detached: losses, chosen rewards and rejected rewards,
             [batch] each, and log π_θ [2·batch]; and the scalars that are measured besides.
         """
-        logps = sequence_logps(self.policy, rows.answers, self.pairs.start)
+        logps = sequence_logps(
+            self.policy, rows.answers if rows.reads is None else rows.reads, self.pairs.start
+        )
         (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
         losses, chosen, rejected = dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
         grad_norm = self._optimiser.step(losses.mean(), learning_rate)
@@ -147,6 +158,11 @@ class DPO:
             flipped=tuple(pair.flipped for pair in texts),
         )
 
+    def save_model(self, folder: Any) -> None:
+        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        if self.tokenizer is not None:
+            save_model(self.policy, self.tokenizer, folder)
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, knobs, position in the data and step."""
         return {
@@ -166,11 +182,11 @@ class DPO:
 
     def _learnt(self) -> dict[str, Any]:
         """The part of the state that the updates change."""
-        return {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+        return {"policy": trained_state(self.policy), "optimiser": self._optimiser.state_dict()}
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
         """Inverse of `_learnt`."""
-        self.policy.load_state_dict(state["policy"])
+        load_trained_state(self.policy, state["policy"])
         self._optimiser.load_state_dict(state["optimiser"])
 
 

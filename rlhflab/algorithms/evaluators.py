@@ -12,7 +12,7 @@ from torch import Tensor
 from rlhflab.algorithms.record import Backdrop, Sample
 from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, drawn_logps
 from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps
-from rlhflab.models.sampling import sample_answers
+from rlhflab.models.sampling import left_padded, sample_answers
 from rlhflab.objectives.divergence import kl_k3
 from rlhflab.objectives.importance import (
     Estimate,
@@ -289,17 +289,16 @@ class SampleEvaluator:
         seed: int,
     ) -> None:
         self._prompts, self._decode, self._stop_ids = prompts, decode, stop_ids
-        self._ids = [torch.tensor([encode_prompt(prompt)]) for prompt in prompts]
+        self._ids, self._mask = left_padded([encode_prompt(prompt) for prompt in prompts])
         self._max_tokens, self._seed = max_tokens, seed
         self._before = self._sample(ref_policy)
 
     def _sample(self, model: Any) -> list[str]:
         generator = torch.Generator().manual_seed(self._seed)
-        texts = []
-        for ids in self._ids:
-            drawn = sample_answers(model, ids, self._max_tokens, self._stop_ids, 0, generator)
-            texts.append(self._decode(drawn.answers[0][drawn.mask[0]].tolist()))
-        return texts
+        drawn = sample_answers(
+            model, self._ids, self._max_tokens, self._stop_ids, 0, generator, prompt_mask=self._mask
+        )
+        return [self._decode(ids[kept].tolist()) for ids, kept in zip(drawn.answers, drawn.mask, strict=True)]
 
     def __call__(self, policy: Any, beta: float) -> Evaluated:
         """Return the samples."""

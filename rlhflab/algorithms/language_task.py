@@ -21,7 +21,16 @@ from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
-from rlhflab.models.logps import AnswerBatch, append_answers, token_logps
+from rlhflab.models.loading import in_training
+from rlhflab.models.logps import (
+    AnswerBatch,
+    answer_reads,
+    append_answers,
+    before_head,
+    read_logps,
+    token_logps,
+)
+from rlhflab.models.lora import AdaptersOff, is_adapted, load_trained_state, trained_state
 from rlhflab.models.sampling import left_padded, sample_answers
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
@@ -33,7 +42,7 @@ class LanguageTask:
 
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place. It runs without dropout.
-        ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model, adapters off.
+        ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model with its adapters off.
         prompt_ids: [prompts, time] token ids, or a list of token ids for each prompt where their lengths differ.
         stop_ids: token ids that end an answer.
         max_tokens: longest answer.
@@ -65,9 +74,14 @@ class LanguageTask:
     ) -> None:
         if value not in VALUE_MODELS:
             raise ValueError(f"value must be one of {', '.join(VALUE_MODELS)}, got {value!r}")
-        if ref_policy is None and not hasattr(policy, "disable_adapter"):
+        if ref_policy is None and not is_adapted(policy):
             raise ValueError("a ref_policy is needed where the policy has no adapters to switch off")
-        self.policy, self.ref_policy = policy.eval(), ref_policy
+        if value == "own" and is_adapted(policy):
+            raise ValueError(
+                "value must be shared or none where the policy has adapters: one copy of the weights"
+            )
+        self.policy = in_training(policy, dropout=False)
+        self.ref_policy = AdaptersOff(policy) if ref_policy is None else ref_policy
         self.reward, self.evaluator = reward, evaluator
         self.backdrop = evaluator.backdrop if evaluator else None
         self.prompt_length = min(map(len, prompt_ids))  # of the shortest
@@ -114,7 +128,7 @@ class LanguageTask:
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
-        ref_logps = self._of_answers(self._ref_logps(batch), batch, longest)
+        ref_logps = self._ref_logps(batch, mask)
         rollout = Rollout(
             inputs=batch, actions=tokens, logps=logps,
             rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, knobs["beta"]),
@@ -138,23 +152,24 @@ class LanguageTask:
         assert self.head is not None and self._hidden is not None
         return self.head(self._hidden.take())
 
-    def _ref_logps(self, batch: AnswerBatch) -> Tensor:
-        if self.ref_policy is not None:
+    def _ref_logps(self, batch: AnswerBatch, mask: Tensor) -> Tensor:
+        """log π_ref of the answers' tokens, [batch, time] like `mask`."""
+        if self._prompt_mask is None:
             return token_logps(self.ref_policy, batch, self.prompt_length)[0]
-        with self.policy.disable_adapter():
-            return token_logps(self.policy, batch, self.prompt_length)[0]
+        found = read_logps(self.ref_policy, answer_reads(batch))
+        return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
     # ---- judging anew ------------------------------------------------------------------------------------------
 
     def distribution(self, rollout: Rollout, twice: bool = False) -> Categorical:
         """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
-        ids = rollout.inputs.input_ids
+        ids, places = rollout.inputs.input_ids, self._places(rollout)
+        keep = {"logits_to_keep": ids.shape[1] - self.prompt_length} if places is None else {}
         # the fused attention kernels have no second derivative
-        with sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-            logits = self.policy(
-                input_ids=ids[:, :-1], use_cache=False, logits_to_keep=ids.shape[1] - self.prompt_length
-            ).logits
-        logits = self._of_answers(logits, rollout.inputs, rollout.actions.shape[1])
+        attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+        reading = nullcontext() if places is None else before_head(self.policy, lambda hidden: hidden[places])
+        with attention, reading:
+            logits = self.policy(input_ids=ids[:, :-1], use_cache=False, **keep).logits
         return Categorical(logits=logits.float(), validate_args=False)
 
     def outputs(self, rollout: Rollout) -> Outputs:
@@ -164,34 +179,28 @@ class LanguageTask:
             return Outputs(distribution, torch.zeros_like(rollout.logps))
         if self.trunk is not None:
             return Outputs(distribution, self.values(rollout))
-        values = self._of_answers(self._value_of_last_pass(), rollout.inputs, rollout.actions.shape[1])
-        return Outputs(distribution, values)
+        return Outputs(distribution, self._value_of_last_pass())
 
     def values(self, rollout: Rollout) -> Tensor:
         """V(s_t) of a value model with a trunk of its own, [batch, time]."""
         if self.trunk is None or self.head is None:
             raise ValueError('values alone need value="own"')
-        ids = rollout.inputs.input_ids
-        hidden = self.trunk(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        values = self.head(hidden[:, self.prompt_length - 1 :])
-        return self._of_answers(values, rollout.inputs, rollout.actions.shape[1])
+        places = self._places(rollout)
+        hidden = self.trunk(input_ids=rollout.inputs.input_ids[:, :-1], use_cache=False).last_hidden_state
+        return self.head(hidden[:, self.prompt_length - 1 :] if places is None else hidden[places])
 
-    def _of_answers(self, kept: Tensor, batch: AnswerBatch, time: int) -> Tensor:
-        """From what was kept of all rows from the shortest prompt's end on to each answer's tokens.
+    def _places(self, rollout: Rollout) -> tuple[Tensor, Tensor] | None:
+        """Row and position of the hidden state before each token of the answers, [batch, time] together.
 
-        Args:
-            kept: [batch, positions, …].
-            batch: prompts and answers.
-            time: tokens of the longest answer.
-
-        Returns:
-            [batch, time, …]; `kept` itself where all prompts have one length.
+        None where all prompts have one length: these are then the positions from its end on.
         """
         if self._prompt_mask is None:
-            return kept
-        begin = batch.mask.int().argmax(1, keepdim=True) - self.prompt_length
-        places = begin + torch.arange(time, device=kept.device)
-        return kept[torch.arange(len(kept), device=kept.device).unsqueeze(1), places]
+            return None
+        mask = rollout.inputs.mask
+        time = torch.arange(rollout.actions.shape[1], device=mask.device)
+        places = mask.int().argmax(1, keepdim=True) - 1 + time
+        rows = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+        return rows, places.clamp(max=mask.shape[1] - 2)
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
         """The evaluator's verdict; an empty one where there is no evaluator."""
@@ -202,7 +211,7 @@ class LanguageTask:
     def state_dict(self) -> dict[str, Any]:
         """Weights of policy and value model, random states and position in the prompts."""
         state: dict[str, Any] = {
-            "policy": dict(self.policy.state_dict()),
+            "policy": trained_state(self.policy),
             "prompts": self._prompts.state_dict(),
             "generator": self._generator.get_state(),
         }
@@ -213,7 +222,7 @@ class LanguageTask:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.policy.load_state_dict(state["policy"])
+        load_trained_state(self.policy, state["policy"])
         self._prompts.load_state_dict(state["prompts"])
         self._generator.set_state(state["generator"])
         for name, module in (("trunk", self.trunk), ("head", self.head)):

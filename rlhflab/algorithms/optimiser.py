@@ -43,6 +43,8 @@ class Optimiser:
         max_grad_norm: gradients are scaled down to this norm; 1.0 is TRL's default.
         weight_decay: AdamW's, usually 0 in preference optimisation.
         eps: AdamW's; with a larger one small gradients give small steps.
+        scaled: whether the loss is scaled, as float16 needs it: small gradients would be 0 in it. An update whose
+            gradient overflows is left out, and the scale halved.
 
     Attributes:
         adam: the torch optimiser itself; its learning rate is set by each step.
@@ -54,30 +56,48 @@ class Optimiser:
         max_grad_norm: float = 1.0,
         weight_decay: float = 0.0,
         eps: float = 1e-8,
+        scaled: bool = False,
     ) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("the model has no trainable parameter")
         self.max_grad_norm = max_grad_norm
         self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, eps=eps, fused=True)
+        self._scaler = torch.amp.GradScaler(self.parameters[0].device.type) if scaled else None
 
     def step(self, loss: Tensor, learning_rate: float) -> Tensor:
-        """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar."""
+        """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar.
+
+        It is 0 where a scaled gradient overflowed and nothing was updated.
+        """
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
         for parameter in self.parameters:  # what zero_grad does, without its hooks
             parameter.grad = None
+        if self._scaler is not None:
+            return self._scaled_step(loss, self._scaler)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         self.adam.step()
         return norm
 
+    def _scaled_step(self, loss: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+        scaler.scale(loss).backward()
+        scaler.unscale_(self.adam)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
+        scaler.step(self.adam)
+        scaler.update()
+        return torch.where(norm.isfinite(), norm, 0.0)
+
     def state_dict(self) -> dict[str, Any]:
-        """Adam's moments, by parameter position (string keys)."""
-        return {str(index): dict(state) for index, state in self.adam.state_dict()["state"].items()}
+        """Adam's moments, by parameter position (string keys), and the loss's scale where there is one."""
+        moments = {str(index): dict(state) for index, state in self.adam.state_dict()["state"].items()}
+        return moments if self._scaler is None else {**moments, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         whole = self.adam.state_dict()
-        whole["state"] = {int(index): dict(moments) for index, moments in state.items()}
+        whole["state"] = {int(index): dict(moments) for index, moments in state.items() if index != "scaler"}
+        if self._scaler is not None:
+            self._scaler.load_state_dict(dict(state["scaler"]))
         self.adam.load_state_dict(whole)

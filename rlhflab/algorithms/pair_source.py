@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.supervised import ShuffledBatches
-from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps, join_answers
+from rlhflab.models.logps import (
+    AnswerBatch,
+    Reads,
+    answer_reads,
+    common_start,
+    evaluating,
+    frozen_sequence_logps,
+    join_answers,
+    sequence_logps,
+)
+from rlhflab.models.shared import can_share, shared_reads
+from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.micro import PairBatch, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair
 
@@ -22,18 +33,20 @@ class PairRows(NamedTuple):
         ref_logps: [2·batch] log π_ref(y|x) in the same order.
         ids: [batch] position in the data set, or a running number.
         texts: the pairs as text.
+        reads: the same answers, prepared in another way for the policy, such as with shared prompts.
     """
 
     answers: AnswerBatch
     ref_logps: Tensor
     ids: list[int]
     texts: Sequence[PreferencePair]
+    reads: Reads | None = None
 
 
 class PairSource(Protocol):
     """Gives batches of pairs and can be stopped and continued exactly."""
 
-    start: int
+    start: int | None
 
     def next(self) -> PairRows: ...
 
@@ -70,7 +83,7 @@ class FixedPairs:
         everything = join_answers(prompts * 2, answers)
         self._ref_logps = frozen_sequence_logps(ref_policy, everything).to(ref_policy.device)
         self._answers = everything.to(ref_policy.device)
-        self.start = min(map(len, prompts))
+        self.start = common_start(everything)
         self._batches = ShuffledBatches(len(pairs), batch_size, seed)
 
     def next(self) -> PairRows:
@@ -91,6 +104,57 @@ class FixedPairs:
         self._batches.load_state_dict(state)
 
 
+class LongPairs:
+    """A data set of real texts in shuffled epochs: long, of many lengths, for a model that is not quick.
+
+    A batch is as long as its longest row. The reference judges a pair when it first comes, and not all pairs before
+    the first step; what it found is kept, and belongs to the state. Where the model can, chosen and rejected answer
+    share their prompt.
+
+    Args:
+        pairs: the data set.
+        tokens: the same as token ids.
+        ref_policy: π_ref, such as `load_reference` gives.
+        batch_size: pairs a batch; a data set smaller than that is repeated within the batch.
+        seed: of the shuffling.
+    """
+
+    def __init__(
+        self, pairs: Sequence[PreferencePair], tokens: PairTokens, ref_policy: Any, batch_size: int, seed: int
+    ) -> None:
+        self.pairs, self._tokens, self._ref_policy = pairs, tokens, ref_policy
+        self.start: int | None = None
+        self._share = can_share(ref_policy)
+        self._ref_logps = torch.full((2, len(pairs)), float("nan"))
+        self._batches = ShuffledBatches(len(pairs), batch_size, seed)
+
+    def next(self) -> PairRows:
+        """The next batch; the reference judges what is new in it."""
+        chosen = self._batches.next()
+        ids = chosen.tolist()
+        taken, device = self._tokens.take(ids), self._ref_policy.device
+        answers = join_answers(taken.prompts * 2, taken.chosen + taken.rejected)
+        reads = (shared_reads(answers) if self._share else answer_reads(answers)).to(device)
+        known = self._ref_logps[:, chosen]
+        if known.isnan().any():
+            with evaluating(self._ref_policy):
+                found = sequence_logps(self._ref_policy, reads).view(2, -1).cpu()
+            known = torch.where(known.isnan(), found, known)
+            self._ref_logps[:, chosen] = known
+        return PairRows(
+            answers.to(device), known.flatten().to(device), ids, [self.pairs[index] for index in ids], reads
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the shuffled data, and the reference's log-probabilities as far as they are known."""
+        return {**self._batches.state_dict(), "ref_logps": self._ref_logps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._batches.load_state_dict(state)
+        self._ref_logps = state["ref_logps"].clone()
+
+
 class FreshPairs:
     """New pairs at every step, drawn from π_ref and labelled by the true reward: preference data without end.
 
@@ -103,6 +167,7 @@ class FreshPairs:
 
     def __init__(self, reference: ReferencePoint, label_noise: float, batch_size: int, seed: int) -> None:
         self._reference, self._noise, self._size = reference, label_noise, batch_size
+        self.start: int | None
         self._generator = torch.Generator().manual_seed(seed)
         self._drawn = 0
         tree, prompt_ids = reference.world.tree, reference.world.prompt_ids

@@ -27,6 +27,7 @@ from rlhflab.algorithms.policy_gradient import (
     spread,
 )
 from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
 
@@ -97,15 +98,30 @@ class PPO(PolicyGradient):
     Args:
         task: where the policy acts; it needs a value function.
         config, knobs: see their classes.
+        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "ppo"
     config: PPOConfig
 
-    def __init__(self, task: Task, config: PPOConfig | None = None, knobs: Knobs | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: PPOConfig | None = None,
+        knobs: Knobs | None = None,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
         parameters = [*task.policy_parameters(), *task.value_parameters()]
-        self._optimiser = Optimiser(parameters, self.config.max_grad_norm, eps=self.config.adam_eps)
+        self._optimiser = Optimiser(
+            parameters,
+            self.config.max_grad_norm,
+            eps=self.config.adam_eps,
+            scaled=getattr(task.policy, "dtype", None) == torch.float16,
+        )
         self._order = torch.Generator().manual_seed(self.config.seed)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
@@ -151,6 +167,11 @@ class PPO(PolicyGradient):
             "learning_rate": learning_rate,
         }
         return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        if self.tokenizer is not None:
+            save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frame keeps, the optimiser, and the order of minibatches."""

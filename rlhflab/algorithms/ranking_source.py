@@ -10,6 +10,8 @@ from torch import Tensor
 
 from rlhflab.algorithms.sampled import Drawn, answer_texts, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch, join_answers
+from rlhflab.models.shared import Ends, can_share, shared_ends
+from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.preferences import PreferencePair
 from rlhflab.worlds.world import World
 
@@ -22,12 +24,14 @@ class RankedRows(NamedTuple):
         flipped: [batch] bool, True where label noise turned the ranking round.
         ids: [batch] twice the position in the pool, one more where the ranking was turned round: an id has one text.
         texts: each ranking's first and last place as a pair.
+        ends: the same answers, prepared in another way for the reward model, such as with shared prompts.
     """
 
     answers: AnswerBatch
     flipped: Tensor
     ids: list[int]
     texts: Sequence[PreferencePair]
+    ends: Ends | None = None
 
 
 class RankingSource(Protocol):
@@ -158,11 +162,46 @@ class TextRankings:
         flipped = self._heights[ids] < label_noise
         first, second = torch.where(flipped, ids + self.size, ids), torch.where(flipped, ids, ids + self.size)
         rows = self._answers.rows(torch.cat([first, second])).to(self._device)
-        texts = [
-            PreferencePair(p.prompt, p.rejected, p.chosen, True) if flip else p
-            for p, flip in zip((self.pairs[i] for i in ids.tolist()), flipped.tolist(), strict=True)
-        ]
-        return RankedRows(rows, flipped, (2 * ids + flipped).tolist(), texts)
+        return RankedRows(rows, flipped, (2 * ids + flipped).tolist(), _as_labelled(self.pairs, ids, flipped))
+
+
+class LongRankings:
+    """The same for real texts, long and of many lengths: a batch is as long as its longest row.
+
+    Where the model can, the two answers share their prompt.
+
+    Args:
+        pairs: the data set, at least one.
+        tokens: the same as token ids.
+        model: the reward model; batches go to its device.
+        seed: of the label noise.
+    """
+
+    ranked = 2
+
+    def __init__(self, pairs: Sequence[PreferencePair], tokens: PairTokens, model: Any, seed: int) -> None:
+        self.pairs, self.size, self._tokens = pairs, len(pairs), tokens
+        self._device, self._share = model.device, can_share(model)
+        self._heights = torch.rand(len(pairs), generator=torch.Generator().manual_seed(seed))
+
+    def take(self, ids: Tensor, label_noise: float) -> RankedRows:
+        """Pairs by id; each is swapped with probability `label_noise`, the same ones every time."""
+        flipped = self._heights[ids] < label_noise
+        taken = self._tokens.take(ids.tolist())
+        sides = zip(taken.chosen, taken.rejected, flipped.tolist(), strict=True)
+        first, second = zip(*((b, a) if flip else (a, b) for a, b, flip in sides), strict=True)
+        answers = join_answers(taken.prompts * 2, [*first, *second])
+        ends = shared_ends(answers).to(self._device) if self._share else None
+        texts = _as_labelled(self.pairs, ids, flipped)
+        return RankedRows(answers.to(self._device), flipped, (2 * ids + flipped).tolist(), texts, ends)
+
+
+def _as_labelled(pairs: Sequence[PreferencePair], ids: Tensor, flipped: Tensor) -> list[PreferencePair]:
+    taken = zip((pairs[index] for index in ids.tolist()), flipped.tolist(), strict=True)
+    return [
+        PreferencePair(pair.prompt, pair.rejected, pair.chosen, True) if flip else pair
+        for pair, flip in taken
+    ]
 
 
 def _repeats(tokens: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.files import cache_folder
-from rlhflab.models.loading import no_progress_bars
 from rlhflab.models.logps import AnswerBatch, join_answers
+from rlhflab.models.quiet import no_progress_bars
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.worlds.world import World
 

@@ -24,7 +24,9 @@ from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
 from rlhflab.algorithms.record import Pairs, Record
 from rlhflab.algorithms.reward_judge import Judgement, RewardJudge
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
-from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.loading import in_training
+from rlhflab.models.logps import evaluating
+from rlhflab.models.lora import load_trained_state, trained_state
 from rlhflab.models.reward import answer_scores, save_reward_model
 from rlhflab.objectives.preference import plackett_luce_loss
 
@@ -88,6 +90,8 @@ class RewardModelling:
         rankings: the pool; its last `config.held_out` rankings are held out.
         config, knobs: see their classes.
         judge: exact comparison with the true reward, where the world offers it.
+        tokenizer: written beside the reward model by `save_model`, where it is not the world's.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "reward"
@@ -100,8 +104,11 @@ class RewardModelling:
         config: RewardConfig | None = None,
         knobs: RewardKnobs | None = None,
         judge: RewardJudge | None = None,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.reward_model, self.rankings = reward_model.eval(), rankings
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
+        self.reward_model, self.rankings = in_training(reward_model), rankings
         self.config = config or RewardConfig()
         self.knobs: RewardKnobs = knobs or RewardKnobs()
         self.judge = judge
@@ -114,8 +121,9 @@ class RewardModelling:
             )
         self._held_out = torch.arange(self._trainable, rankings.size)
         self._optimiser = Optimiser(
-            reward_model.parameters(), self.config.max_grad_norm, self.config.weight_decay
-        )
+            reward_model.parameters(), self.config.max_grad_norm, self.config.weight_decay,
+            scaled=reward_model.dtype == torch.float16,
+        )  # fmt: skip
         self._generator = torch.Generator().manual_seed(self.config.seed)
 
     def __iter__(self) -> Iterator[Record]:
@@ -158,7 +166,7 @@ class RewardModelling:
         Returns:
             scores [batch, K] and losses [batch] of the batch before it, detached; scalars that are measured besides.
         """
-        scores = self._ranked_scores(rows.answers)
+        scores = self._ranked_scores(rows)
         losses = plackett_luce_loss(scores)
         grad_norm = self._optimiser.step(losses.mean(), learning_rate)
         return scores.detach(), losses.detach(), {"grad_norm": float(grad_norm)}
@@ -166,22 +174,24 @@ class RewardModelling:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step in (1, self.steps)
 
-    def _ranked_scores(self, answers: AnswerBatch) -> Tensor:
+    def _ranked_scores(self, rows: RankedRows) -> Tensor:
         """[batch, K], best first as labelled."""
+        answers = rows.answers if rows.ends is None else rows.ends
         return answer_scores(self.reward_model, answers).view(self.rankings.ranked, -1).T
 
-    @torch.no_grad()
     def _test(self) -> dict[str, float]:
         """Loss and accuracy on the held-out rankings, labelled without noise."""
-        scores = torch.cat(
-            [self._ranked_scores(self.rankings.take(ids, 0.0).answers) for ids in self._held_out.split(256)]
-        )
+        parts = self._held_out.split(4 * self.config.batch_size)
+        with evaluating(self.reward_model):
+            scores = torch.cat([self._ranked_scores(self.rankings.take(ids, 0.0)) for ids in parts])
         found = ranking_scalars(scores, plackett_luce_loss(scores))
         return {f"eval/{name}": found[name] for name in ("loss", "accuracy", "margin")}
 
     def save_model(self, folder: Any) -> None:
-        """Write the reward model so that `--reward FOLDER` can read it."""
+        """Write the reward model, with its tokenizer if it is known, so that `--reward FOLDER` can read it."""
         save_reward_model(self.reward_model, folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, knobs, random state and step."""
@@ -203,13 +213,13 @@ class RewardModelling:
     def _learnt(self) -> dict[str, Any]:
         """The part of the state that the updates change."""
         return {
-            "reward_model": dict(self.reward_model.state_dict()),
+            "reward_model": trained_state(self.reward_model),
             "optimiser": self._optimiser.state_dict(),
         }
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
         """Inverse of `_learnt`."""
-        self.reward_model.load_state_dict(state["reward_model"])
+        load_trained_state(self.reward_model, state["reward_model"])
         self._optimiser.load_state_dict(state["optimiser"])
 
 

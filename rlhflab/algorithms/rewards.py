@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import answer_scores
+from rlhflab.remedies import one_line
 from rlhflab.worlds.world import World
 
 
@@ -56,16 +58,16 @@ class ModelReward:
 
     Args:
         reward_model: from `models.reward`.
-        offsets: [prompts] E_{y∼π_ref}[r_φ(x, y)].
+        offsets: [prompts] E_{y∼π_ref}[r_φ(x, y)]; None leaves the scores as the model gives them, where prompts are
+            too many for so many samples.
     """
 
-    def __init__(self, reward_model: Any, offsets: Tensor) -> None:
-        self.reward_model, self.offsets = reward_model, offsets.cpu()
+    def __init__(self, reward_model: Any, offsets: Tensor | None = None) -> None:
+        self.reward_model, self.offsets = reward_model, None if offsets is None else offsets.cpu()
 
     def __call__(self, answers: Answers) -> Tensor:
-        return answer_scores(self.reward_model, answers.batch) - self.offsets[answers.prompts].to(
-            answers.batch.input_ids.device
-        )
+        scores = answer_scores(self.reward_model, answers.batch)
+        return scores if self.offsets is None else scores - self.offsets[answers.prompts].to(scores.device)
 
 
 class TextReward:
@@ -79,7 +81,7 @@ class TextReward:
 
     def __init__(
         self,
-        function: Callable[[list[str], list[str]], Sequence[float]],
+        function: Callable[[list[str], list[str]], Sequence[float] | Tensor],
         prompts: Sequence[str],
         decode: Callable[[list[int]], str],
     ) -> None:
@@ -89,6 +91,50 @@ class TextReward:
         prompts = [self.prompts[index] for index in answers.prompts.tolist()]
         texts = [self.decode(tokens) for tokens in answers.token_lists()]
         return score_texts(self.function, prompts, texts)
+
+
+class ClassifierReward(TextReward):
+    """A text classifier as a reward: its log-odds of the wanted label for prompt and answer together.
+
+    The wanted label is the one whose name begins with "pos", else the last one; against all others together.
+
+    Args:
+        name: a folder or a hub id of a sequence classifier with at least two labels, such as of sentiment.
+        prompts, decode: see `TextReward`.
+        device: where it runs.
+
+    Raises:
+        ValueError: nothing to load there, or no classifier, in one line.
+    """
+
+    def __init__(
+        self, name: str, prompts: Sequence[str], decode: Callable[[list[int]], str], device: torch.device
+    ) -> None:
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+        expected = "expected a reward-model run, a text classifier's folder or hub id, or FILE.py:FUNCTION"
+        with one_line(f"reward {name!r}", expected), quiet_loading():
+            labels = AutoConfig.from_pretrained(name)
+            if "ForSequenceClassification" not in str(labels.architectures) or labels.num_labels < 2:
+                raise ValueError("it is no classifier with two labels")
+            self.tokenizer = AutoTokenizer.from_pretrained(name)
+            self.model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True)
+        self.model = self.model.to(device).eval().requires_grad_(False)
+        names = {place: str(label).lower() for place, label in labels.id2label.items()}
+        self.wanted = next(
+            (place for place, label in names.items() if label.startswith("pos")), labels.num_labels - 1
+        )
+        super().__init__(self._log_odds, prompts, decode)
+
+    @torch.no_grad()
+    def _log_odds(self, prompts: list[str], answers: list[str]) -> Tensor:
+        texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(
+            self.model.device
+        )
+        logits = self.model(**inputs).logits.float()
+        others = torch.arange(logits.shape[1], device=logits.device) != self.wanted
+        return logits[:, self.wanted] - logits[:, others].logsumexp(1)
 
 
 def score_texts(

@@ -187,7 +187,7 @@ def require_finite(step: int, scalars: Mapping[str, float], knobs: Mapping[str, 
 
 
 def finite_or_nan(parameters: Iterable[torch.Tensor]) -> float:
-    """0.0 if every weight could be squared and summed to a finite number, else NaN."""
+    """0.0 if every weight that is trained could be squared and summed to a finite number, else NaN."""
     with torch.no_grad():
-        total = sum(float(weight.float().square().sum()) for weight in parameters)
+        total = sum(float(weight.float().square().sum()) for weight in parameters if weight.requires_grad)
     return 0.0 if total < float("inf") else float("nan")

@@ -22,7 +22,7 @@ from torch import Tensor
 from rlhflab.algorithms.engines import require_trl
 from rlhflab.algorithms.handover import HandOver
 from rlhflab.algorithms.optimiser import Optimiser
-from rlhflab.models.loading import no_progress_bars
+from rlhflab.models.quiet import no_progress_bars
 
 require_trl()
 

@@ -11,11 +11,14 @@ import typer
 
 # Type and words of every setting that a builder may have; None as the default means that the builder decides.
 SETTINGS: dict[str, tuple[type, str]] = {
-    "world": (str, "micro, reviews, or a JSONL file of preference pairs"),
+    "world": (
+        str,
+        "micro, reviews, or a file or hub data set of preference pairs (JSONL, JSON, CSV, Parquet)",
+    ),
     "model": (str, "tiny, a folder, or a Hugging Face id"),
     "start": (str, "what the training starts from: pretrained or random weights"),
     "reference": (str, "sft, or preferred: fine-tuned on the chosen answers"),
-    "reward": (str, "true, model (fitted first), or the folder of a reward-model run"),
+    "reward": (str, "true, model (fitted first), a reward-model run, a classifier, or FILE.py:FUNCTION"),
     "beta": (float, "KL strength β > 0"),
     "learning_rate": (float, "Step size of AdamW at its peak"),
     "gamma": (float, "Discount γ in [0, 1]"),
@@ -40,10 +43,25 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "evaluate_every": (int, "Updates between evaluations"),
     "engine": (str, "lab: our own loop; trl: TRL's trainer"),
     "skip_bad": (bool, "Leave bad lines of a file out"),
+    "four_bit": (bool, "Real models: weights in 4 bits (NF4), with --lora only"),
+    "lora": (bool, "Real models: train adapters, not the weights"),
+    "lora_rank": (int, "Rank of the adapters, 1–1024, usually 8–64"),
+    "lora_targets": (
+        str,
+        "Comma list of the layers with adapters; by itself all linear layers of known architectures",
+    ),
+    "max_length": (int, "Tokens of prompt and answer, ≥ 2; longer pairs are left out"),
+    "max_new_tokens": (int, "Real models: tokens of a sampled answer, ≥ 1"),
+    "prompt_words": (int, "Words of a text with a label that are its prompt, ≥ 1"),
+    "gradient_checkpointing": (bool, "Real models: less memory for activations, a third more time"),
+    "dtype": (str, "Real models with --lora: auto, float32, bfloat16 or float16"),
+    "trust_remote_code": (bool, "Run code that comes with a model; only for authors you trust"),
     "seed": (int, "The same seed gives the same run"),
     "device": (str, "auto, cpu or cuda"),
 }
-OR_CONTROL = "micro, reviews, or for control an environment of gymnasium such as CartPole-v1"
+OR_CONTROL = (
+    "micro, reviews, a file or hub data set of texts, or for control an environment such as CartPole-v1"
+)
 NOT_OPTIONS = ("progress", "evaluate")
 PATHS = ("world", "model", "reward")  # settings that may name a file or a folder
 
@@ -116,8 +134,12 @@ def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Param
 
 def absolute(value: str) -> str:
     """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
-    words = ("micro", "reviews", "tiny", "true", "model")
-    return value if value in words or not Path(value).exists() else str(Path(value).resolve())
+    if value in ("micro", "reviews", "tiny", "true", "model"):
+        return value
+    path, colon, function = value.rpartition(":")
+    if colon and path.endswith(".py") and Path(path).is_file():
+        return f"{Path(path).resolve()}:{function}"
+    return str(Path(value).resolve()) if Path(value).exists() else value
 
 
 def whole(option: str, value: str, otherwise: str = "") -> int:

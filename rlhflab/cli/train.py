@@ -127,6 +127,8 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
     from rlhflab.runs.trackers import tracking
 
     name = run.config["algorithm"]
+    for note in getattr(algorithm, "notes", {}).values():
+        say(note)
     judged: dict[str, float] = {}
     with (
         _interruptible() as interrupted,

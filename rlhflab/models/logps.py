@@ -1,17 +1,28 @@
 """Log-probabilities of answers under a causal language model.
 
 Batches are padded on the right. A causal model then never lets a real token see padding, so no attention mask is
-passed (a mask costs time and changes nothing), and the LM head is applied only from the first answer token on.
+passed (a mask costs time and changes nothing), and no pad token is needed. The LM head is applied to answers only:
+from one position on where all begin together, else to each answer's own tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+LOGITS_AT_ONCE = 2**26
+"""Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
+
+SCALED_LOGITS = (
+    "final_logit_softcapping", "lm_head_multiplier", "logit_scale", "logits_scaling", "output_multiplier",
+)  # fmt: skip
+"""Settings of models that change their logits after the LM head, which then cannot be called by itself."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,11 @@ class AnswerBatch:
 
     input_ids: Tensor
     mask: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """[batch] tokens of prompt and answer together, without the padding."""
+        return self.mask.shape[1] - self.mask.flip(1).int().argmax(1)
 
     def rows(self, index: Tensor | slice) -> AnswerBatch:
         """Select rows."""
@@ -69,13 +85,92 @@ def append_answers(prompt_ids: Tensor, answers: Tensor, mask: Tensor) -> AnswerB
     )
 
 
+class Reads(NamedTuple):
+    """A model's input, and where the answers' tokens are predicted in it.
+
+    Attributes:
+        inputs: arguments of the model: `input_ids` [rows, time] and what else it needs.
+        rows, places: [tokens] row and position whose hidden state predicts each token, answer after answer.
+        targets: [tokens] the answers' tokens.
+        mask: [answers, time] bool, True where those tokens stand in the answers' own batch.
+    """
+
+    inputs: dict[str, Tensor]
+    rows: Tensor
+    places: Tensor
+    targets: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device | str) -> Reads:
+        """Move everything."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Reads(inputs, *(tensor.to(device) for tensor in self[1:]))
+
+
+def answer_reads(batch: AnswerBatch) -> Reads:
+    """How a batch is read whose answers begin anywhere: no logits but those of the answers' tokens."""
+    rows, ends = batch.mask.nonzero(as_tuple=True)
+    if int(ends.min()) < 1:
+        raise ValueError("an answer needs at least one prompt token before it")
+    return Reads({"input_ids": batch.input_ids}, rows, ends - 1, batch.input_ids[rows, ends], batch.mask)
+
+
+@contextmanager
+def before_head(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let the LM head read `change` of the hidden states [rows, time, hidden], whatever the architecture."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (change(args[0]), *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(hook, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def read_logps(model: Any, reads: Reads) -> Tensor:
+    """log π of the tokens that are read: [tokens] float32, nats per token."""
+    config = model.config.get_text_config()
+    scaled = any(getattr(config, name, None) is not None for name in SCALED_LOGITS)
+    if not scaled and len(reads.targets) * config.vocab_size > LOGITS_AT_ONCE:
+        return _read_in_parts(model, reads, max(1, LOGITS_AT_ONCE // config.vocab_size))
+    with before_head(model, lambda hidden: hidden[reads.rows, reads.places]):
+        logits = model(**reads.inputs, use_cache=False).logits
+    return _logps_of(logits, reads.targets)
+
+
+def _read_in_parts(model: Any, reads: Reads, size: int) -> Tensor:
+    """The same with the logits of `size` tokens at a time, made again for the backward pass."""
+    kept: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        kept.append(hidden[reads.rows, reads.places])
+        return hidden[:, :0]
+
+    with before_head(model, keep):
+        model(**reads.inputs, use_cache=False)
+    head = model.get_output_embeddings()
+
+    def part(hidden: Tensor, targets: Tensor) -> Tensor:
+        return _logps_of(head(hidden), targets)
+
+    pieces = zip(kept[0].split(size), reads.targets.split(size), strict=True)
+    return torch.cat([checkpoint(part, *piece, use_reentrant=False) for piece in pieces])
+
+
+def _logps_of(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
 def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tuple[Tensor, Tensor]:
     """log π(y_t | x, y_<t) of the answers' tokens.
 
     Args:
         model: any Hugging Face causal LM.
         batch: on the model's device; see `AnswerBatch`.
-        start: a position ≥ 1 before which no answer begins; found from the mask where None (costs a sync on a GPU).
+        start: the position ≥ 1 from which on logits are made for all rows, where all answers begin there or soon
+            after; None where they begin anywhere (costs a sync on a GPU).
 
     Returns:
         logps: [batch, kept] float32, nats per token, 0 where `kept_mask` is False.
@@ -83,36 +178,54 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
     """
     input_ids, mask = batch.input_ids, batch.mask
     if start is None:
-        start = int(mask.int().argmax(1).min())
+        reads = answer_reads(batch)
+        found = read_logps(model, reads)
+        logps = found.new_zeros(mask.shape).masked_scatter(mask, found)
+        begin = int(mask.int().argmax(1).min())
+        return logps[:, begin:], mask[:, begin:]
     if start < 1:
         raise ValueError("an answer needs at least one prompt token before it")
     kept = input_ids.shape[1] - start
     logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
-    targets = input_ids[:, start:].unsqueeze(-1)
-    logps = logits.float().log_softmax(-1).gather(-1, targets).squeeze(-1)
     kept_mask = mask[:, start:]
-    return logps.masked_fill(~kept_mask, 0.0), kept_mask
+    return _logps_of(logits, input_ids[:, start:]).masked_fill(~kept_mask, 0.0), kept_mask
 
 
-def sequence_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> Tensor:
+def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = None) -> Tensor:
     """log π(y|x) = Σ_t log π(y_t | x, y_<t), the sum over the answer's tokens, never the mean.
 
-    Args and shapes as in `token_logps`. Returns [batch], nats per answer, ≤ 0.
+    Args and shapes as in `token_logps`; or `Reads` that are prepared. Returns [batch], nats per answer, ≤ 0.
     """
+    if isinstance(batch, Reads):
+        found = read_logps(model, batch)
+        return found.new_zeros(batch.mask.shape).masked_scatter(batch.mask, found).sum(1)
     return token_logps(model, batch, start)[0].sum(1)
 
 
-@torch.no_grad()
-def frozen_sequence_logps(model: Any, batch: AnswerBatch, chunk: int = 256) -> Tensor:
-    """`sequence_logps` without gradient, in evaluation mode and in chunks of `chunk` rows; result on the CPU."""
+def common_start(batch: AnswerBatch) -> int | None:
+    """Where all answers begin; None where they do not begin together."""
+    begins = batch.mask.int().argmax(1)
+    return int(begins[0]) if bool((begins == begins[0]).all()) else None
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """In evaluation mode and without gradient; the mode is put back afterwards."""
     was_training = model.training
     model.eval()
     try:
-        start = int(batch.mask.int().argmax(1).min())
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def frozen_sequence_logps(model: Any, batch: AnswerBatch, chunk: int = 256) -> Tensor:
+    """`sequence_logps` without gradient, in evaluation mode and in chunks of `chunk` rows; result on the CPU."""
+    start = common_start(batch)
+    with evaluating(model):
         parts = [
             sequence_logps(model, batch.rows(slice(at, at + chunk)).to(model.device), start).cpu()
             for at in range(0, len(batch.input_ids), chunk)
         ]
-    finally:
-        model.train(was_training)
     return torch.cat(parts)

@@ -12,6 +12,7 @@ Source: Ouyang et al. (2022), "Training language models to follow instructions",
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.lora import is_adapted
+from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
+from rlhflab.models.quiet import quiet_loading
+from rlhflab.models.shared import Ends
+from rlhflab.models.weights import is_adapters, load_weights
 
 HEAD_FILE = "reward_head.safetensors"
 
@@ -40,7 +46,7 @@ def reward_model_from(policy: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_config(config)
     model.base_model.load_state_dict(policy.base_model.state_dict())
-    _replace_head(model)
+    replace_head(model)
     return model.to(policy.device).eval()
 
 
@@ -69,20 +75,21 @@ def _put_blindfold_on(model: Any) -> None:
     model.get_input_embeddings().register_forward_pre_hook(read)
 
 
-def answer_scores(model: Any, batch: AnswerBatch) -> Tensor:
+def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
     """r_φ(x, y) of each answer.
 
     Args:
-        model: from `reward_model_from` or `load_reward_model`, wrapped by PEFT or not.
-        batch: on the model's device.
+        model: from `reward_model_from`, `load_reward_model` or `read_reward_model`, wrapped by PEFT or not.
+        batch: on the model's device; or `Ends` that are prepared.
 
     Returns:
         [batch] float32, with gradient.
     """
-    last = batch.mask.shape[1] - 1 - batch.mask.flip(1).int().argmax(1)
-    hidden = _trunk(model)(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    read = hidden[torch.arange(len(last), device=last.device), last]
-    return _head(model)(read).squeeze(-1).float()
+    if isinstance(batch, AnswerBatch):
+        rows = torch.arange(len(batch.mask), device=batch.mask.device)
+        batch = Ends({"input_ids": batch.input_ids}, rows, batch.lengths - 1)
+    hidden = _trunk(model)(**batch.inputs, use_cache=False).last_hidden_state
+    return _read(model, hidden[batch.rows, batch.places])
 
 
 def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
@@ -90,59 +97,88 @@ def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, posit
     hidden = _trunk(model)(
         input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
     ).last_hidden_state
-    return _head(model)(hidden).squeeze(-1).float()
+    return _read(model, hidden)
 
 
 def save_reward_model(model: Any, folder: str | Path) -> None:
-    """Write model and head (transformers' own format has no place for the head's bias)."""
+    """Write model and head (transformers' own format has no place for the head's bias); of an adapted model the
+    adapters only, with the name of what they belong to."""
     from safetensors.torch import save_file
 
-    model.save_pretrained(folder)
-    head = _head(model)
+    base = _plain(model)
+    with quiet_loading():
+        model.save_pretrained(folder, **({} if base is model else {"save_embedding_layers": False}))
+    head = reward_head(model)
     save_file(
-        {"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()}, Path(folder) / HEAD_FILE
+        {"weight": head.weight.detach().cpu().contiguous(), "bias": head.bias.detach().cpu()},
+        Path(folder) / HEAD_FILE,
+        {"four_bit": str(is_four_bit(model)), "dtype": str(base.dtype).removeprefix("torch.")},
     )
 
 
-def load_reward_model(folder: str | Path, device: torch.device) -> Any:
-    """Load what `save_reward_model` wrote.
+def read_reward_model(folder: str | Path, device: torch.device) -> Any:
+    """Load what `save_reward_model` wrote, in evaluation mode; adapters on what they were trained on.
 
     Raises:
-        ValueError: the folder holds no reward model, in one line.
+        ValueError: the folder holds no reward model, or what its adapters belong to is not there, in one line.
     """
-    from safetensors.torch import load_file
+    from safetensors import safe_open
     from transformers import AutoModelForSequenceClassification
 
-    head = Path(folder) / HEAD_FILE
+    head, adapters = Path(folder) / HEAD_FILE, is_adapters(str(folder))
     if not head.is_file():
         raise ValueError(f"{folder} holds no reward model; expected one that rlhflab train reward wrote")
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, num_labels=1)
-        _replace_head(model)
-        _head(model).load_state_dict(load_file(head))
+        with safe_open(head, framework="pt") as file:
+            made, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        base, settings = str(folder), {}
+        if adapters:
+            base = str(
+                json.loads((Path(folder) / "adapter_config.json").read_text())["base_model_name_or_path"]
+            )
+            settings = {"dtype": getattr(torch, made["dtype"])}
+            if made["four_bit"] == "True":
+                settings["quantization_config"] = nf4(settings["dtype"])
+        model = load_weights(
+            AutoModelForSequenceClassification, base, num_labels=1, device_map={"": device}, **settings
+        )
+        replace_head(model)
+        model.score.load_state_dict(weights)
+        keep_gradients(model)
+        if adapters:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(folder))
         if getattr(model.config, "blind_table", None):
             _put_blindfold_on(model)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"cannot load the reward model in {folder}: {str(error).splitlines()[0]}") from error
-    return model.to(device).eval()
+    return model.eval()
 
 
-def _replace_head(model: Any) -> None:
-    """Linear(hidden_size, 1, bias) in place of the class's own head; it starts at 0."""
+def replace_head(model: Any) -> None:
+    """Put Linear(hidden_size, 1, bias) in place of the class's own head; it is float32 and starts at 0."""
     head = nn.Linear(model.score.in_features, 1)
     with torch.no_grad():
         head.weight.zero_()
         head.bias.zero_()
-    model.score = head
+    model.score = head.to(model.device)
+
+
+def reward_head(model: Any) -> nn.Linear:
+    """The head of a reward model, wrapped by PEFT or not."""
+    head: nn.Linear = _plain(model).score
+    return head
+
+
+def _read(model: Any, hidden: Tensor) -> Tensor:
+    head = reward_head(model)
+    return head(hidden.to(head.weight.dtype)).squeeze(-1)
 
 
 def _plain(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.get_base_model() if is_adapted(model) else model
 
 
 def _trunk(model: Any) -> Any:
     return _plain(model).base_model
-
-
-def _head(model: Any) -> Any:
-    return _plain(model).score

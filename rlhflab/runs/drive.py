@@ -37,7 +37,8 @@ def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = Non
         ValueError: a setting that makes no sense, or a folder that holds something.
     """
     algorithm = build_from(builder, config)
-    run = Run.create(folder or default_run_folder(config["algorithm"]), config, algorithm.backdrop)
+    notes = getattr(algorithm, "notes", None)
+    run = Run.create(folder or default_run_folder(config["algorithm"]), config, algorithm.backdrop, notes)
     run.save_checkpoint(algorithm)
     return algorithm, run
 

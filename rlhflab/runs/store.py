@@ -79,13 +79,20 @@ class Run:
         self._written: dict[int, int] = {}  # pair id → hash of its texts, for those in pairs.jsonl
 
     @classmethod
-    def create(cls, folder: str | Path, config: Mapping[str, Any], backdrop: Backdrop | None = None) -> Run:
+    def create(
+        cls,
+        folder: str | Path,
+        config: Mapping[str, Any],
+        backdrop: Backdrop | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> Run:
         """Start a run in a new or empty folder.
 
         Args:
             folder: created where missing, parents too.
             config: keyword arguments that build the algorithm again; JSON values.
             backdrop: the exact frontier, where the world has one.
+            notes: what is worth knowing of model and data, a line each by name; kept in `environment`.
 
         Raises:
             ValueError: the folder holds something already, or `config` is not JSON.
@@ -101,7 +108,7 @@ class Run:
         except TypeError as error:
             raise ValueError(f"config must hold JSON values only: {error}") from None
         folder.mkdir(parents=True, exist_ok=True)
-        environment = _environment()
+        environment = _environment() | ({"notes": dict(notes)} if notes else {})
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())
         _write_json(folder / "environment.json", environment)

@@ -1,7 +1,7 @@
 """Preference pairs: what one is, and JSON Lines files of them (gzipped too) read and written.
 
-Two layouts are read: {prompt, chosen, rejected} and whole dialogues {chosen, rejected}, whose common beginning is the
-prompt, as in Anthropic's hh-rlhf.
+Three layouts are read: {prompt, chosen, rejected}; whole dialogues {chosen, rejected}, whose common beginning is the
+prompt, as in Anthropic's hh-rlhf; and either with lists of messages in place of texts.
 """
 
 from __future__ import annotations
@@ -12,14 +12,21 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhflab.files import written_beside
+from rlhflab.worlds.dialogue import ASSISTANT, as_texts
 
-ASSISTANT = "\n\nAssistant:"
+Item = TypeVar("Item")
+Rows = Iterable[tuple[str, Any]]
+"""Where each row stands ("line 3"), and the row: an object, or the ValueError that it gave instead of one."""
+
+
+class UnusablePair(ValueError):
+    """A pair that is written as it should be and teaches nothing: an empty answer, or twice the same."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,26 @@ def read_pairs(path: str | Path, skip_bad: bool = False) -> list[PreferencePair]
     Raises:
         ValueError: in one line: the file cannot be read or holds no pair, or file, line and field of what is bad.
     """
-    pairs, bad = [], []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
+    return collect(path, json_lines(path), pair_of, skip_bad)
+
+
+def collect(path: str | Path, rows: Rows, make: Callable[[Any], Item], skip_bad: bool) -> list[Item]:
+    """What `make` makes of every row; ValueError with file, line and field of the first bad one, or one warning."""
+    items, bad = [], []
+    for place, row in rows:
         try:
-            pairs.append(_pair(line))
+            if isinstance(row, ValueError):
+                raise row
+            items.append(make(row))
         except ValueError as error:
-            bad.append(f"{path}, line {number}: {error}")
+            bad.append(f"{path}, {place}: {error}")
             if not skip_bad:
                 raise ValueError(bad[0]) from None
-    if not pairs:
+    if not items:
         raise ValueError(bad[0] if bad else f"{path} is empty; one JSON object with a pair a line is needed")
     if bad:
         warnings.warn(f"{len(bad)} bad lines left out of {path}; the first: {bad[0]}", stacklevel=2)
-    return pairs
+    return items
 
 
 def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
@@ -90,6 +102,16 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
         beside.write_bytes(gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
 
 
+def json_lines(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a JSON Lines file, empty lines left out."""
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except ValueError as error:  # UnicodeDecodeError is one too
+                yield f"line {number}", ValueError(f"not JSON ({error})")
+
+
 def _lines(path: str | Path) -> Iterator[bytes]:
     try:
         with gzip.open(path, "rb") if Path(path).suffix == ".gz" else open(path, "rb") as file:
@@ -99,22 +121,25 @@ def _lines(path: str | Path) -> Iterator[bytes]:
         raise ValueError(f"cannot read {path}: {reason}") from None
 
 
-def _pair(line: bytes) -> PreferencePair:
-    try:
-        data = json.loads(line)
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise ValueError(f"not JSON ({error})") from None
+def pair_of(data: Any) -> PreferencePair:
+    """The pair that an object holds; see `read_pairs`.
+
+    Raises:
+        ValueError: names the field that is bad; `UnusablePair` where the answers are alike or one is empty.
+    """
     if not isinstance(data, dict):
         raise ValueError(f"a JSON object is needed, got {_short(data)}")
+    data = as_texts(data)
     for field in ("prompt", "chosen", "rejected"):
         if field == "prompt" and field not in data:
             continue
         if field not in data:
             raise ValueError(f"field {field!r} is missing")
         if not isinstance(data[field], str) or not data[field].strip():
-            raise ValueError(f"field {field!r} must be a non-empty string, got {_short(data[field])}")
+            kind = UnusablePair if field != "prompt" and isinstance(data[field], str) else ValueError
+            raise kind(f"field {field!r} must be a non-empty string, got {_short(data[field])}")
     if data["chosen"] == data["rejected"]:
-        raise ValueError("fields 'chosen' and 'rejected' are identical; a pair needs two answers")
+        raise UnusablePair("fields 'chosen' and 'rejected' are identical; a pair needs two answers")
     flipped, margin = data.get("flipped"), data.get("margin")
     if flipped is not None and not isinstance(flipped, bool):
         raise ValueError(f"field 'flipped' must be true, false or null, got {_short(flipped)}")
@@ -130,7 +155,7 @@ def _pair(line: bytes) -> PreferencePair:
             raise ValueError("field 'prompt' is missing and 'chosen' and 'rejected' do not begin alike")
         for field, answer in (("chosen", chosen), ("rejected", rejected)):
             if not answer.strip():
-                raise ValueError(f"field {field!r} has no answer after the common prompt")
+                raise UnusablePair(f"field {field!r} has no answer after the common prompt")
     return PreferencePair(prompt, chosen, rejected, flipped, None if margin is None else float(margin))
 
 

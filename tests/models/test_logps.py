@@ -54,3 +54,78 @@ def test_bad_batches_are_named():
         join_answers([[1], [2]], [[1]])
     with pytest.raises(ValueError, match="at least one token"):
         join_answers([[1]], [[]])
+
+
+# ---- real architectures ------------------------------------------------------------------------------------------
+
+PROMPTS = [[5, 6, 7, 8, 9], [11, 12], [13, 14, 15]]
+ANSWERS = [[20, 21, 2], [22, 23, 24, 25, 2], [2]]
+
+
+@pytest.fixture(params=["opt", "gpt2", "llama", "qwen2"])
+def real(request, model_folder):
+    from rlhflab.models.loading import LoadSettings, load_policy
+
+    return load_policy(str(model_folder(request.param)), LoadSettings(device="cpu")).model
+
+
+def test_padding_changes_nothing_in_real_architectures(real):
+    alone = [
+        frozen_sequence_logps(real, join_answers([p], [a])) for p, a in zip(PROMPTS, ANSWERS, strict=True)
+    ]
+    batch = join_answers(PROMPTS, ANSWERS)
+    for filler in (0, 2, 300):
+        wide = torch.full((3, 20), filler)
+        wide[:, : batch.mask.shape[1]] = torch.where(batch.input_ids.bool(), batch.input_ids, filler)
+        for row, length in enumerate(batch.lengths.tolist()):
+            wide[row, length:] = filler
+        mask = torch.nn.functional.pad(batch.mask, (0, 20 - batch.mask.shape[1]))
+        found = frozen_sequence_logps(real, AnswerBatch(wide, mask))
+        torch.testing.assert_close(found, torch.cat(alone), rtol=0, atol=1e-5)
+
+
+def test_sampling_behind_padding_gives_the_same_log_probabilities(real):
+    from rlhflab.models.sampling import left_padded, sample_answers
+
+    ids, mask = left_padded(PROMPTS)
+    drawn = sample_answers(real, ids, 6, [2], 2, torch.Generator().manual_seed(0), prompt_mask=mask)
+    answers = [row[kept].tolist() for row, kept in zip(drawn.answers, drawn.mask, strict=True)]
+    found = frozen_sequence_logps(real, join_answers(PROMPTS, answers))
+    torch.testing.assert_close(drawn.logps.sum(1), found, rtol=0, atol=1e-4)
+
+
+def test_no_logits_are_made_for_prompts(real):
+    made = []
+    handle = real.get_output_embeddings().register_forward_hook(lambda *args: made.append(args[2].shape))
+    sequence_logps(real, join_answers(PROMPTS, ANSWERS))
+    handle.remove()
+    assert made == [(sum(map(len, ANSWERS)), real.config.vocab_size)]
+
+
+def test_logits_in_parts_give_the_same_values_and_gradients(real, monkeypatch):
+    batch = join_answers(PROMPTS, ANSWERS)
+    results = []
+    for limit in (2**26, 4 * real.config.vocab_size):
+        monkeypatch.setattr("rlhflab.models.logps.LOGITS_AT_ONCE", limit)
+        real.zero_grad()
+        logps = sequence_logps(real, batch)
+        logps.square().sum().backward()
+        results.append([logps, *(weight.grad.clone() for weight in real.parameters())])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_logits_that_are_changed_after_the_head_are_read_as_they_are(monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "gemma2", hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=64, vocab_size=50, final_logit_softcapping=0.5, initializer_range=0.5,
+    )  # fmt: skip
+    model, batch = AutoModelForCausalLM.from_config(config).eval(), join_answers([[5, 6]], [[7, 8, 1]])
+    monkeypatch.setattr("rlhflab.models.logps.LOGITS_AT_ONCE", 50)
+    with torch.no_grad():
+        logits = model(input_ids=batch.input_ids).logits
+        expected = logits[0, 1:4].log_softmax(-1).gather(-1, torch.tensor([[7], [8], [1]])).sum()
+        assert logits.abs().max() <= 0.5
+    torch.testing.assert_close(frozen_sequence_logps(model, batch)[0], expected)

@@ -7,8 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalL
 from rlhflab.models.logps import join_answers
 from rlhflab.models.reward import (
     answer_scores,
-    load_reward_model,
     position_scores,
+    read_reward_model,
     reward_model_from,
     save_reward_model,
 )
@@ -64,11 +64,11 @@ def test_it_is_transformers_own_classifier_where_that_knows_the_last_token(sft):
 def test_saved_and_loaded_it_scores_the_same_bias_included(sft, tmp_path):
     model = some_reward_model(sft)
     save_reward_model(model, tmp_path)
-    loaded = load_reward_model(tmp_path, torch.device("cpu"))
+    loaded = read_reward_model(tmp_path, torch.device("cpu"))
     batch = join_answers([[2, 3]], [[5, 6]])
     assert torch.equal(answer_scores(loaded, batch), answer_scores(model, batch))
     with pytest.raises(ValueError, match="holds no reward model"):
-        load_reward_model(tmp_path / "nothing", torch.device("cpu"))
+        read_reward_model(tmp_path / "nothing", torch.device("cpu"))
 
 
 def test_all_answers_in_the_tree_score_as_they_do_one_by_one(world, sft):

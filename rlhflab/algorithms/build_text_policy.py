@@ -1,0 +1,120 @@
+"""A real model's answers to the prompts of real texts as a task, and where their scores may come from."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhflab.algorithms.build_text import default_rate, sample_evaluator
+from rlhflab.algorithms.language_task import LanguageTask
+from rlhflab.algorithms.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
+from rlhflab.models.loading import LoadSettings, load_policy, load_reference, positions_of
+from rlhflab.models.reward import read_reward_model
+from rlhflab.worlds.encoding import TextEncoder
+from rlhflab.worlds.hub import beginnings, read_data, split
+
+REWARDS = "the folder of a reward-model run, a text classifier's folder or hub id, FILE.py:FUNCTION or MODULE:FUNCTION"
+
+
+def text_task(
+    model: str, world: str, loading: LoadSettings, reward: str | Callable[..., Any], most: int, max_new_tokens: int,
+    prompt_words: int, batch_size: int, value: str, seed: int, skip_bad: bool, progress: bool,
+) -> tuple[LanguageTask, float, Any, dict[str, str]]:  # fmt: skip
+    """Load a model and put together what policy optimisation needs of it.
+
+    Args:
+        model: a folder or a hub id.
+        world: a file or a hub's data set: the prompts of pairs, or the first words of texts with labels.
+        loading: how the model is loaded.
+        reward: see REWARDS; or a function (prompts, answers) → one number each.
+        most: prompts, at most.
+        max_new_tokens: longest answer.
+        prompt_words: words of a text with a label that are its prompt.
+        batch_size: answers an iteration.
+        value: "shared" or "none"; "own" without adapters only.
+        seed: of everything.
+        skip_bad: leave bad rows out, with a warning.
+        progress: show bars.
+
+    Returns:
+        the task, the usual peak step size, the tokenizer, and notes in words.
+    """
+    for name, number in (("max_new_tokens", max_new_tokens), ("prompt_words", prompt_words), ("pairs", most)):
+        if number < 1:
+            raise ValueError(f"{name} must be ≥ 1, got {number}")
+    function = named_function(reward) if isinstance(reward, str) and ":" in reward else reward
+    if isinstance(function, str) and function in ("true", "model"):
+        raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
+    found = beginnings(read_data(world, skip_bad, progress), prompt_words)  # before minutes of loading
+    loaded = load_policy(model, loading)
+    policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
+    ref_policy = load_reference(policy)
+    mixed, _ = split(found, 0, seed)
+    longest = min(loading.max_length, positions_of(policy))
+    ids = encoder.encode_prompts(mixed[: 2 * most])
+    kept = [place for place, row in enumerate(ids) if len(row) + max_new_tokens <= longest][:most]
+    if not kept:
+        raise ValueError(
+            f"no prompt of {world} leaves {max_new_tokens} of {longest} tokens for an answer; "
+            "raise --max-length or lower --max-new-tokens"
+        )
+    prompts = [mixed[place] for place in kept]
+    task = LanguageTask(
+        policy, ref_policy, [ids[place] for place in kept], encoder.stop_ids, max_new_tokens,
+        _scores(function, prompts, encoder, policy), batch_size, seed, value,
+        evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
+    )  # fmt: skip
+    note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
+    notes = {"model": loaded.note, "dialogues": encoder.note, "data": note}
+    return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
+
+
+def named_function(name: str) -> Callable[..., Any]:
+    """The Python function that FILE.py:FUNCTION or MODULE:FUNCTION names; ValueError in one line otherwise."""
+    where, _, function = name.rpartition(":")
+    try:
+        if where.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            if spec is None or spec.loader is None or not Path(where).is_file():
+                raise ImportError(f"there is no file {where}")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+        found = getattr(module, function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"reward {name!r} names no function: {error}") from None
+    if not callable(found):
+        raise ValueError(f"reward {name!r} is no function but {type(found).__name__}")
+    checked: Callable[..., Any] = found
+    return checked
+
+
+def _scores(
+    reward: str | Callable[..., Any], prompts: Sequence[str], encoder: TextEncoder, policy: Any
+) -> RewardFunction:
+    if not isinstance(reward, str):
+        return TextReward(reward, prompts, encoder.decode)
+    folder = Path(reward)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    if not (folder / "reward_head.safetensors").is_file():
+        return ClassifierReward(reward, prompts, encoder.decode, policy.device)
+    _require_same_words(folder, encoder)
+    reward_model = read_reward_model(folder, policy.device).requires_grad_(False)
+    return ModelReward(reward_model)
+
+
+def _require_same_words(folder: Path, encoder: TextEncoder) -> None:
+    """A reward model reads the policy's tokens: they must mean the same to it."""
+    from transformers import AutoTokenizer
+
+    try:
+        words = AutoTokenizer.from_pretrained(folder).get_vocab()
+    except (OSError, ValueError, KeyError, json.JSONDecodeError):
+        raise ValueError(f"the reward model in {folder} has no tokenizer beside it; train it again") from None
+    if words != encoder.tokenizer.get_vocab():
+        raise ValueError(f"the reward model in {folder} has another vocabulary than the policy")

@@ -1,0 +1,179 @@
+"""LoRA: small trainable terms on the linear layers of a frozen model, and a reference that costs no second model.
+
+    W·x + (α/r)·B·A·x        A [r, in] random, B [out, r] zero: at the start the model is unchanged
+
+Source: Hu et al. (2021), "LoRA: Low-rank adaptation of large language models"; on every linear layer of the blocks, as
+in Dettmers et al. (2023), "QLoRA".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhflab.models.quantised import wake_bitsandbytes
+from rlhflab.remedies import require_lora
+
+_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+TARGETS: dict[str, tuple[str, ...]] = {
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "gpt_neo": ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
+    "gptj": ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    "phi": ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    **dict.fromkeys(("bloom", "falcon", "gpt_neox"), _NEOX),
+    **dict.fromkeys(
+        (
+            "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3",
+            "smollm3", "stablelm",
+        ),
+        _LLAMA,
+    ),
+}  # fmt: skip
+"""Every linear layer in the blocks of an architecture, by its `config.model_type`."""
+
+
+def lora_targets(model: Any, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the layers that get adapters.
+
+    Args:
+        model: any Hugging Face model; its weights may be on the meta device.
+        named: the user's choice; where empty that of `TARGETS`.
+
+    Raises:
+        ValueError: an architecture that is not in `TARGETS`, or a name that no linear layer has; the message lists
+            those that there are.
+    """
+    kind = model.config.get_text_config().model_type
+    known = sorted({name.rsplit(".", 1)[-1] for name, _, _ in linear_layers(model)})
+    if not named and kind not in TARGETS:
+        raise ValueError(
+            f"no LoRA layers are known for architecture {kind!r}: name them with --lora-targets (lora_targets), out of "
+            f"{', '.join(known)}"
+        )
+    chosen = tuple(named) or TARGETS[kind]
+    missing = sorted(set(chosen) - set(known))
+    if missing:
+        raise ValueError(f"no linear layer is called {missing[0]!r}; this {kind} has {', '.join(known)}")
+    return chosen
+
+
+def linear_layers(model: Any) -> Iterator[tuple[str, int, int]]:
+    """(name, inputs, outputs) of every linear layer but the output layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    last = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if module is last or name in ("lm_head", "score"):
+            continue
+        if isinstance(module, nn.Linear):
+            yield name, module.in_features, module.out_features
+        elif isinstance(module, Conv1D):
+            yield name, module.nx, module.nf
+
+
+def add_lora(
+    model: Any, rank: int, alpha: float, dropout: float, targets: Sequence[str], seed: int = 0
+) -> Any:
+    """Freeze `model` and put adapters on it; they are float32 whatever its precision.
+
+    Args:
+        model: any Hugging Face model, its weights in 4 bits or not; changed in place.
+        rank: r ≥ 1, usually 8–64.
+        alpha: α > 0, usually r to 2r.
+        dropout: in [0, 1), on the adapters' input while the model is in training mode.
+        targets: names of the layers; see `lora_targets`.
+        seed: of A; the global random state is left as it was.
+
+    Returns:
+        PEFT's model.
+    """
+    require_lora()
+    wake_bitsandbytes()  # PEFT does
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's, unless in 4 bits
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=list(targets),
+        fan_in_fan_out=transposed,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    for module in adapted.modules():
+        if hasattr(module, "lora_A"):
+            module.cast_input_dtype_enabled = False
+            for adapter in (*module.lora_A.values(), *module.lora_B.values()):
+                adapter.float()
+                adapter.__class__ = _Adapter
+    return adapted
+
+
+class _Adapter(nn.Linear):
+    """A or B: kept in float32, and computing in the precision of what comes in.
+
+    PEFT would bring the input to float32 instead: copies of all activations, and products that are many times slower on
+    a GPU.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.linear(input, self.weight.to(input.dtype))
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether a model carries adapters that can be switched off."""
+    return hasattr(model, "disable_adapter")
+
+
+class AdaptersOff:
+    """The reference of a policy with adapters: the same weights, seen with the adapters off.
+
+    It is called like a model, and without gradient it is what the policy was before training; no second copy of the
+    weights is held.
+
+    Args:
+        policy: a PEFT model.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        with torch.no_grad(), self.policy.disable_adapter():
+            return self.policy(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "policy" or name.startswith("__"):  # while it is being copied
+            raise AttributeError(name)
+        return getattr(self.policy, name)
+
+
+def trained_state(model: Any) -> dict[str, Tensor]:
+    """The weights that training changes: all of a plain model's, the adapters' (and a head's) of an adapted one."""
+    if not is_adapted(model):
+        return dict(model.state_dict())
+    return {name: weight.detach() for name, weight in _trained(model).items()}
+
+
+@torch.no_grad()
+def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
+    """Inverse of `trained_state`; ValueError where the adapters are others."""
+    if not is_adapted(model):
+        model.load_state_dict(state)
+        return
+    trained = _trained(model)
+    shapes = [{name: tuple(weight.shape) for name, weight in each.items()} for each in (trained, state)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the checkpoint's adapters are not this model's: rank or layers differ")
+    for name, weight in trained.items():
+        weight.copy_(state[name])
+
+
+def _trained(model: Any) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

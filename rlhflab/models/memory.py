@@ -1,0 +1,110 @@
+"""How much memory a training takes, from the model's configuration alone: nothing is loaded for it.
+
+Of activations each linear layer's input and output are counted once. That is what stays for the backward pass of a
+transformer with fused attention (16·h numbers a token and layer in GPT-2, as in Korthikanti et al., 2022, "Reducing
+activation recomputation in large transformer models", without dropout and attention matrix); with gradient
+checkpointing one input a layer stays, and one layer whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlhflab.models import quantised
+from rlhflab.models.logps import LOGITS_AT_ONCE
+from rlhflab.models.lora import linear_layers, lora_targets
+
+HEADROOM = 1.2  # on all of it: allocator, kernels' work space, whatever else grows
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes.
+
+    Attributes:
+        weights: the model's, and those of a separate reference where there is one.
+        adapters: LoRA's, in float32.
+        optimiser: gradients and AdamW's two moments, in float32.
+        activations: what one batch leaves for the backward pass, logits included.
+    """
+
+    weights: float
+    adapters: float
+    optimiser: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All of it, with headroom."""
+        return HEADROOM * (self.weights + self.adapters + self.optimiser + self.activations)
+
+    def words(self) -> str:
+        """One line, in GB of 10⁹ bytes."""
+        parts = ", ".join(f"{name} {size / 1e9:.2g}" for name, size in vars(self).items() if size)
+        return f"{self.total / 1e9:.2g} GB ({parts}, and a fifth on top)"
+
+
+def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
+    """A causal LM of this configuration whose weights take no memory: on the meta device."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=True):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def estimate(
+    model: Any, rows: int, length: int, dtype: torch.dtype = torch.float32, lora_rank: int = 0,
+    named: tuple[str, ...] = (), four_bit: bool = False, checkpointing: bool = False, copies: int = 1,
+    logits: bool = True,
+) -> Memory:  # fmt: skip
+    """Estimate one training.
+
+    Args:
+        model: from `empty_model`, or loaded.
+        rows: sequences in a forward pass: twice the pairs.
+        length: tokens a sequence.
+        dtype: of the weights that are not trained, and of the activations.
+        lora_rank: r of the adapters, or 0 where all weights are trained; those are float32.
+        named: the layers with adapters; see `lora_targets`.
+        four_bit: whether the linear layers' weights are in NF4.
+        checkpointing: gradient checkpointing.
+        copies: of the weights: 2 where the reference is a model of its own.
+        logits: whether the output layer is used; a reward model has none.
+    """
+    size = dtype.itemsize if lora_rank else 4
+    layers = list(linear_layers(model))
+    every = sum(weight.numel() for weight in model.parameters())
+    linear = sum(inputs * outputs for _, inputs, outputs in layers)
+    targets = lora_targets(model, named) if lora_rank else ()
+    adapters = sum(
+        lora_rank * (inputs + outputs)
+        for name, inputs, outputs in layers
+        if name.rsplit(".", 1)[-1] in targets
+    )
+    text = model.config.get_text_config()
+    tokens, blocks = rows * length, text.num_hidden_layers
+    kept = size * sum(inputs + outputs for _, inputs, outputs in layers)
+    if checkpointing:
+        kept = size * blocks * text.hidden_size + kept / blocks
+    read = 0.0
+    if logits:  # as they are, in float32, their log-softmax and its gradient
+        read = (3 * 4 + size) * min(tokens * text.vocab_size, LOGITS_AT_ONCE)
+    return Memory(
+        weights=copies * ((every - linear) * size + linear * (quantised.BYTES if four_bit else size)),
+        adapters=4.0 * adapters,
+        optimiser=12.0 * (adapters if lora_rank else every),
+        activations=tokens * kept + read,
+    )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes free on a CUDA device, or in this machine's memory."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return float(psutil.virtual_memory().available)

@@ -1,0 +1,67 @@
+"""Weights from a folder or a hub, from safetensors only, with the adapters that were trained on them before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlhflab.models.quiet import quiet_loading
+from rlhflab.remedies import one_line
+
+EXPECTED = "expected tiny, a folder or a hub id"
+
+
+def base_of(name: str) -> str:
+    """The folder or hub id of the weights themselves, where `name` may be a folder of adapters on them."""
+    return next(reversed([*_chain(name)]))
+
+
+def is_adapters(name: str) -> bool:
+    """Whether a name is that of a folder that holds adapters and not a model."""
+    return (Path(name) / "adapter_config.json").is_file()
+
+
+def load_weights(kind: Any, name: str, **settings: Any) -> Any:
+    """Load a model, with the adapters added to its weights where `name` is a folder of adapters.
+
+    Args:
+        kind: transformers' class, such as AutoModelForCausalLM.
+        name: a folder or a hub id.
+        settings: of its `from_pretrained`.
+
+    Returns:
+        the model; adapters that are put on it and saved name `name` as what they belong to.
+
+    Raises:
+        ValueError: nothing to load there, in one line.
+    """
+    *adapters, base = _chain(name)
+    with one_line(f"model {name!r}", EXPECTED), quiet_loading():
+        model = kind.from_pretrained(base, use_safetensors=True, **settings)
+        for folder in reversed(adapters):
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
+    model.name_or_path = absolute(name)
+    return model
+
+
+def absolute(name: str) -> str:
+    """A folder's absolute path; a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def _chain(name: str) -> Iterator[str]:
+    """The name, what its adapters belong to, and so on to the weights."""
+    seen: set[str] = set()
+    while is_adapters(name):
+        yield name
+        seen.add(name)
+        with one_line(f"the adapters in {name}"):
+            found = json.loads((Path(name) / "adapter_config.json").read_text())
+            name = str(found.get("base_model_name_or_path"))
+            if name in seen:
+                raise ValueError("they belong to themselves")
+    yield name

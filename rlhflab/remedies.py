@@ -1,0 +1,108 @@
+"""What can be missing outside this package, and the line that mends it; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from importlib.util import find_spec
+
+LEAST_BITSANDBYTES = (0, 48)  # trains NF4 on a CPU too
+LEAST_TORCHAO = (0, 16)
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version, to be compared.
+
+    >>> numbers("0.16.0+cu128")
+    (0, 16, 0)
+    """
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def old_torchao() -> str | None:
+    """torchao's version where it is older than 0.16: PEFT then raises ImportError for every LoRA model."""
+    version = version_of("torchao")
+    return None if version is None or numbers(version) >= LEAST_TORCHAO else version
+
+
+def require_lora() -> None:
+    """Raise ValueError in one line where PEFT cannot make LoRA adapters here."""
+    if find_spec("peft") is None:
+        raise ValueError("LoRA needs peft: python -m pip install peft")
+    if (version := old_torchao()) is not None:
+        raise ValueError(
+            f"torchao {version} is installed, and PEFT makes no LoRA model beside one older than 0.16: "
+            "python -m pip uninstall -y torchao"
+        )
+
+
+def require_four_bit() -> None:
+    """Raise ValueError in one line where bitsandbytes is missing or too old."""
+    version = version_of("bitsandbytes")
+    if version is None:
+        raise ValueError("4-bit weights need bitsandbytes: python -m pip install bitsandbytes")
+    if numbers(version) < LEAST_BITSANDBYTES:
+        raise ValueError(
+            f"4-bit weights need bitsandbytes 0.48 or newer, found {version}: "
+            "python -m pip install -U bitsandbytes"
+        )
+
+
+def require_package(package: str, purpose: str) -> None:
+    """Raise ValueError in one line where `package` is not installed; `purpose` is what needs it."""
+    if find_spec(package) is None:
+        raise ValueError(f"{purpose} needs {package}: python -m pip install {package}")
+
+
+@contextmanager
+def one_line(what: str, otherwise: str = "") -> Iterator[None]:
+    """What goes wrong while something is loaded from a hub or a folder, as ValueError in one line with its remedy.
+
+    Args:
+        what: what is being loaded, for the message, such as "model 'gpt2'".
+        otherwise: what could be given instead, for the message.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        hint = f" ({otherwise})" if otherwise else ""
+        raise ValueError(f"cannot load {what}{hint}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Looks through the whole chain of causes: the libraries wrap a hub's answer in errors of their own."""
+    chain = list(_causes(error))
+    names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
+    text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
+    if "GatedRepoError" in names or re.search(r"\bgated (repo|dataset)", text):
+        return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
+    if "trust_remote_code" in text:
+        return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
+    if "RepositoryNotFoundError" in names or "DatasetNotFoundError" in names or "not a valid model" in text:
+        return "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
+    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError"}:
+        return (
+            "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
+            "the folder or file of a copy"
+        )
+    if "Unrecognized configuration class" in text:
+        return "transformers has no model of this kind for its architecture"
+    if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
+        return "it has no weights in safetensors; others can hold code and are not read"
+    return text[:300]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,341 @@
+"""DPO, reward modelling and PPO on small models of real architectures: LoRA, 4 bits, real files, exact resume."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from rlhflab.algorithms.build import build_dpo
+from rlhflab.algorithms.build_policy import build_ppo
+from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.build_text import default_pairs, default_rate
+from rlhflab.algorithms.build_text_policy import named_function
+from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.models.logps import frozen_sequence_logps, join_answers
+from rlhflab.models.lora import AdaptersOff, trained_state
+from rlhflab.models.quantised import is_four_bit
+from rlhflab.models.reward import answer_scores, read_reward_model
+from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
+from rlhflab.worlds.encoding import TextEncoder
+
+LORA, FOUR_BIT = {"lora": True}, {"lora": True, "four_bit": True}
+QUIET = {"device": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def dialogues(tmp_path_factory):
+    """Pairs of many lengths whose chosen answer says yes."""
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = []
+    for n in range(24):
+        before = "".join(f"\n\nHuman: Is it so ({k})?\n\nAssistant: Maybe." for k in range(n % 3))
+        prompt = f"{before}\n\nHuman: Is {n} a number?{' Really?' * (n % 4)}\n\nAssistant:"
+        rows.append({"prompt": prompt, "chosen": f" Yes, {n} is.", "rejected": f" No{', no' * (n % 5)}."})
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def reviews_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    lines = ["text,label"]
+    for n in range(20):
+        kind = ("dull", "clever")[n % 2]
+        lines.append(f"The film number {n} was {kind} and its {kind} plot too,{n % 2}")
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def count_letters(prompts, answers):
+    return [sum(map(answer.count, "aeiou")) / 4 for answer in answers]
+
+
+BUILDERS = {"dpo": build_dpo, "reward": build_reward}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    ("kind", "how"), [("opt", FOUR_BIT), ("gpt2", FOUR_BIT), ("llama", LORA), ("qwen2", {})],
+    ids=["opt-4bit", "gpt2-4bit", "llama-lora", "qwen2-whole"],
+)  # fmt: skip
+def test_the_loss_falls(model_folder, dialogues, name, kind, how):
+    rate = {} if how else {"learning_rate": 1e-3}
+    algorithm = BUILDERS[name](
+        world=dialogues,
+        model=str(model_folder(kind)),
+        steps=20,
+        batch_size=6,
+        evaluate_every=20,
+        **how,
+        **rate,
+        **QUIET,
+    )
+    model = algorithm.policy if name == "dpo" else algorithm.reward_model
+    assert is_four_bit(model) is ("four_bit" in how)
+    losses = [record.scalars["loss"] for record in algorithm]
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # π_θ = π_ref, r_φ = 0
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.003
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_run_continues_exactly_where_it_was_left(model_folder, dialogues, tmp_path, name):
+    def build():
+        return BUILDERS[name](
+            world=dialogues, model=str(model_folder("opt")), steps=8, batch_size=4, pairs=8, evaluate_every=3,
+            **FOUR_BIT, **QUIET,
+        )  # fmt: skip
+
+    whole = list(build())
+    first = build()
+    for _ in range(4):
+        next(first)
+    write_checkpoint(tmp_path / "c", first.state_dict(), 4)
+    assert (tmp_path / "c").stat().st_size < 500_000  # adapters, no weights in 4 bits
+    second = build()
+    second.load_state_dict(read_checkpoint(tmp_path / "c")[1])
+    assert list(second) == whole[4:]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_gradient_checkpointing_is_on_and_changes_no_number(model_folder, dialogues, monkeypatch, name):
+    from transformers import modeling_utils
+
+    calls = []
+    once = modeling_utils.checkpoint
+    monkeypatch.setattr(modeling_utils, "checkpoint", lambda *a, **k: calls.append(1) or once(*a, **k))
+    losses = []
+    for on in (False, True):
+        calls.clear()
+        algorithm = BUILDERS[name](
+            world=dialogues, model=str(model_folder("llama")), steps=3, batch_size=4, evaluate_every=3,
+            gradient_checkpointing=on, **FOUR_BIT, **QUIET,
+        )  # fmt: skip
+        losses.append([record.scalars["loss"] for record in algorithm])
+        assert len(calls) == (
+            2 * 3 if on else 0
+        )  # layers × steps: not while looking at held-out pairs or sampling
+    assert losses[0] == losses[1]
+
+
+def test_implicit_rewards_are_taken_from_the_quantised_base(model_folder, dialogues):
+    """π_ref is the policy with adapters off, judged pair by pair as they come."""
+    algorithm = build_dpo(
+        world=dialogues, model=str(model_folder("opt")), steps=6, batch_size=4, **FOUR_BIT, **QUIET
+    )
+    source, policy = algorithm.pairs, algorithm.policy
+    encoder = TextEncoder(algorithm.tokenizer)
+    for record in algorithm:
+        pairs = record.pairs
+    tokens = encoder.encode_pairs(source.pairs, progress=False).take(list(pairs.ids))
+    batch = join_answers(tokens.prompts * 2, tokens.chosen + tokens.rejected)
+    base = frozen_sequence_logps(AdaptersOff(policy), batch)
+    known = source.state_dict()["ref_logps"][:, list(pairs.ids)]
+    torch.testing.assert_close(known.flatten(), base, rtol=0, atol=1e-4)
+    before = copy.deepcopy(source.state_dict())
+    rows = source.next()
+    assert rows.reads is not None and rows.reads.inputs["input_ids"].shape[0] == 4  # prompts shared
+    assert before["ref_logps"].isnan().sum() >= source.state_dict()["ref_logps"].isnan().sum()
+
+
+def test_each_pair_is_judged_by_the_reference_once(model_folder, dialogues, monkeypatch):
+    calls = []
+    judge = AdaptersOff.__call__
+    monkeypatch.setattr(
+        AdaptersOff, "__call__", lambda self, **inputs: calls.append(1) or judge(self, **inputs)
+    )
+    algorithm = build_dpo(
+        world=dialogues, model=str(model_folder("gpt2")), pairs=4, batch_size=4, steps=5, **LORA, **QUIET
+    )
+    algorithm.evaluator = None
+    calls.clear()
+    list(algorithm)
+    assert len(calls) == 1
+
+
+def test_what_is_too_long_is_left_out_and_counted(model_folder, dialogues):
+    algorithm = build_reward(
+        world=dialogues, model=str(model_folder("opt")), max_length=60, pairs=24, **QUIET
+    )
+    encoder = TextEncoder(algorithm.tokenizer)
+    lengths = encoder.encode_pairs(algorithm.rankings.pairs, progress=False).lengths()
+    assert max(lengths) <= 60
+    assert f"{24 - len(lengths)} longer than 60 tokens" in algorithm.notes["data"]
+    with pytest.raises(ValueError, match=r"no pair of .* has at most 2 tokens; raise --max-length"):
+        build_reward(world=dialogues, model=str(model_folder("opt")), max_length=2, **QUIET)
+
+
+@pytest.mark.parametrize("how", [{}, LORA, FOUR_BIT], ids=["whole", "lora", "4bit"])
+def test_a_reward_model_is_written_and_read(model_folder, dialogues, tmp_path, how):
+    algorithm = build_reward(
+        world=dialogues, model=str(model_folder("gpt2")), steps=3, batch_size=4, **how, **QUIET
+    )
+    list(algorithm)
+    algorithm.save_model(tmp_path)
+    batch = join_answers([[5, 6, 7], [8]], [[9, 10], [11]])
+    again = read_reward_model(tmp_path, torch.device("cpu"))
+    assert is_four_bit(again) is ("four_bit" in how)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            answer_scores(again, batch), answer_scores(algorithm.reward_model.eval(), batch)
+        )
+    assert (tmp_path / "adapter_model.safetensors").exists() is bool(how)
+
+
+def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, reviews_file, tmp_path):
+    algorithm = build_reward(
+        world=reviews_file,
+        model=str(model_folder("gpt2")),
+        steps=12,
+        batch_size=6,
+        evaluate_every=100,
+        **LORA,
+        **QUIET,
+    )
+    losses = [record.scalars["loss"] for record in algorithm]
+    assert losses[-1] < losses[0]
+    algorithm.save_model(tmp_path / "rm" / "model")
+    run = build_ppo(
+        world=reviews_file, model=str(model_folder("gpt2")), reward=str(tmp_path / "rm"), steps=2, batch_size=8,
+        max_new_tokens=6, **LORA, **QUIET,
+    )  # fmt: skip
+    assert "20 prompts of" in run.notes["data"]
+    record = next(run)
+    assert (
+        record.samples[0].prompt.startswith("The film number ")
+        and abs(record.scalars["objective/scores"]) > 0
+    )
+    with pytest.raises(ValueError, match="has another vocabulary than the policy"):
+        build_ppo(
+            world=reviews_file, model=str(model_folder("opt")), reward=str(tmp_path / "rm"), **LORA, **QUIET
+        )
+
+
+@pytest.mark.parametrize(("kind", "how"), [("gpt2", LORA), ("opt", FOUR_BIT), ("llama", {})])
+def test_ppo_raises_the_reward_of_a_function(model_folder, dialogues, reviews_file, kind, how):
+    """With prompts of one length and of many. Weights as large as trained ones: adapters do not reach the LM head."""
+    spread = {"init_std": 0.5} if kind == "opt" else {"initializer_range": 0.5}
+    run = build_ppo(
+        world=dialogues if kind == "opt" else reviews_file, model=str(model_folder(kind, **spread)),
+        reward=count_letters, steps=8, batch_size=32, max_new_tokens=12, learning_rate=2e-2, beta=0.02,
+        evaluate_every=100, max_length=200, epochs=4, **how, **QUIET,
+    )  # fmt: skip
+    records = list(run)
+    scores = [record.scalars["objective/scores"] for record in records]
+    assert sum(scores[-2:]) / 2 > scores[0] + 0.5
+    assert abs(records[0].scalars["objective/kl"]) < 1e-3 < records[-1].scalars["objective/kl"]
+
+
+def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
+    def build():
+        return build_ppo(
+            world=dialogues, model=str(model_folder("gpt2")), reward=count_letters, steps=4, batch_size=8,
+            max_new_tokens=6, **FOUR_BIT, **QUIET,
+        )  # fmt: skip
+
+    whole = list(build())
+    first = build()
+    next(first), next(first)
+    write_checkpoint(tmp_path / "c", first.state_dict(), 2)
+    second = build()
+    second.load_state_dict(read_checkpoint(tmp_path / "c")[1])
+    assert list(second) == whole[2:]
+
+
+def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = model_folder("llama")
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=2, id2label={0: "POSITIVE", 1: "NEGATIVE"}, label2id={"POSITIVE": 0, "NEGATIVE": 1}
+    )
+    torch.nn.init.normal_(classifier.score.weight)
+    classifier.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    run = build_ppo(
+        world=reviews_file, model=str(model_folder("gpt2")), reward=str(tmp_path), steps=1, batch_size=8,
+        max_new_tokens=4, **LORA, **QUIET,
+    )  # fmt: skip
+    reward = run.task.reward
+    found = reward.function(["A "], ["good film"])
+    ids = reward.tokenizer(["A good film"], return_tensors="pt")
+    logits = classifier.eval()(**ids).logits[0]
+    torch.testing.assert_close(found[0], logits[0] - logits[1])
+    next(run)
+    with pytest.raises(ValueError, match=r"cannot load reward .*it is no classifier with two labels"):
+        build_ppo(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET)
+
+
+def test_functions_are_named(tmp_path):
+    (tmp_path / "mine.py").write_text("def score(prompts, answers):\n    return [1.0]\nNUMBER = 3\n")
+    assert named_function(f"{tmp_path}/mine.py:score")(["a"], ["b"]) == [1.0]
+    assert named_function("math:sqrt")(4) == 2
+    for name, says in (
+        (f"{tmp_path}/none.py:score", "there is no file"), (f"{tmp_path}/mine.py:other", "names no function"),
+        (f"{tmp_path}/mine.py:NUMBER", "is no function but int"), ("no.such.module:f", "names no function"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=says) as error:
+            named_function(name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_trl_trains_the_same_real_model(model_folder, dialogues, name):
+    pytest.importorskip("trl", reason="TRL is not installed")
+    losses = [
+        [
+            record.scalars["loss"]
+            for record in BUILDERS[name](
+                world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=100,
+                learning_rate=5e-3, engine=engine, **FOUR_BIT, **QUIET,
+            )
+        ]
+        for engine in ("lab", "trl")
+    ]  # fmt: skip
+    assert losses[1] == pytest.approx(losses[0], abs=2e-4) and losses[0][-1] != pytest.approx(
+        losses[0][0], abs=1e-4
+    )
+
+
+def test_defaults_of_rate_and_pairs(model_folder):
+    from rlhflab.models.loading import load_policy
+
+    model = load_policy(str(model_folder("opt"))).model
+    assert default_rate(model, lora=True) == 0.2 / 32 and default_rate(model, lora=False) == 1e-5
+    assert [default_pairs(*run) for run in ((20, 8), (600, 8), (10_000, 8), (1, 1))] == [53, 1600, 2000, 16]
+
+
+def test_a_scaled_loss_gives_the_same_update_and_leaves_out_what_overflows():
+    """GradScaler as on a T4, here on the CPU."""
+    weights = [torch.nn.Parameter(torch.tensor([1.0, 2.0])) for _ in range(2)]
+    plain, scaled = (
+        Optimiser([weight], scaled=scaled) for weight, scaled in zip(weights, (False, True), strict=True)
+    )
+    norms = [
+        optimiser.step((weight**2).sum(), 0.1)
+        for optimiser, weight in ((plain, weights[0]), (scaled, weights[1]))
+    ]
+    assert float(norms[0]) == pytest.approx(float(norms[1])) and torch.allclose(*weights)
+    scale = scaled.state_dict()["scaler"]["scale"]
+    before = weights[1].detach().clone()
+    assert float(scaled.step((weights[1] * float("inf")).sum(), 0.1)) == 0
+    assert torch.equal(weights[1], before) and scaled.state_dict()["scaler"]["scale"] == scale / 2
+    again = Optimiser([torch.nn.Parameter(before)], scaled=True)
+    again.load_state_dict(copy.deepcopy(scaled.state_dict()))
+    assert again.state_dict()["scaler"]["scale"] == scale / 2
+
+
+def test_a_float16_base_is_trained_with_a_scaled_loss(model_folder, dialogues):
+    algorithm = build_dpo(
+        world=dialogues,
+        model=str(model_folder("llama")),
+        steps=12,
+        batch_size=6,
+        dtype="float16",
+        **LORA,
+        **QUIET,
+    )
+    losses = [record.scalars["loss"] for record in algorithm]
+    assert "scaler" in algorithm.state_dict()["optimiser"]
+    assert sum(losses[-4:]) < sum(losses[:4]) - 0.01
+    assert all(weight.dtype == torch.float32 for weight in trained_state(algorithm.policy).values())

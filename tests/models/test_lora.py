@@ -1,0 +1,171 @@
+"""Adapters: where they go, what they leave alone, and the reference that they spare."""
+
+import copy
+
+import pytest
+import torch
+
+from rlhflab.models.loading import LoadSettings, in_training, load_policy, load_reference, load_reward_model
+from rlhflab.models.logps import frozen_sequence_logps, join_answers, sequence_logps
+from rlhflab.models.lora import (
+    TARGETS,
+    AdaptersOff,
+    linear_layers,
+    load_trained_state,
+    lora_targets,
+    trained_state,
+)
+from rlhflab.models.memory import empty_model
+from rlhflab.models.quantised import is_four_bit
+from rlhflab.models.reward import answer_scores
+from tests.real_models import KINDS
+
+SHAPE = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 50,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+OF_THEIR_OWN = {
+    "bloom": {"n_layer": 1, "n_head": 4}, "opt": {"word_embed_proj_dim": 32, "ffn_dim": 64},
+    "gpt_neo": {"num_layers": 1, "num_heads": 4, "attention_types": [[["global"], 1]]},
+    "gpt2": {"n_embd": 32, "n_layer": 1, "n_head": 4},
+    "gptj": {"n_embd": 32, "n_layer": 1, "n_head": 4, "rotary_dim": 8},
+    **{kind: {"num_key_value_heads": 2, "head_dim": 8} for kind in ("gemma", "gemma2", "gemma3_text")},
+}  # fmt: skip
+BATCH = join_answers([[5, 6, 7], [8, 9]], [[10, 11, 2], [12, 2]])
+FOUR_BIT = LoadSettings(lora=True, four_bit=True, device="cpu")
+
+
+@pytest.fixture(params=KINDS)
+def folder(request, model_folder):
+    return str(model_folder(request.param))
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_every_linear_layer_of_the_blocks_is_named_and_no_other(kind):
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(kind, **{**SHAPE, **OF_THEIR_OWN.get(kind, {})})
+    model = empty_model(config)
+    in_blocks = {name.rsplit(".", 1)[-1] for name, _, _ in linear_layers(model) if ".0." in name}
+    assert set(lora_targets(model)) == set(TARGETS[kind]) == in_blocks
+
+
+def test_an_unknown_architecture_or_layer_is_told_with_the_layers_that_there_are(model_folder):
+    from transformers import AutoConfig
+
+    model = empty_model(
+        AutoConfig.for_model("codegen", n_embd=32, n_layer=1, n_head=4, vocab_size=50, rotary_dim=8)
+    )
+    with pytest.raises(
+        ValueError, match=r"no LoRA layers are known for architecture 'codegen': .*--lora-targets.*qkv_proj"
+    ):
+        lora_targets(model)
+    assert lora_targets(model, ["qkv_proj"]) == ("qkv_proj",)
+    with pytest.raises(ValueError, match=r"no linear layer is called 'query'; this codegen has .*qkv_proj"):
+        lora_targets(model, ["query"])
+
+
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_with_adapters_off_the_policy_is_its_base(folder, four_bit):
+    settings = LoadSettings(lora=True, four_bit=four_bit, device="cpu", gradient_checkpointing=True)
+    policy = load_policy(folder, settings).model
+    assert is_four_bit(policy) is four_bit
+    base = frozen_sequence_logps(policy.get_base_model(), BATCH)  # adapters are at 0 here
+    if not four_bit:
+        plain = load_policy(folder, LoadSettings(device="cpu")).model
+        torch.testing.assert_close(frozen_sequence_logps(plain, BATCH), base, rtol=0, atol=1e-5)
+    ref_policy = load_reference(policy)
+    assert isinstance(ref_policy, AdaptersOff) and torch.equal(frozen_sequence_logps(ref_policy, BATCH), base)
+    _train_a_little(policy)
+    assert (frozen_sequence_logps(policy, BATCH) - base).abs().max() > 0.01
+    assert torch.equal(frozen_sequence_logps(ref_policy, BATCH), base)
+    assert all(weight.requires_grad == ("lora_" in name) for name, weight in policy.named_parameters())
+
+
+def _train_a_little(policy):
+    weights = [weight for weight in policy.parameters() if weight.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=0.05)
+    for _ in range(2):
+        adam.zero_grad()
+        (-sequence_logps(policy, BATCH)).sum().backward()
+        adam.step()
+
+
+def test_four_bit_weights_are_nf4_quantised_twice_and_change_the_model_a_little(folder):
+    plain, four = (load_policy(folder, settings).model for settings in (LoadSettings(device="cpu"), FOUR_BIT))
+    apart = (frozen_sequence_logps(plain, BATCH) - frozen_sequence_logps(four, BATCH)).abs().max()
+    assert 1e-4 < apart < 0.5
+    quantised = [weight for weight in four.parameters() if type(weight).__name__ == "Params4bit"]
+    weights = sum(inputs * outputs for _, inputs, outputs in linear_layers(plain))
+    assert sum(2 * weight.numel() for weight in quantised) == weights  # two a byte, and none left out
+    assert all(weight.quant_state.quant_type == "nf4" and weight.quant_state.nested for weight in quantised)
+
+
+def test_gradients_survive_an_evaluation_in_four_bits(folder):
+    """On CPUs with AVX512-BF16 bitsandbytes would lose them."""
+    policy = load_policy(folder, FOUR_BIT).model
+    frozen_sequence_logps(policy, BATCH)
+    in_training(policy)
+    sequence_logps(policy, BATCH).sum().backward()
+    grads = [weight.grad for name, weight in policy.named_parameters() if "lora_B" in name]
+    assert grads and all(grad is not None and grad.abs().max() > 0 for grad in grads)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_adapters_and_head_are_float32_on_a_base_in_16_bits(model_folder, dtype):
+    settings = LoadSettings(lora=True, dtype=dtype, device="cpu")
+    for load, run in ((load_policy, sequence_logps), (load_reward_model, answer_scores)):
+        model = load(str(model_folder("llama")), settings).model
+        found = run(model, BATCH)
+        found.sum().backward()
+        assert found.dtype == torch.float32 and str(model.dtype) == f"torch.{dtype}"
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                assert weight.dtype == torch.float32 and ("score" in name or weight.grad is not None)
+
+
+def test_the_state_holds_what_is_trained_and_nothing_else(model_folder):
+    settings = LoadSettings(lora=True, four_bit=True, lora_rank=4, device="cpu")
+    first, second = (load_reward_model(str(model_folder("opt")), settings).model for _ in range(2))
+    for weight in first.parameters():
+        if weight.requires_grad:
+            weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    state = copy.deepcopy(trained_state(first))
+    assert {name.rsplit(".", 3)[-1] for name in state} == {"weight", "bias"}
+    assert all("lora_" in name or "score" in name for name in state) and any(
+        "score" in name for name in state
+    )
+    load_trained_state(second, state)
+    with torch.no_grad():
+        assert torch.equal(answer_scores(first, BATCH), answer_scores(second, BATCH))
+    third = load_reward_model(
+        str(model_folder("opt")), LoadSettings(lora=True, lora_rank=8, device="cpu")
+    ).model
+    with pytest.raises(ValueError, match="rank or layers differ"):
+        load_trained_state(third, state)
+
+
+def test_adapters_depend_on_the_seed_alone(model_folder):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    states = [
+        trained_state(
+            load_policy(str(model_folder("gpt2")), LoadSettings(lora=True, device="cpu", seed=seed)).model
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    name = next(name for name in states[0] if "lora_A" in name)
+    assert torch.equal(states[0][name], states[1][name]) and not torch.equal(states[0][name], states[2][name])
+
+
+def test_dropout_acts_on_adapters_in_training_alone(model_folder):
+    policy = load_policy(
+        str(model_folder("opt")), LoadSettings(lora=True, lora_dropout=0.5, device="cpu")
+    ).model
+    _train_a_little(policy)  # OPT's own dropout of 0.1 is gone
+    with torch.no_grad():
+        in_training(policy)
+        assert not torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))
+        in_training(policy, dropout=False)
+        assert torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))

@@ -1,0 +1,157 @@
+"""The command line on real models and real data: what it prints, keeps and refuses."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from rlhflab.runs.store import Run
+from tests.test_cli import one_line
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl.gz"
+    asked = [f"\n\nHuman: Is it {n}?\n\nAssistant:" for n in range(20)]
+    rows = [{"chosen": f"{prompt} Yes, it is.", "rejected": f"{prompt} No."} for prompt in asked]
+    rows.append(
+        {"chosen": "\n\nHuman: And?\n\nAssistant:", "rejected": "\n\nHuman: And?\n\nAssistant: Well."}
+    )
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    return path
+
+
+@pytest.mark.parametrize("name", ["reward", "dpo"])
+def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, tmp_path, pairs, name):
+    folder = model_folder("opt")
+    code, out, err = rlhflab(
+        "train",
+        name,
+        "--model",
+        folder,
+        "--world",
+        pairs,
+        "--four-bit",
+        "--lora",
+        "--steps",
+        20,
+        "--json",
+        "--out",
+        "run",
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["status"] == "finished" and result["steps"] == 20 and result["exact"] is None
+    run = Run.open(tmp_path / "run")
+    losses = [record.scalars["loss"] for record in run.records()]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    notes = run.environment["notes"]
+    assert (
+        "NF4" in notes["model"]
+        and "LoRA of rank 16 on q_proj, k_proj, v_proj, out_proj, fc1, fc2" in notes["model"]
+    )
+    assert "left out: 1 with an empty answer" in notes["data"]
+    assert all(f"rlhflab: {note}" in err for note in notes.values())
+    assert run.config["four_bit"] is True and run.config["model"] == str(folder)
+    assert (tmp_path / "run" / "model" / "adapter_model.safetensors").is_file()
+    records = (tmp_path / "run" / "records.jsonl").read_bytes()
+    assert rlhflab("train", name, "--resume", "run")[0] == 0
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == records
+    assert rlhflab("report", "run")[0] == 0
+
+
+def test_a_trained_policy_goes_on_from_its_adapters(rlhflab, model_folder, tmp_path, pairs):
+    first = ("train", "dpo", "--world", pairs, "--lora", "--steps", 3, "--batch-size", 4, "--json")
+    assert rlhflab(*first, "--model", model_folder("llama"), "--out", "a")[0] == 0
+    code, out, err = rlhflab(*first, "--model", "a/model", "--out", "b")
+    assert code == 0, err
+    assert json.loads(out)["scalars"]["logps/chosen"] < 0
+
+
+def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
+    (tmp_path / "mine.py").write_text(
+        "def score(prompts, answers):\n    return [len(a) / 10 for a in answers]\n"
+    )
+    code, out, err = rlhflab(
+        "train", "ppo", "--model", model_folder("gpt2"), "--world", pairs, "--reward", "mine.py:score", "--lora",
+        "--max-new-tokens", 5, "--steps", 2, "--batch-size", 8, "--json", "--out", "run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["scalars"]["objective/scores"] > 0
+    assert Run.open(tmp_path / "run").config["reward"] == f"{tmp_path}/mine.py:score"
+    assert rlhflab("train", "ppo", "--resume", "run")[0] == 0
+    assert (tmp_path / "run" / "model" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["dpo", "--four-bit"], "4-bit weights cannot be trained: give --lora with --four-bit"),
+        (["dpo", "--lora", "--lora-rank", "0"], "lora_rank must be from 1 to 1024, got 0"),
+        (
+            ["reward", "--lora", "--lora-targets", "query"],
+            "no linear layer is called 'query'; this opt has fc1, fc2",
+        ),
+        (
+            ["dpo", "--lora", "--dtype", "half"],
+            "dtype must be one of auto, float32, bfloat16, float16, got 'half'",
+        ),
+        (["dpo", "--max-length", "1"], "max_length must be ≥ 2 tokens, got 1"),
+        (["dpo", "--world", "micro"], "the micro world needs --model tiny"),
+        (["dpo", "--model", "tiny", "--lora"], "lora needs a real model: give --model a folder or a hub id"),
+        (
+            ["dpo", "--model", "nobody/nothing"],
+            "cannot load model 'nobody/nothing' .* the hub cannot be reached",
+        ),
+        (["dpo", "--world", "nobody/nothing"], "cannot load data set 'nobody/nothing' .* the hub"),
+        (
+            ["dpo", "--model", "./nowhere"],
+            "there is no model folder './nowhere'",
+        ),
+        (
+            ["dpo", "--world", "data/none.jsonl"],
+            "unknown world 'data/none.jsonl'; use micro, reviews, an existing file",
+        ),
+        (["dpo", "--reference", "preferred"], "reference must be sft with a real model"),
+        (["dpo", "--learning-rate", "-1"], "learning_rate must be a number > 0, got -1"),
+        (["ppo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
+        (["ppo", "--reward", "none.py:f"], "reward 'none.py:f' names no function: there is no file"),
+        (["ppo", "--reward", "math:sqrt", "--max-new-tokens", "0"], "max_new_tokens must be ≥ 1, got 0"),
+        (
+            ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],
+            "value must be shared or none where the policy",
+        ),
+        (["trpo"], "model must be tiny here"),
+    ],
+)
+def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, arguments, says):
+    given = {"--model": model_folder("opt"), "--world": pairs}
+    extra = [part for option, value in given.items() if option not in arguments for part in (option, value)]
+    code, out, err = rlhflab("train", *arguments, *extra)
+    assert (code, out) == (2, "")
+    assert re.search(says, one_line(err.split("\r")[-1].strip() + "\n")), err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_shows_the_options_with_their_ranges(rlhflab):
+    for name in ("dpo", "reward", "ppo"):
+        code, out, _ = rlhflab("train", name, "--help")
+        out = " ".join(out.split())
+        assert code == 0
+        for words in (
+            "--four-bit", "--lora ", "--lora-rank", "1–1024", "--max-length", "≥ 2", "--gradient-checkpointing",
+            "--dtype", "auto, float32, bfloat16 or float16", "--trust-remote-code", "--lora-targets",
+        ):  # fmt: skip
+            assert words in out, (name, words)
+
+
+@pytest.mark.parametrize("name", ["reward", "dpo"])
+def test_hh_rlhf_with_an_opt_style_model(rlhflab, model_folder, tmp_path, hh_rlhf, name):
+    code, _, err = rlhflab(
+        "train", name, "--model", model_folder("opt"), "--world", hh_rlhf, "--four-bit", "--lora", "--steps", 20,
+        "--json", "--out", "run",
+    )  # fmt: skip
+    assert code == 0, err
+    losses = [record.scalars["loss"] for record in Run.open(tmp_path / "run").records()]
+    assert sum(losses[-5:]) < sum(losses[:5]) - 0.005
