@@ -376,7 +376,7 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
         (["ppo", "--gamma", "0.9"], "--gamma is no setting of ppo in a world of language"),
         (
             ["dpo", "--world", "CartPole-v1"],
-            "unknown world 'CartPole-v1'; use micro, reviews or an existing file",
+            "unknown world 'CartPole-v1'; use micro, reviews, an existing file",
         ),
         (["reward", "--ranked", "1"], "ranked must be from 2 to 16, got 1"),
         (

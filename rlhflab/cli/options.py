@@ -116,7 +116,7 @@ def _option(
     if name == "world" and control is not None:
         words, control = OR_CONTROL, None
     if parameter is not None:
-        shown = {None: "by model or data", "": "nothing"}.get(parameter.default, parameter.default)
+        shown = {None: "by model, data or world", "": "nothing"}.get(parameter.default, parameter.default)
         words += f"; default {shown}."
     if control is not None and (parameter is None or control.default != parameter.default):
         shown = "by world" if control.default is None else control.default
