@@ -74,7 +74,7 @@ def test_in_lab_05_another_choice_begins_anew_and_beta_moves_the_optimum(steady,
         lambda: lab.in_kernel("board.algorithm is not None and board._form.chosen['blind']") == "film", 60
     )
     lab.poll(lambda: lab.in_kernel("board.state == 'running' and board.history.step >= 5"), 60)
-    assert view.locator(".rlhf-ghost").count() == 1
+    lab.poll(lambda: view.locator(".rlhf-ghost").count() == 1, 30)  # with the next frame
     assert lab.in_kernel("sorted(board.player.knobs)") == ["beta", "label_noise", "learning_rate", "pairs"]
     view.get_by_label("blind to").scroll_into_view_if_needed()
     shot(lab, "05-form")
