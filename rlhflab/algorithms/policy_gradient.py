@@ -123,7 +123,7 @@ class PolicyGradient(ABC):
         """The discount in force: a knob where the algorithm has it as one, else the configuration's."""
         return knobs.get("gamma", self.config.gamma)
 
-    def _advantages(self, rollout: Rollout, knobs: Mapping[str, float]) -> Estimated:
+    def advantages(self, rollout: Rollout, knobs: Mapping[str, float]) -> Estimated:
         """GAE, the returns that V is fitted to (taken before any whitening), and how much of them V explains."""
         advantages = gae(
             rollout.rewards, rollout.values, rollout.dones, self.gamma(knobs), knobs["gae_lambda"],

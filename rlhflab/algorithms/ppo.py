@@ -126,7 +126,7 @@ class PPO(PolicyGradient):
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         config, learning_rate, rollout = self.config, knobs["learning_rate"] * factor, collected.rollout
-        advantages, returns, explained = self._advantages(rollout, knobs)
+        advantages, returns, explained = self.advantages(rollout, knobs)
         if config.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
         parts, seen = [], None

@@ -8,9 +8,9 @@ step, as in Spinning Up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
 from rlhflab.objectives.trust_region import (
     FisherVectorProduct,
+    Solution,
     Trial,
     backtrack,
     conjugate_gradient,
@@ -87,6 +88,24 @@ class TRPOKnobs(Knobs):
     }  # fmt: skip
 
 
+class Proposal(NamedTuple):
+    """A full step, and what tries shares of it.
+
+    Attributes:
+        gradient: [parameters], of the surrogate at π_old.
+        solution: conjugate gradient's, of H·x = gradient.
+        step: [parameters], x scaled to the border of the quadratic trust region.
+        attempt: share → (surrogate gain, mean KL(π_old‖π_θ)) of π_θ = π_old + share·step; it leaves π_θ there.
+        withdraw: put π_θ back to π_old.
+    """
+
+    gradient: Tensor
+    solution: Solution
+    step: Tensor
+    attempt: Callable[[float], tuple[float, float]]
+    withdraw: Callable[[], None]
+
+
 class TRPO(PolicyGradient):
     """Trust-region policy optimisation; iterate for one rollout and one step at a time.
 
@@ -106,7 +125,7 @@ class TRPO(PolicyGradient):
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout
-        advantages, returns, explained = self._advantages(rollout, knobs)
+        advantages, returns, explained = self.advantages(rollout, knobs)
         scalars, arrays = self._policy_step(
             rollout, whiten(advantages, rollout.mask), knobs["max_kl"] * factor**2
         )
@@ -117,13 +136,53 @@ class TRPO(PolicyGradient):
     def _policy_step(
         self, rollout: Rollout, advantages: Tensor, max_kl: float
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
+        config = self.config
+        proposal = self.propose(rollout, advantages, max_kl)
+        if config.line_search:
+            trials = backtrack(proposal.attempt, max_kl, config.line_search_tries)
+        else:
+            trials = (Trial(1.0, *proposal.attempt(1.0), accepted=True),)
+        taken = trials[-1]
+        if not taken.accepted:
+            proposal.withdraw()
+        share = taken.share if taken.accepted else 0.0
+        residuals = proposal.solution.residuals
+        scalars = {
+            "trpo/gain": taken.gain if taken.accepted else 0.0,
+            "trpo/predicted_gain": share * float(proposal.gradient @ proposal.step),
+            "trpo/kl_old": taken.kl if taken.accepted else 0.0,
+            "trpo/predicted_kl_old": share**2 * max_kl,
+            "trpo/max_kl": max_kl,
+            "trpo/share": share,
+            "trpo/cg_residual": residuals[-1],
+            "grad_norm": float(proposal.gradient.norm()),
+        }
+        arrays = {
+            "cg_residuals": residuals,
+            "line_search/share": tuple(trial.share for trial in trials),
+            "line_search/gain": tuple(trial.gain for trial in trials),
+            "line_search/kl": tuple(trial.kl for trial in trials),
+        }
+        return scalars, arrays
+
+    def propose(
+        self, rollout: Rollout, advantages: Tensor, max_kl: float, cg_iterations: int | None = None
+    ) -> Proposal:
+        """The full step on a rollout, before any line search; π_θ stays where it is.
+
+        Args:
+            rollout: of π_θ as it is now.
+            advantages: [batch, time], usually whitened.
+            max_kl: δ > 0, nats per token or time step.
+            cg_iterations: by default the configuration's.
+        """
         config, parameters = self.config, self.task.policy_parameters()
         old, surrogate = self._surrogate(rollout, advantages)
         gradient = flatten(torch.autograd.grad(surrogate, parameters))
         before = float(surrogate.detach())
 
         product = self._fisher(rollout.rows(slice(0, max(1, round(config.fisher_share * len(rollout))))))
-        solution = conjugate_gradient(product, gradient, config.cg_iterations)
+        solution = conjugate_gradient(product, gradient, cg_iterations or config.cg_iterations)
         step = step_scale(solution.x, product(solution.x), max_kl) * solution.x
         start = flatten([p.detach() for p in parameters])
 
@@ -133,31 +192,7 @@ class TRPO(PolicyGradient):
             new, gained = self._surrogate(rollout, advantages)
             return float(gained) - before, float(masked_mean(kl_divergence(old, new), rollout.mask))
 
-        if config.line_search:
-            trials = backtrack(attempt, max_kl, config.line_search_tries)
-        else:
-            trials = (Trial(1.0, *attempt(1.0), accepted=True),)
-        taken = trials[-1]
-        if not taken.accepted:
-            put(parameters, start)
-        share = taken.share if taken.accepted else 0.0
-        scalars = {
-            "trpo/gain": taken.gain if taken.accepted else 0.0,
-            "trpo/predicted_gain": share * float(gradient @ step),
-            "trpo/kl_old": taken.kl if taken.accepted else 0.0,
-            "trpo/predicted_kl_old": share**2 * max_kl,
-            "trpo/max_kl": max_kl,
-            "trpo/share": share,
-            "trpo/cg_residual": solution.residuals[-1],
-            "grad_norm": float(gradient.norm()),
-        }
-        arrays = {
-            "cg_residuals": solution.residuals,
-            "line_search/share": tuple(trial.share for trial in trials),
-            "line_search/gain": tuple(trial.gain for trial in trials),
-            "line_search/kl": tuple(trial.kl for trial in trials),
-        }
-        return scalars, arrays
+        return Proposal(gradient, solution, step, attempt, lambda: put(parameters, start))
 
     def _surrogate(self, rollout: Rollout, advantages: Tensor) -> tuple[Distribution, Tensor]:
         distribution = self.task.distribution(rollout)
