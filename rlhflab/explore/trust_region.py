@@ -6,7 +6,7 @@ functions that TRPO uses, for the static figure and the tests.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import traitlets
@@ -74,8 +74,8 @@ class TrustRegionExplorable(Explorable):
         )  # fmt: skip
 
     @traitlets.validate("parameters", "landscape")
-    def _check_choice(self, proposal: dict[str, str]) -> str:
-        name, value = proposal["trait"].name, proposal["value"]
+    def _check_choice(self, proposal: dict[str, Any]) -> str:
+        name, value = proposal["trait"].name, str(proposal["value"])
         allowed = tuple(PARAMETERS) if name == "parameters" else ("J", "surrogate")
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
