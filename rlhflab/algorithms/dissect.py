@@ -16,7 +16,8 @@ class Dissection(NamedTuple):
     Attributes:
         iterations: of conjugate gradient, one direction each.
         radii: √δ of the points, from 0 upwards, the same for every direction.
-        kls: [directions][points], mean KL(π_old‖π_θ), nats per token or time step; predicted is the square of the radius.
+        kls: [directions][points], mean KL(π_old‖π_θ), nats per token or time step;
+            predicted is the square of the radius.
         gains: [directions][points], of the surrogate.
         slopes: [directions], predicted gain per unit of the radius.
         residuals: ‖g − H·x_k‖/‖g‖, from k = 0 to the most iterations.

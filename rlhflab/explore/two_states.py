@@ -100,7 +100,7 @@ def evaluate(logits: Tensor) -> Exact:
 
 
 def surrogate_gain(old: Tensor, new: Tensor) -> Tensor:
-    """Σ_s d_old(s) Σ_a π_new(a|s)·A_old(s,a): the surrogate's gain over π_old, exactly; logits [..., 2] in, [...] out."""
+    """Σ_s d_old(s) Σ_a π_new(a|s)·A_old(s,a), the surrogate's gain over π_old; logits [..., 2] in, [...] out."""
     found = evaluate(old)
     return (found.visits * (new.sigmoid() - old.sigmoid()) * found.preference).sum(-1)
 

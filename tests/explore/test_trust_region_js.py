@@ -24,7 +24,7 @@ const results = sent.cases.map(([a, b, maxKl, parameters]) => {
   const step = m.stepFrom([a, b], maxKl, matrix, problem);
   const { natural, plain, ...rest } = step;
   return { ...rest, full: natural.step, scale: natural.scale, predicted: natural.predicted, plain: plain.step,
-    ...m.borders(step, maxKl, 24), path: m.pathFrom([a, b], maxKl, matrix, problem, "natural", 5), back: m.inverse(matrix) };
+    ...m.borders(step, maxKl, 24), path: m.pathFrom([a, b], maxKl, matrix, problem, "natural", 5) };
 });
 const grid = Array.from({ length: 21 }, (_, j) => Array.from({ length: 21 }, (_, i) => Math.hypot(i - 10, j - 10)));
 result = { results, circle: m.contour(grid, 6), far: m.meanKl([800, -800], [-800, 800], [0.5, 0.5]) };
