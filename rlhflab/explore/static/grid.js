@@ -115,7 +115,7 @@ function gridUnder(context, at, theme, { data, values: { policy, values } }) {
     context.fillRect(x - side / 2 + 1, y - side / 2 + 1, side - 2, side - 2);
     context.globalAlpha = 1;
     if (cell === "#") return;
-    if (end !== undefined) return label(context, signed(end, 0), x, y, { colour: theme.text, align: "center", font: `bold 18px ${theme.font}` });
+    if (end !== undefined) return label(context, signed(end, 0), x, y - 0.3 * side, { colour: theme.text, align: "center", font: `bold 18px ${theme.font}` });
     label(context, nameOf(data, s), x - side / 2 + 6, y - side / 2 + 11, { colour: theme.muted, font: small });
     label(context, plain(values[s], 2), x + side / 2 - 6, y + side / 2 - 10, { colour: theme.text, align: "right", font: small });
     policy[s].forEach((p, a) => {
@@ -142,8 +142,8 @@ function tableOver(context, at, theme, { data, shown, gamma }) {
   const fit = Math.max(3, Math.floor((at.height - 2.4 * row) / row));
   const { steps } = shown;
   const kept = steps.length <= fit ? steps.map((_, t) => t) : [...Array(fit - 2).keys(), -1, steps.length - 1];
-  const put = (cells, y, colour, weight = "") => cells.forEach((text, i) =>
-    notation(context, text, COLUMNS[i][1] * at.width, y, { size: 12, colour, family: theme.font, align: "center", weight }));
+  const put = (cells, y, colour) => cells.forEach((text, i) =>
+    notation(context, text, COLUMNS[i][1] * at.width, y, { size: 12, colour, family: theme.font, align: "center" }));
   put(COLUMNS.map(([name]) => name), 10, theme.muted);
   kept.forEach((t, i) => {
     const y = 10 + row * (i + 1);
@@ -167,13 +167,14 @@ function returnsOver(context, at, theme, { counted, exact, shown }) {
 
 // ----------------------------------------------------------------------------------------------------- view
 
-const RETURNS = [-2.5, 1];
+const RETURNS = [-2, 1];
+const BINS = 30;
 
 function computed(values, data, solve) {
   const solution = solve(data, values.epsilon, values.slip, values.gamma);
   const all = Array.from({ length: data.trajectories }, (_, i) => trajectoryOf(data, solution, values, i + 1));
-  const counted = new Array(35).fill(0);
-  for (const { total } of all) counted[clamp(Math.floor(((total - RETURNS[0]) / (RETURNS[1] - RETURNS[0])) * 35), 0, 34)] += 1;
+  const counted = new Array(BINS).fill(0);
+  for (const { total } of all) counted[clamp(Math.floor(((total - RETURNS[0]) / (RETURNS[1] - RETURNS[0])) * BINS), 0, BINS - 1)] += 1;
   const mean = all.reduce((sum, { total }) => sum + total, 0) / all.length;
   const se = Math.sqrt(all.reduce((sum, { total }) => sum + (total - mean) ** 2, 0) / (all.length - 1) / all.length);
   const { start, gamma } = values;

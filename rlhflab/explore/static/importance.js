@@ -236,7 +236,7 @@ function render({ model, el }) {
         layout: (size) => frame(size, [0, 0.85], { top: 22 }),
         under: (context, at, theme) => {
           axes(context, at, theme, { xName: "action a = its reward", xCount: 7 });
-          legend(context, [["target p", TARGET], ["behaviour q, its actions sized by weight", BEHAVIOUR]], at.left, 8, theme);
+          legend(context, [["target p", TARGET], ["behaviour q: actions by weight", BEHAVIOUR]], at.left, 8, theme);
         },
         over: policiesOver, underKey: () => "", drag: dragPolicy, keys: ["mean", "std"],
         caption: "The actions come from q; those that p likes better count for more.",
