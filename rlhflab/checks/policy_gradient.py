@@ -57,7 +57,9 @@ def check_reinforce_loss(function: Callable[..., Any]) -> bool:
         function: takes (logps, rewards, gamma): log π(a_t|s_t) and r_t, [episodes, time] each, and the discount;
             returns one loss an episode, [episodes].
     """
-    return say(_verdict(function), "Right: the loss, and a gradient that weighs each ∇log π with its return to go.")
+    return say(
+        _verdict(function), "Right: the loss, and a gradient that weighs each ∇log π with its return to go."
+    )
 
 
 def _verdict(function: Callable[..., Any]) -> str:

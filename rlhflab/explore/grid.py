@@ -1,7 +1,7 @@
 """The grid explorable: states, actions, a policy, trajectories and their returns in a world that fits on a page.
 
 A step leads to the next cell in the direction of the action; with probability `slip` it goes off to one of its sides. A
-wall or the edge leaves it where it is. Every step costs 0.04; the cell + ends the episode with a reward of 1, − with −1.
+wall or the edge leaves it where it is. A step costs 0.04; the cell + ends the episode with a reward of 1, − with −1.
 The policy takes the best action but, with probability ε, any of the four.
 
 The grid is that of Russell & Norvig, "Artificial intelligence: a modern approach", chapter 17.
@@ -100,7 +100,9 @@ class GridExplorable(Explorable):
         policy[torch.arange(len(cells)), action_values.argmax(1)] += 1 - self.epsilon
         step = torch.einsum("sa,sat->st", policy, moves)
         step[over] = 0.0
-        exact = torch.linalg.solve(torch.eye(len(cells), dtype=torch.float64) - self.gamma * step, step @ reward)
+        exact = torch.linalg.solve(
+            torch.eye(len(cells), dtype=torch.float64) - self.gamma * step, step @ reward
+        )
         return GridValues(policy, exact)
 
     def _moves(self) -> Tensor:
@@ -115,7 +117,9 @@ class GridExplorable(Explorable):
                         down, right = WAYS[(way + turn) % 4]
                         r, c = row + down, column + right
                         free = 0 <= r < height and 0 <= c < width and rows[r][c] != "#"
-                        moves[row * width + column, way, r * width + c if free else row * width + column] += chance
+                        moves[row * width + column, way, r * width + c if free else row * width + column] += (
+                            chance
+                        )
         return moves
 
     def figure(self) -> go.Figure:
@@ -124,7 +128,9 @@ class GridExplorable(Explorable):
 
         rows, exact = self.data["rows"], self.exact()
         arrows = ["↑→↓←"[way] for way in exact.policy.argmax(1).tolist()]
-        text = [[cell if cell != "." else arrows[r * len(row) + c] for c, cell in enumerate(row)] for r, row in enumerate(rows)]  # fmt: skip
+        marks = [way if cell == "." else cell for way, cell in zip(arrows, "".join(rows), strict=True)]
+        width = len(rows[0])
+        text = [marks[at : at + width] for at in range(0, len(marks), width)]
         values = exact.values.reshape(len(rows), -1).tolist()
         heat = go.Heatmap(z=values, text=text, texttemplate="%{text} %{z:.2f}", colorscale="RdBu", zmid=0)
         figure = go.Figure(heat)

@@ -103,14 +103,18 @@ class ImportanceExplorable(Explorable):
         from plotly.subplots import make_subplots
 
         estimates, ess = self.estimates()
-        figure = make_subplots(rows=1, cols=2, subplot_titles=("Policies", "200 estimates of E<sub>p</sub>[a]"))
+        figure = make_subplots(
+            rows=1, cols=2, subplot_titles=("Policies", "200 estimates of E<sub>p</sub>[a]")
+        )
         a = torch.linspace(-6, 6, 241, dtype=torch.float64)
         for name, mean, std, colour in (
             ("target p", self.target_mean, self.target_std, "#D55E00"),
             ("behaviour q", self.mean, self.std, "#0072B2"),
         ):
             density = (-(((a - mean) / std) ** 2) / 2).exp() / (std * math.sqrt(2 * math.pi))
-            figure.add_scatter(x=a.tolist(), y=density.tolist(), name=name, line={"color": colour}, row=1, col=1)
+            figure.add_scatter(
+                x=a.tolist(), y=density.tolist(), name=name, line={"color": colour}, row=1, col=1
+            )
         figure.add_histogram(x=estimates.tolist(), name="estimates", marker_color="#0072B2", row=1, col=2)
         figure.add_vline(x=self.target_mean, line={"color": "#333", "dash": "dash"}, row=1, col=2)
         figure.update_layout(

@@ -67,7 +67,9 @@ class RolloutPlayer(Explorable):
             )
         size, choices = states.shape[1], probabilities.shape[1]
         names = names or (CARTPOLE if size == len(CARTPOLE) else [f"s[{i}]" for i in range(size)])
-        action_names = action_names or (("left", "right") if choices == 2 else [str(a) for a in range(choices)])
+        action_names = action_names or (
+            ("left", "right") if choices == 2 else [str(a) for a in range(choices)]
+        )
         if len(names) != size or len(action_names) != choices:
             raise ValueError(
                 f"{size} names and {choices} action names are needed, got {len(names)} and {len(action_names)}"
@@ -101,7 +103,9 @@ class RolloutPlayer(Explorable):
         """Return a static plotly figure: the states and the returns to go over time."""
         from plotly.subplots import make_subplots
 
-        figure = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=("States", "Return to go G_t"))
+        figure = make_subplots(
+            rows=2, cols=1, shared_xaxes=True, subplot_titles=("States", "Return to go G_t")
+        )
         for name, values in zip(self.data["names"], zip(*self.data["states"], strict=True), strict=True):
             figure.add_scatter(y=values, name=name, row=1, col=1)
         figure.add_scatter(y=self.returns().tolist(), name=f"G at γ = {self.gamma:g}", row=2, col=1)

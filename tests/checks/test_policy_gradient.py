@@ -23,7 +23,9 @@ def weighed(weights):
 def test_right_answers_pass(capsys):
     assert check_reinforce_loss(weighed(to_go))
     ends = torch.tensor([[False, False, True]] * 2)
-    assert check_reinforce_loss(lambda lp, r, g: -torch.einsum("et,et->e", lp, discounted_returns(r, ends, g)))
+    assert check_reinforce_loss(
+        lambda lp, r, g: -torch.einsum("et,et->e", lp, discounted_returns(r, ends, g))
+    )
     assert capsys.readouterr().out.count("✓") == 2
 
 

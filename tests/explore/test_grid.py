@@ -23,7 +23,9 @@ def test_a_sure_world_is_counted_by_hand() -> None:
     view = GridExplorable(("@..+",), epsilon=0.0, slip=0.0, gamma=0.5)
     assert view.exact().values.tolist() == pytest.approx([-0.04 - 0.02 + 0.25, -0.04 + 0.5, 1.0, 0.0])
     assert view.exact().policy[0].tolist() == [0.0, 1.0, 0.0, 0.0]
-    random = GridExplorable(("@+",), epsilon=1.0, slip=0.0)  # each step ends with probability ¼: three others on average
+    random = GridExplorable(
+        ("@+",), epsilon=1.0, slip=0.0
+    )  # each step ends with probability ¼: three others on average
     assert float(random.exact().values[0]) == pytest.approx(1 - 3 * 0.04)
 
 

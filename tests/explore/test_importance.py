@@ -40,7 +40,9 @@ def test_the_estimates_spread_as_the_closed_form_says(normalised: bool) -> None:
     estimates, ess = view.estimates()
     known = view.closed_form()
     sd = (known.normalised_std if normalised else known.value_std) / MOST**0.5
-    assert abs(estimates.mean() - 1.0) < 4 * sd / REPETITIONS**0.5 + (0.02 if normalised else 0)  # and its bias
+    assert abs(estimates.mean() - 1.0) < 4 * sd / REPETITIONS**0.5 + (
+        0.02 if normalised else 0
+    )  # and its bias
     assert float(estimates.std()) == pytest.approx(sd, rel=0.2)
     assert float(ess.mean()) == pytest.approx(MOST / known.second_moment, rel=0.05)
 
@@ -54,7 +56,7 @@ def test_where_the_variance_is_infinite_the_measured_size_does_not_tell() -> Non
 def test_bad_values_are_one_line() -> None:
     with pytest.raises(ValueError, match="samples must be from 2 to 100, got 1"):
         ImportanceExplorable(samples=1)
-    with pytest.raises(ValueError, match="std must be a number from 0.5 to 3, got 0.1"):
+    with pytest.raises(ValueError, match=r"std must be a number from 0\.5 to 3, got 0\.1"):
         ImportanceExplorable(std=0.1)
     assert len(ImportanceExplorable().figure().data) == 3
     assert len(ImportanceExplorable().data["noise"]) < 60_000
