@@ -14,9 +14,13 @@ const signed = (value, digits = 2) => {
   const text = Math.abs(value).toFixed(digits);
   return (Number(text) === 0 ? "" : value < 0 ? "−" : "+") + text;
 };
-const plain = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : infinite(value));
-const short = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(3))).replace("-", "−") : infinite(value));
 const infinite = (value) => (value > 0 ? "∞" : value < 0 ? "−∞" : "–");
+const short = (value) => {
+  if (!Number.isFinite(value)) return infinite(value);
+  const text = Math.abs(value) < 1e6 ? String(Number(value.toPrecision(3))) : value.toExponential(1).replace("e+", "e");
+  return text.replace("-", "−");
+};
+const plain = (value, digits = 3) => (Math.abs(value) < 1e5 ? value.toFixed(digits).replace("-", "−") : short(value));
 const percent = (value) => {
   const p = 100 * value;
   return (p >= 99.5 && p < 99.95 ? p.toFixed(1) : p >= 10 ? p.toFixed(0) : p.toFixed(1)) + " %";

@@ -15,15 +15,15 @@ export function noiseOf({ noise, unit }) {
 export const logWeight = (a, { mean, std, target_mean: mu, target_std: sigma }) =>
   (((a - mean) / std) ** 2 - ((a - mu) / sigma) ** 2) / 2 + Math.log(std / sigma);
 
-/** E_q[w²] and the standard deviation of one sample's estimate; infinite where σ² ≥ 2·s². */
+/** E_q[w²] and the standard deviation of one sample's estimate; `thin`, where both are infinite, if σ² ≥ 2·s². */
 export function momentsOf({ mean: m, std: s, target_mean: mu, target_std: sigma, normalised }) {
   const room = 2 * s * s - sigma * sigma;
-  if (room <= 0) return { second: Infinity, spread: Infinity };
+  if (room <= 0) return { thin: true, second: Infinity, spread: Infinity };
   const second = ((s * s) / (sigma * Math.sqrt(room))) * Math.exp((mu - m) ** 2 / room);
   const centre = (2 * mu * s * s - m * sigma * sigma) / room; // of p²/q, a Gaussian
   const variance = (sigma * s) ** 2 / room;
   const square = normalised ? second * ((centre - mu) ** 2 + variance) : second * (centre * centre + variance) - mu * mu;
-  return { second, spread: Math.sqrt(Math.max(square, 0)) };
+  return { thin: false, second, spread: Math.sqrt(Math.max(square, 0)) };
 }
 
 /** All estimates of E_p[a], each from the first `samples` numbers of its row of noise, and their effective sizes. */
@@ -136,9 +136,9 @@ function mapUnder(context, at, theme, { values }) {
   for (let i = 0; i < columns; i++) {
     for (let j = 0; j < rows; j++) {
       const [px, py] = [at.left + (i + 0.5) * w, at.top + (j + 0.5) * h];
-      const { second } = momentsOf({ ...values, mean: at.valueX(px), std: at.valueY(py) });
-      context.globalAlpha = second === Infinity ? 0.28 : 0.06 + 0.84 / second;
-      context.fillStyle = second === Infinity ? VERMILION : GREEN;
+      const { thin, second } = momentsOf({ ...values, mean: at.valueX(px), std: at.valueY(py) });
+      context.globalAlpha = thin ? 0.28 : 0.06 + 0.84 / second;
+      context.fillStyle = thin ? VERMILION : GREEN;
       const [x, y] = [Math.round(at.left + i * w), Math.round(at.top + j * h)]; // whole pixels leave no seams
       context.fillRect(x, y, Math.round(at.left + (i + 1) * w) - x, Math.round(at.top + (j + 1) * h) - y);
     }
@@ -197,13 +197,13 @@ function computed(values, data, noise) {
 }
 
 function spreadCaption({ values: { samples }, moments: { spread }, mean, sd, values }) {
-  const known = Number.isFinite(spread) ? `in theory ${plain(spread / Math.sqrt(samples), 2)} (bar)` : "in theory infinite";
+  const known = `in theory ${plain(spread / Math.sqrt(samples), 2)} (bar)`;
   return `Each of 200 estimates is from ${samples} actions of q: mean ${plain(mean, 2)}, exact ${plain(values.target_mean, 2)}; standard deviation ${plain(sd, 2)}, ${known}. Dashed: with as many actions of p.`;
 }
 
-function mapCaption({ values, moments: { second }, size }) {
+function mapCaption({ values, moments: { thin, second }, size }) {
   const n = values.samples;
-  if (second === Infinity) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${plain(size, 1)} of ${n}, cannot know: the weights that matter have not been drawn.`;
+  if (thin) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${plain(size, 1)} of ${n}, cannot know: the weights that matter have not been drawn.`;
   return `${n} actions of q are worth ${plain(n / second, 1)} of p; measured ${plain(size, 1)}. Green: worth much.`;
 }
 

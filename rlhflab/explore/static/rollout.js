@@ -110,7 +110,7 @@ function render({ model, el }) {
   const given = model.get("data");
   const scene = {
     name: "scene", title: "The cart, and the push that was drawn", column: 0, height: 210,
-    layout: ({ width, height }) => ({ width, height, ratio: Math.min(width / 5.4, (height - 60) / 1.45), get pole() { return this.ratio; } }),
+    layout: ({ width, height }) => ({ width, height, ratio: Math.min(width / 5.8, (height - 60) / 1.45), get pole() { return this.ratio; } }),
     under: sceneUnder, over: sceneOver, underKey: () => "",
     caption: "The pole may tilt by 12°, the cart may leave by 2.4 m; every step on the way earns 1.",
     aria: ({ t, data }) => `Cart at ${plain(data.states[t][0], 2)} metres, pole at ${plain((data.states[t][2] * 180) / Math.PI, 1)} degrees`,
