@@ -173,7 +173,7 @@ def build_trpo(
     model: str = "tiny",
     reward: Reward = "true",
     beta: float = 1.0,
-    max_kl: float = 0.02,
+    max_kl: float = 0.01,
     gae_lambda: float = 0.95,
     damping: float = 1e-3,
     cg_iterations: int = 10,

@@ -24,6 +24,7 @@ from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
 from rlhflab.objectives.trust_region import (
     FisherVectorProduct,
+    GradientPreconditioner,
     Trial,
     backtrack,
     conjugate_gradient,
@@ -39,6 +40,8 @@ class TRPOConfig(PolicyGradientConfig):
     Attributes:
         cg_iterations: Fisher-vector products a step, 5–20.
         damping: added to the Fisher matrix's diagonal, 1e-5 to 0.1.
+        preconditioned: whether conjugate gradient works with a running guess of the Fisher matrix's diagonal. Its ten
+            products then also find directions that move π little; without it some runs stay on a plateau for long.
         fisher_share: share in (0, 1] of the rollout's rows that the Fisher matrix is taken on.
         line_search: off only to see what it prevents; the full step is then always taken.
         line_search_tries: shares 1, 0.8, 0.8², … of the step that are tried before it is given up.
@@ -49,6 +52,7 @@ class TRPOConfig(PolicyGradientConfig):
 
     cg_iterations: int = 10
     damping: float = 1e-3
+    preconditioned: bool = True
     fisher_share: float = 0.5
     line_search: bool = True
     line_search_tries: int = 10
@@ -80,7 +84,7 @@ class TRPOKnobs(Knobs):
     specs = {
         "beta": BETA,
         "max_kl": Knob(
-            default=0.02, low=1e-4, high=1.0, label="max KL δ",
+            default=0.01, low=1e-4, high=1.0, label="max KL δ",
             help="Radius of the trust region: KL(π_old‖π_θ) a step may cost, in nats per token or time step.",
         ),
         "gae_lambda": GAE_LAMBDA,
@@ -103,6 +107,7 @@ class TRPO(PolicyGradient):
         values = task.value_parameters()
         self._optimiser = Optimiser(values, self.config.max_grad_norm) if values else None
         self._order = torch.Generator().manual_seed(self.config.seed)
+        self._preconditioner = GradientPreconditioner() if self.config.preconditioned else None
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout
@@ -123,7 +128,8 @@ class TRPO(PolicyGradient):
         before = float(surrogate.detach())
 
         product = self._fisher(rollout.rows(slice(0, max(1, round(config.fisher_share * len(rollout))))))
-        solution = conjugate_gradient(product, gradient, config.cg_iterations)
+        diagonal = None if self._preconditioner is None else self._preconditioner(gradient)
+        solution = conjugate_gradient(product, gradient, config.cg_iterations, preconditioner=diagonal)
         step = step_scale(solution.x, product(solution.x), max_kl) * solution.x
         start = flatten([p.detach() for p in parameters])
 
@@ -185,8 +191,10 @@ class TRPO(PolicyGradient):
         return float(torch.stack(losses).mean()) if losses else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the frame keeps, the value function's optimiser, and the order of its minibatches."""
+        """Everything the frame keeps, the value function's optimiser, its minibatches' order, the preconditioner."""
         state = {**super().state_dict(), "order": self._order.get_state()}
+        if self._preconditioner is not None:
+            state["squares"] = self._preconditioner.squares
         if self._optimiser is not None:
             state["optimiser"] = self._optimiser.state_dict()
         return state
@@ -197,6 +205,8 @@ class TRPO(PolicyGradient):
         self._order.set_state(state["order"])
         if self._optimiser is not None:
             self._optimiser.load_state_dict(state["optimiser"])
+        if self._preconditioner is not None:
+            self._preconditioner.squares = state["squares"]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch import nn
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.trust_region import (
     FisherVectorProduct,
+    GradientPreconditioner,
     backtrack,
     conjugate_gradient,
     flatten,
@@ -35,6 +36,35 @@ def test_recorded_residuals_are_the_true_ones():
         found = conjugate_gradient(lambda v: H @ v, b, iterations=iterations, tolerance=0.0)
         assert len(found.residuals) == iterations + 1
         assert found.residuals[-1] == pytest.approx(float((b - H @ found.x).norm() / b.norm()), rel=1e-9)
+
+
+def test_preconditioning_leaves_the_solution_and_spares_products():
+    H = torch.diag(torch.logspace(-3, 1, 12, dtype=torch.float64)) + 1e-4 * matrix()
+    b = torch.randn(12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    solution = torch.linalg.solve(H, b)
+    found = conjugate_gradient(lambda v: H @ v, b, 60, tolerance=1e-12, preconditioner=H.diagonal())
+    assert torch.allclose(found.x, solution, rtol=1e-8)
+    true_residual = float((b - H @ found.x).norm() / b.norm())
+    assert found.residuals[-1] == pytest.approx(true_residual, abs=1e-11)
+
+    def error(preconditioner):
+        gap = conjugate_gradient(lambda v: H @ v, b, 4, preconditioner=preconditioner).x - solution
+        return float(gap @ H @ gap)
+
+    assert error(H.diagonal()) < 1e-2 * error(None)
+    same = conjugate_gradient(lambda v: H @ v, b, 4, preconditioner=torch.full_like(b, 3.0))
+    assert torch.allclose(same.x, conjugate_gradient(lambda v: H @ v, b, 4).x, rtol=1e-9)
+
+
+def test_squared_gradients_tell_the_diagonal():
+    noise = torch.Generator().manual_seed(0)
+    spread = torch.logspace(-1, 1, 5)
+    guess = GradientPreconditioner(decay=0.99, power=1.0, floor=0.0)
+    for _ in range(2000):
+        diagonal = guess(spread.sqrt() * torch.randn(5, generator=noise))
+    assert diagonal == pytest.approx(spread / spread.mean(), rel=0.4)  # its effective sample is 200
+    none = GradientPreconditioner()(torch.zeros(3))
+    assert (none == none[0]).all() and none[0] > 0
 
 
 def test_no_gradient_no_step():
