@@ -199,7 +199,7 @@ const title = (plot) => () => plot.layout.title.text;
 window.bench = {
   deep,
   explorable: (fraction) => {
-    const root = deep(".rlhf-beta"), table = root.querySelector("table");
+    const root = deep(".rlhf-stage"), table = root.querySelector("table");
     return timed(native(root.querySelector("input[type=range]"), fraction), () => table.textContent, mutations(table));
   },
   peer: (fraction) => {
@@ -252,7 +252,7 @@ def compare_explorables(count: int, turns: int) -> dict[str, list[float]]:
     )
     with tempfile.TemporaryDirectory() as name, notebook(Path(name), *cells) as page:
         page.evaluate(SCRIPT)
-        ready = "Boolean(bench.deep('.rlhf-beta canvas') && bench.deep('.jupyter-widgets .js-plotly-plot .main-svg'))"
+        ready = "Boolean(bench.deep('.rlhf-stage canvas') && bench.deep('.jupyter-widgets .js-plotly-plot .main-svg'))"
         poll(lambda: page.evaluate(ready), 180, "both explorables")
         page.wait_for_timeout(3000)
         hand = Hand(page)

@@ -1,4 +1,4 @@
-"""Files: one way to write them, whole or not at all, and one folder for what can be made again."""
+"""Files: one way to write them, whole or not at all; one folder for what can be made again; what runs in a page."""
 
 from __future__ import annotations
 
@@ -38,6 +38,17 @@ def cache_folder() -> Path:
     if folder := os.environ.get("RLHFLAB_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhflab"
+
+
+def static_source(module: str | Path, *names: str) -> str:
+    """Return JavaScript or CSS files as one text.
+
+    Args:
+        module: a module's `__file__`; the files lie in the folder `static` beside it.
+        names: the files, in order.
+    """
+    folder = Path(module).parent / "static"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def _sync(path: Path) -> None:

@@ -16,6 +16,19 @@ PROMISES = {
         assert board.history.exact["objective"] > board.history.exact["ref_reward"]
         assert len(board.figure().data) >= 8
     """,
+    "01_policy_gradients": """
+        assert board.state == "finished" and board.history.estimated["return"] > 400
+        assert abs(by_autograd - closed_form) < 1e-12 and abs(samples.mean() - closed_form) < 4 * error
+        assert min(exact) < 0.02 < exact[0]
+        assert all(abs(m - exact_variance(b)) < 0.1 * m + 0.001 for m, b in zip(measured, baselines))
+        assert exact_variance(best) < 1e-12 < exact_variance(mean_return)
+        assert variance[0] > 2 * variance[1] > 2 * variance[2]
+        assert trained.data["rewards"].count(1) > 2 * len(player.data["rewards"])
+        assert trained.data["cartpole"] and abs(G[0, -1] - 1) < 1e-6
+        assert reuse[0] > 63.99 and reuse[0] > reuse[1] > reuse[2] > 30 > 10 > reuse[5] and reuse[20] < 5
+        assert not any(diagnoses["A"]) and "where is γ" in diagnoses["B"][2]
+        assert "V has not moved" in diagnoses["C"][0] and "wrong action is learnt" in diagnoses["D"][3]
+    """,
     "04_pretrain_and_sft": """
         assert pretraining.state == sft.state == "finished" and list(tables) == [0, 25, 100, 400]
         assert abs(cross_entropy - entropy - kl) < 1e-9

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import html
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import anywidget
 import torch
 import traitlets
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlhflab.explore.beta_data import BAR_BETAS, MAX_BETA, MIN_BETA, payload, shortened, tables
+from rlhflab.explore.explorable import Explorable, Number
 from rlhflab.objectives.optimum import expected_reward, frontier, log_partition, optimum_moments
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ class Optimum(NamedTuple):
     log_z: float
 
 
-class BetaExplorable(anywidget.AnyWidget):
+class BetaExplorable(Explorable):
     """Drag β and watch π*, E[r], KL, the reward–KL frontier and the chosen and rejected log-ratios follow.
 
     Args:
@@ -67,10 +65,9 @@ class BetaExplorable(anywidget.AnyWidget):
         ValueError: shapes, non-finite numbers, rows that do not sum to 1, or too many prompts for 100 kB.
     """
 
-    _esm = Path(__file__).parent / "static" / "beta.js"
+    _script = "beta.js"
 
-    data: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
-    beta = traitlets.Float(1.0).tag(sync=True)
+    beta = Number(1.0, MIN_BETA, MAX_BETA)
     prompt = traitlets.Int(0).tag(sync=True)
 
     def __init__(
@@ -86,11 +83,7 @@ class BetaExplorable(anywidget.AnyWidget):
         logps, r = tables(prompts, answers, ref_logps, rewards)
         if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= 40:
             raise ValueError(f"top must be an integer from 1 to 40, got {top!r}")
-        super().__init__(data=payload(prompts, answers, logps, r, top), beta=_valid_beta(beta))
-
-    @traitlets.validate("beta")
-    def _check_beta(self, proposal: Any) -> float:
-        return _valid_beta(proposal["value"])
+        super().__init__(payload(prompts, answers, logps, r, top), beta=beta)
 
     @traitlets.validate("prompt")
     def _check_prompt(self, proposal: Any) -> int:
@@ -209,21 +202,6 @@ class BetaExplorable(anywidget.AnyWidget):
     def _title(self) -> str:
         return "all prompts" if self.prompt == ALL_PROMPTS else str(self.data["prompts"][self.prompt])
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Add to the widget what front ends without widgets can show: the plotly figure, and a plain table."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        # JupyterLab, Notebook and VS Code rank widgets above HTML (not above plotly's own type everywhere: leave that
-        # out); for Colab that is not known, so it gets the widget alone. plotly.js by address keeps a saved notebook
-        # small; the table has no script, so it is there offline and on pages that remove scripts.
-        if "google.colab" not in sys.modules:
-            figure = self.figure().to_html(full_html=False, include_plotlyjs="cdn", include_mathjax=False)
-            data["text/html"] = self._table() + figure
-        data["text/plain"] = f"BetaExplorable({len(self.data['prompts'])} prompts, beta={self.beta:g})"
-        return data, metadata
-
     def _table(self) -> str:
         """Return E[r], KL, log Z and J* at several β as an HTML table without scripts."""
         rows = ""
@@ -233,16 +211,6 @@ class BetaExplorable(anywidget.AnyWidget):
             rows += f"<tr><th>{beta:g}</th>{cells}</tr>"
         head = "".join(f"<th>{name}</th>" for name in ("β", "E[r]", "KL(π*‖π_ref)", "log Z", "J*"))
         return f"<table><caption>π* for {html.escape(self._title())}</caption><tr>{head}</tr>{rows}</table>"
-
-
-def _valid_beta(beta: float) -> float:
-    try:
-        value = float(beta)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not MIN_BETA <= value <= MAX_BETA:
-        raise ValueError(f"beta must be a number from {MIN_BETA:g} to {MAX_BETA:g}, got {beta!r}")
-    return value
 
 
 def _tensor(values: Any) -> Tensor:

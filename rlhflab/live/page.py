@@ -17,13 +17,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.files import static_source
 from rlhflab.live.player import ENDED
 from rlhflab.runs.buckets import rounded
 
@@ -35,12 +35,6 @@ PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
 _CHUNK = 256_000  # Colab drops binary buffers and limits messages: text in pieces there
 
 SCRIPTS = ("common.js", "knobs.js", "plots.js", "tables.js", "board.js")  # of one module; board.js exports it
-_STATIC = Path(__file__).parent / "static"
-
-
-def static_source(*names: str) -> str:
-    """Return the JavaScript or CSS files of live/static as one text."""
-    return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)
 
 
 @functools.cache
@@ -81,7 +75,9 @@ def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
 class BoardWidget(anywidget.AnyWidget):
     """The widget behind a board; everything but the picture travels in messages of its own."""
 
-    _esm = f"const BOARD_CSS = {json.dumps(static_source('board.css'))};\n" + static_source(*SCRIPTS)
+    _esm = f"const BOARD_CSS = {json.dumps(static_source(__file__, 'board.css'))};\n" + static_source(
+        __file__, *SCRIPTS
+    )
     _css = """
     .jp-OutputArea:has(.rlhf-host) .rlhf-saved, .cell_container:has(.rlhf-host) .rlhf-saved,
     .rlhf-colab .rlhf-saved { display: none; }

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rlhflab.explore import BetaExplorable
+from tests.explore.node import needs_node, run_module
 
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(
-    NODE is None, reason="node is not installed: the browser's mathematics is not run"
-)
+pytestmark = needs_node
 
 SCRIPT = """
-import { readFileSync } from "node:fs";
-import * as m from "./beta.mjs";
-const { data, betas } = JSON.parse(readFileSync(0, "utf8"));
+const { data, betas } = sent;
 const prompts = [-1, ...data.prompts.keys()];
 const results = prompts.map((prompt) => ({
   stats: betas.map((beta) => m.statsAt(data, prompt, beta)),
@@ -33,7 +25,7 @@ const round = [0.05, 0.123, 1, 10].map((b) => m.fromFraction(m.toFraction(b, 0.0
 const extreme = m.optimumAt([-1000, 1000], [0.5, 0.5], 0.05);
 const zeroMass = m.optimumAt([0, 1e6], [1, 0], 0.05);
 const scale = [0.003, 0.05, 0.051, 1].map(m.barScale);
-console.log(JSON.stringify({ results, round, extreme, zeroMass, ticks: m.ticks(-0.3, 2.6, 4), scale }));
+result = { results, round, extreme, zeroMass, ticks: m.ticks(-0.3, 2.6, 4), scale };
 """
 BETAS = [0.05, 0.2, 0.7, 1.0, 3.0, 10.0]
 
@@ -49,15 +41,7 @@ def widget() -> BetaExplorable:
 
 @pytest.fixture(scope="module")
 def browser(widget: BetaExplorable, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("js")
-    (folder / "beta.mjs").write_text(Path(BetaExplorable._esm._path).read_text("utf-8"), "utf-8")
-    (folder / "run.mjs").write_text(SCRIPT, "utf-8")
-    sent = json.dumps({"data": widget.data, "betas": BETAS})
-    done = subprocess.run(
-        [str(NODE), "run.mjs"], cwd=folder, input=sent, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_module(BetaExplorable, SCRIPT, {"data": widget.data, "betas": BETAS}, tmp_path_factory)
 
 
 @pytest.mark.parametrize("prompt", [-1, 0, 1, 2])

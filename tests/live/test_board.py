@@ -25,7 +25,7 @@ from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Choice, Dials, describe
-from rlhflab.live.page import SCRIPTS, send_plotly, static_source
+from rlhflab.live.page import BoardWidget, send_plotly
 from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of
 from rlhflab.live.panels import PANELS
 from rlhflab.live.panels_dpo import DPO_PANELS, PLANE
@@ -285,7 +285,7 @@ def test_model_text_is_never_part_of_a_page_or_picture() -> None:
     board.start()
     assert "<img src=x" in board.frame()["data"]["pairs"]["lightest"][0]["chosen"]  # data, for textContent
     assert "onerror" not in board.widget.picture and "onerror" not in board.figure().to_json()
-    source = static_source(*SCRIPTS)
+    source = str(BoardWidget._esm)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", source)
 
 

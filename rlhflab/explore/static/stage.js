@@ -1,0 +1,282 @@
+// The shell of every explorable: a card of controls, a card of read-outs, panels that follow a drag.
+//
+// A panel is a layout (where things are), an under layer (drawn again only when the size, the theme, the data or the
+// panel's underKey changes) and an over layer (drawn every frame of a drag). Everything is drawn in
+// requestAnimationFrame, at most once a frame; the kernel hears of a value when a drag has ended.
+
+/**
+ * Show an explorable in `el`; returns what ends it. Call it from anywidget's `render`.
+ *
+ * - title: what it is, for the screen reader and above the controls; `note`: a line below the controls.
+ * - controls: [{name, label, min, max, log, step, format, ticks, play, kind, options}], or data → such a list. Each is the
+ *   model's trait `name`. kind: "slider" (default), "toggle", "select" (options: values or [value, text]) or "hidden" (no
+ *   control of its own: dragged in a plot). min and max are by default those of the trait, data.ranges[name]. With `format`
+ *   (value → text) a slider has a text instead of a number field. `play`: a ▶ button, in units a second.
+ * - compute(values, data) → state: pure; values is {name: value}, data the model's `data`.
+ * - panels: [{name, title, layout, under, over, underKey, drag, keys, hover, caption, aria, formula, height, column}]:
+ *   layout(size, state) → at, where size is {width, height};
+ *   under(context, at, theme, state), over(context, at, theme, state);
+ *   underKey(state) → text that changes when the layout or the under layer must; without it they follow every change;
+ *   drag(at, px, py, state, grip) → {name: value, …}, or null to leave all as it is (on pointerdown: nothing is taken hold
+ *   of); grip is {px, py, state} of the pointerdown, where a drag may also note what it holds;
+ *   keys: names moved by the arrow keys ← → and ↑ ↓, by default the first slider;
+ *   hover(at, px, py, state) → text of the tooltip; caption(state) → text, or a text; aria(state) → text;
+ *   formula: [["math" | "note", text]] behind a "?"; height: pixels at least, a number or state → number; column: from 0.
+ * - readouts: [{label, hint, value(state) → text, reference(state) → text}]; readoutCard: {title, caption, formula, columns}.
+ * - widths: of the columns, relative.
+ */
+export function stage({
+  model, el, title = "", note = "", controls, compute, panels, readouts = [], readoutCard = {}, widths,
+}) {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const root = element("div", { class: "rlhf-stage", role: "group", "aria-label": title, "data-lm-suppress-shortcuts": "true" });
+  el.append(element("style", { text: STAGE_CSS }), root);
+
+  let data;
+  let version = 0; // of the data
+  let made = {}; // the controls by name
+  const values = {};
+  let state;
+  let stale = true; // state is older than values or data
+  let moving = false; // a person is at it: what the model says of itself is an echo
+  let scheduled = 0;
+
+  // --- cards
+  const form = element("section", { class: "card form", "aria-label": "Controls" });
+  const left = element("div", { class: "left" }, form);
+  const rows = readouts.map((row) => ({ ...row, now: element("td", { class: "now" }), was: element("td", { class: "ref" }) }));
+  const board = rows.length ? readoutTable(rows, readoutCard, signal) : null;
+  if (board) left.append(board.root);
+  root.append(left);
+  const shown = panels.map((panel, i) => ({ ...panel, column: panel.column ?? (i < panels.length / 2 ? 0 : 1), drawn: null }));
+  const columns = [...new Set(shown.map((panel) => panel.column))].sort();
+  root.style.setProperty("--columns", columns.map((_, i) => `minmax(0, ${widths?.[i] ?? 1}fr)`).join(" "));
+  for (const panel of shown) {
+    panel.canvas = element("canvas", { role: "img", ...(panel.drag ? { tabindex: "0" } : {}) });
+    panel.below = element("canvas", { "aria-hidden": "true" });
+    panel.plot = element("div", { class: "plot" }, panel.below, panel.canvas);
+    panel.card = card(panel, panel.plot, signal);
+    panel.card.root.dataset.panel = panel.name;
+  }
+  for (const column of columns) {
+    const own = shown.filter((panel) => panel.column === column).map((panel) => panel.card.root);
+    root.append(element("div", { class: "column" }, ...own));
+  }
+
+  // --- state
+  function load() {
+    data = model.get("data");
+    version += 1;
+    const specs = typeof controls === "function" ? controls(data) : controls;
+    made = {};
+    for (const spec of specs) {
+      const [min, max] = data.ranges?.[spec.name] ?? [];
+      made[spec.name] = controlOf({ min, max, ...spec }, { change: (name, value, source) => change({ [name]: value }, source), commit, signal });
+    }
+    form.replaceChildren(...(title ? [element("div", { class: "head" }, element("strong", { notation: title }))] : []),
+      ...Object.values(made).flatMap((control) => control.nodes), ...(note ? [element("div", { class: "caption", notation: note })] : []));
+    [stale, moving] = [true, false];
+    take();
+  }
+
+  /** Take the values that the model has now. */
+  function take() {
+    if (moving) return;
+    let changed = stale;
+    for (const [name, control] of Object.entries(made)) {
+      const value = control.clean(model.get(name));
+      changed ||= values[name] !== value;
+      values[name] = value;
+      control.show(value, null);
+    }
+    if (changed) refresh();
+    describe();
+  }
+
+  function refresh() {
+    stale = true;
+    schedule();
+  }
+
+  function current() {
+    if (stale) state = compute({ ...values }, data);
+    stale = false;
+    return state;
+  }
+
+  /** What a person did: show it, and tell other views of this model; `source` is the control that shows it already. */
+  function change(moved, source) {
+    moving = true;
+    for (const [name, value] of Object.entries(moved)) {
+      values[name] = made[name].clean(value);
+      made[name].show(values[name], source);
+      if (model.get(name) !== values[name]) model.set(name, values[name]);
+    }
+    refresh();
+  }
+
+  /** A drag has ended: tell the kernel. */
+  function commit() {
+    moving = false;
+    describe();
+    model.save_changes();
+  }
+
+  /** Text for screen readers, renewed when a drag ends. */
+  function describe() {
+    for (const panel of shown) panel.canvas.setAttribute("aria-label", panel.aria ? panel.aria(current()) : panel.title);
+  }
+
+  // --- drawing, at most once a frame
+  function schedule() {
+    if (!scheduled) scheduled = requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    scheduled = 0;
+    if (!root.isConnected || root.clientWidth < 50) return; // hidden: the resize observer calls again
+    const theme = themeOf(root);
+    root.style.colorScheme = theme.dark ? "dark" : "light";
+    const now = current();
+    for (const panel of shown) {
+      const height = typeof panel.height === "function" ? panel.height(now) : panel.height;
+      if (height) panel.plot.style.minHeight = `${height}px`;
+    }
+    for (const panel of shown) drawPanel(panel, theme, now);
+    for (const row of rows) {
+      write(row.now, row.value(now));
+      if (row.reference) write(row.was, row.reference(now));
+    }
+  }
+
+  function drawPanel(panel, theme, now) {
+    const { canvas, below } = panel;
+    const size = { width: canvas.clientWidth, height: canvas.clientHeight, ratio: window.devicePixelRatio || 1 };
+    const key = [version, size.width, size.height, size.ratio, theme.background, theme.text, theme.accent, panel.underKey?.(now)].join();
+    if (panel.drawn !== key || !panel.underKey) {
+      panel.drawn = key;
+      panel.at = panel.layout(size, now);
+      if (panel.under) panel.under(surface(below, size), panel.at, theme, now);
+    }
+    panel.over(surface(canvas, size), panel.at, theme, now);
+    const text = typeof panel.caption === "function" ? panel.caption(now) : panel.caption;
+    write(panel.card.caption, text ?? "", setNotation);
+  }
+
+  // --- pointer and keys
+  const firstSlider = () => Object.keys(made).find((name) => made[name].nudged);
+  for (const panel of shown) {
+    const { canvas } = panel;
+    const place = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    let grip = null;
+    canvas.classList.add(!panel.drag ? "still" : (panel.keys?.length ?? 1) > 1 ? "plane" : "sideways");
+    canvas.addEventListener("pointermove", (event) => {
+      if (!panel.at) return;
+      if (grip) {
+        const moved = panel.drag(panel.at, ...place(event), current(), grip);
+        if (moved) change(moved, null);
+      } else if (panel.hover) canvas.title = panel.hover(panel.at, ...place(event), current()) ?? "";
+    }, { signal });
+    if (!panel.drag) continue;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !panel.at) return;
+      const [px, py] = place(event);
+      const held = { px, py, state: current() };
+      const moved = panel.drag(panel.at, px, py, held.state, held);
+      if (!moved) return;
+      grip = held;
+      canvas.setPointerCapture(event.pointerId);
+      change(moved, null);
+    }, { signal });
+    const end = () => {
+      if (!grip) return;
+      grip = null;
+      commit();
+    };
+    for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(kind, end, { signal });
+    canvas.addEventListener("keydown", (event) => {
+      const [across, up] = panel.keys ?? [firstSlider()];
+      const moves = { ArrowLeft: [across, -0.01], ArrowRight: [across, 0.01], PageDown: [across, -0.1], PageUp: [across, 0.1], ArrowDown: [up, -0.01], ArrowUp: [up, 0.01] };
+      const [name, share] = moves[event.key] ?? [];
+      if (name === undefined) return;
+      event.preventDefault();
+      change({ [name]: made[name].nudged(values[name], share) }, null);
+      commit();
+    }, { signal });
+  }
+
+  // --- life
+  model.on("change:data", load);
+  load();
+  const names = Object.keys(made);
+  for (const name of names) model.on(`change:${name}`, take);
+  let painted = "";
+  const watch = setInterval(() => { // a theme change sends no event that every front end shares
+    const css = getComputedStyle(root);
+    const look = `${css.color} ${css.backgroundColor} ${window.devicePixelRatio}`;
+    if (look !== painted) schedule();
+    painted = look;
+  }, 400);
+  const observer = new ResizeObserver(() => {
+    root.classList.toggle("narrow", root.clientWidth < 960);
+    root.classList.toggle("tiny", root.clientWidth < 560);
+    schedule();
+  });
+  observer.observe(root);
+
+  return () => {
+    stop.abort();
+    clearInterval(watch);
+    observer.disconnect();
+    cancelAnimationFrame(scheduled);
+    model.off("change:data", load);
+    for (const name of names) model.off(`change:${name}`, take);
+  };
+}
+
+/** A card: title, "?" with its formula where it has one, body, caption. */
+function card({ title, formula }, body, signal) {
+  const caption = element("div", { class: "caption" });
+  const head = element("div", { class: "head" }, element("strong", { notation: title }));
+  const root = element("section", { class: "card", "aria-label": title }, head, body, caption);
+  if (!formula) return { root, caption };
+  const id = `rlhf-stage-${(serial += 1)}`;
+  const box = element("div", { class: "formula", id, role: "note" });
+  box.hidden = true;
+  for (const [kind, text] of formula) box.append(element("div", { class: kind, notation: text }));
+  const ask = element("button", {
+    class: "ask", type: "button", text: "?", "aria-expanded": "false", "aria-controls": id,
+    "aria-label": `Formula: ${title.replaceAll("_", " ")}`, title: "Formula",
+  });
+  head.append(ask);
+  root.append(box);
+  const show = (open) => {
+    box.hidden = !open;
+    ask.setAttribute("aria-expanded", String(open));
+  };
+  ask.addEventListener("click", () => show(box.hidden), { signal });
+  document.addEventListener("pointerdown", (event) => {
+    if (!box.hidden && !event.composedPath().some((node) => node === box || node === ask)) show(false);
+  }, { signal });
+  root.addEventListener("keydown", (event) => event.key === "Escape" && show(false), { signal });
+  return { root, caption };
+}
+
+/** The card of read-outs; with `columns` (two names) each row may have a value of reference beside its own. */
+function readoutTable(rows, { title = "Values", caption = "", formula, columns }, signal) {
+  const table = element("table");
+  if (columns) {
+    const heads = columns.map((name) => element("th", { scope: "col", notation: name }));
+    table.append(element("thead", {}, element("tr", {}, element("td"), ...heads)));
+  }
+  const body = element("tbody", {}, ...rows.map(({ label: name, hint = "", now, was }) =>
+    element("tr", { title: hint }, element("th", { scope: "row", notation: name }), now, ...(columns ? [was] : []))));
+  table.append(body);
+  const made = card({ title, formula }, table, signal);
+  setNotation(made.caption, caption);
+  return made;
+}
