@@ -87,7 +87,22 @@ def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> st
     )
 
 
-def _pairs_table(records: Sequence[Record]) -> str:
+def tables(records: Sequence[Record], most: int = 6) -> str:
+    """The tables of a report for a notebook, as HTML: answers before and after, or pairs where there are no answers.
+
+    Args:
+        records: of a run, in order.
+        most: pairs, at most.
+    """
+    body = (
+        _samples_table(records)
+        or _pairs_table(records, most)
+        or "<p>There are no texts in these records.</p>"
+    )
+    return f"<div class='rlhf-tables'><style>{TABLES_STYLE}</style>{body}</div>"
+
+
+def _pairs_table(records: Sequence[Record], most: int = TOP_PAIRS) -> str:
     last_seen: dict[int, tuple[Pairs, int]] = {}
     for record in records:
         if record.pairs:
@@ -95,7 +110,7 @@ def _pairs_table(records: Sequence[Record]) -> str:
     if not last_seen:
         return ""
     rows = []
-    for pairs, i in sorted(last_seen.values(), key=lambda seen: -seen[0].weights[seen[1]])[:TOP_PAIRS]:
+    for pairs, i in sorted(last_seen.values(), key=lambda seen: -seen[0].weights[seen[1]])[:most]:
         flipped = " class='flipped'" if pairs.flipped[i] else ""
         mark = "⚑ mislabelled" if pairs.flipped[i] else ""
         numbers = (pairs.weights[i], pairs.chosen_rewards[i], pairs.rejected_rewards[i])
@@ -144,6 +159,11 @@ PAGE = """<!doctype html>
 <body>
 {body}
 </body></html>
+"""
+TABLES_STYLE = """
+.rlhf-tables { max-width: 1100px; } .rlhf-tables table { width: 100%; }
+.rlhf-tables th, .rlhf-tables td { text-align: left !important; vertical-align: top; }
+.rlhf-tables td.t { white-space: pre-wrap; overflow-wrap: anywhere; } .rlhf-tables td.n { white-space: nowrap; }
 """
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2329; --soft: #5c6670; --page: #f5f6f8; --card: #fff; --line: #dfe3e8;
