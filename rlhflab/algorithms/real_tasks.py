@@ -60,8 +60,8 @@ TASKS = {
         "a reward model of OPT-350m in 4 bits, on HH-RLHF", "reward",
         {"model": "facebook/opt-350m", "world": "Anthropic/hh-rlhf@train[:20000]"},
         {
-            "short": {"steps": 60, "batch_size": 4, "max_length": 256},
-            "long": {"steps": 1000, "batch_size": 4, "max_length": 512, "evaluate_every": 100},
+            "short": {"steps": 60, "pairs": 240, "batch_size": 4, "max_length": 256},
+            "long": {"steps": 1000, "pairs": 4000, "batch_size": 4, "max_length": 512, "evaluate_every": 100},
         },
         {**QLORA, "evaluate_every": 20},
     ),
@@ -75,8 +75,8 @@ TASKS = {
         "DPO of a 0.5B chat model in 4 bits", "dpo",
         {"model": "Qwen/Qwen2.5-0.5B-Instruct", "world": "trl-lib/ultrafeedback_binarized@train[:10000]"},
         {
-            "short": {"steps": 40, "batch_size": 4, "max_length": 256},
-            "long": {"steps": 500, "batch_size": 4, "max_length": 512},
+            "short": {"steps": 40, "pairs": 160, "batch_size": 4, "max_length": 256},
+            "long": {"steps": 500, "pairs": 2000, "batch_size": 4, "max_length": 512},
         },
         {**QLORA, "evaluate_every": 20},
     ),

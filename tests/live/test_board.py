@@ -251,6 +251,22 @@ def test_replay_shows_a_stored_run() -> None:
     assert Board.replay(Stored()).backdrop is Stored.backdrop
 
 
+def test_a_run_that_is_continued_is_shown_from_its_first_step() -> None:
+    first = blocking(20)
+    first.step(8)
+    half = first.algorithm
+    records: list[Record] = []
+    second = Board(lambda: half, "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append],
+                   before=[Record(step, {"loss": 1.0}, {}) for step in range(1, 9)])  # fmt: skip
+    assert second.history.step == 8 and second.state == "idle"
+    assert first.algorithm is None and half is not None  # a closed board lets go of its model
+    second.start()
+    assert (second.state, second.history.step) == ("finished", 20)
+    assert [record.step for record in records] == list(range(9, 21)) and len(second.ghosts) == 1
+    second.reset()
+    assert second.history.step == 0
+
+
 def test_the_still_pictures_show_what_the_records_have() -> None:
     board = blocking(steps=200)
     board.start()
