@@ -224,10 +224,11 @@ class Board:
         self._page.wake()
 
     def close(self) -> None:
-        """Stop the run, join its thread, let its algorithm go, and close all views."""
+        """Stop the run, join its thread, let its algorithm go, and close all views; a picture stays in their place."""
         if self._closed:
             return
         self.player.stop()
+        self._page.settle()
         self.player.algorithm = None  # notebooks remember boards that they have shown, and models are large
         self._closed = True
         self._page.close()

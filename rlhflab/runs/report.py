@@ -162,6 +162,7 @@ PAGE = """<!doctype html>
 """
 TABLES_STYLE = """
 .rlhf-tables { max-width: 1100px; } .rlhf-tables table { width: 100%; }
+.rlhf-tables h2 { font-size: 15px; margin: 4px 0 0; }
 .rlhf-tables th, .rlhf-tables td { text-align: left !important; vertical-align: top; }
 .rlhf-tables td.t { white-space: pre-wrap; overflow-wrap: anywhere; } .rlhf-tables td.n { white-space: nowrap; }
 """

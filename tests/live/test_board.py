@@ -195,7 +195,7 @@ def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> No
 
     choices = {
         "ranked": Choice("K", {2: "2", 4: "4"}, "Answers a ranking."),
-        "blind": Choice("blind to", {"": "nothing", "film": "the film"}),
+        "blind": Choice("blind to", {"": "nothing", "film": "the film"}, always_named=True),
     }
     board = Board(make, "form", driver="blocking", choices=choices)
     tell(board, op="choose", name="ranked", at=1)  # before the start nothing is built
@@ -203,7 +203,7 @@ def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> No
     board.start()
     tell(board, op="choose", name="blind", at=1)
     assert built == [(4, ""), (4, "film")] and board.state == "finished" and board.frame()["step"] == 20
-    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["β 0.5, K 4"]
+    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["β 0.5, K 4, blind to nothing"]
     assert board.setup()["choices"][1] == {
         "name": "blind", "label": "blind to", "help": "", "options": ["nothing", "the film"],
     }  # fmt: skip
