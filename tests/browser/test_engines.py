@@ -1,7 +1,6 @@
 """Lab 10's board in a real JupyterLab: a student chooses the engine, sees it train, and the former run's ghost."""
 
 import json
-import shutil
 from pathlib import Path
 
 from tests.browser.jupyter import points
