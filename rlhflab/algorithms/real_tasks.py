@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from rlhflab.algorithms.build import micro_world
@@ -125,6 +126,13 @@ def expected(config: Mapping[str, Any]) -> Memory:
     rows = -(-batch_size // config["minibatches"]) if config["algorithm"] == "ppo" else 2 * batch_size
     settings = load_settings(config["model"], rows=rows, **{name: config[name] for name in LOADING})
     return expected_memory(config["model"], settings, reward)
+
+
+def title(config: Mapping[str, Any]) -> str:
+    """What a run with these settings trains, in a few words."""
+    model, world = (Path(config[name].split("@")[0]).name for name in ("model", "world"))
+    what = {"dpo": "DPO", "ppo": "PPO", "reward": "Reward model"}[config["algorithm"]]
+    return f"{what} · {model} · {world}"
 
 
 def knobs_class(algorithm: str) -> type[Knobs]:

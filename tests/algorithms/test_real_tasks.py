@@ -3,7 +3,7 @@
 import pytest
 
 from rlhflab.algorithms.builders import WORLDS, builder, is_text_source
-from rlhflab.algorithms.real_tasks import TASKS, configuration, expected, knobs_class
+from rlhflab.algorithms.real_tasks import TASKS, configuration, expected, knobs_class, title
 from rlhflab.runs.drive import build_from
 
 HERE = {"progress": False, "device": "cpu"}
@@ -33,6 +33,13 @@ def test_what_is_expected_is_what_loading_finds(model_folder, hh_rlhf, tmp_path,
     algorithm = build_from(builder, config)
     assert f"at most about {needed} of memory" in algorithm.notes["model"]
     assert len(list(algorithm)) == 2
+
+
+def test_a_title_names_what_is_trained_and_on_what():
+    assert title(configuration("tiny")) == "DPO · tiny · micro"
+    assert title(configuration("chat")) == "DPO · Qwen2.5-0.5B-Instruct · ultrafeedback_binarized"
+    given = {"model": "runs/a/model", "world": "data/mine.jsonl"}
+    assert title(configuration("reward", **given)) == "Reward model · model · mine.jsonl"
 
 
 def test_the_tiny_model_needs_next_to_nothing():

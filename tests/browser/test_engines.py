@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.browser.jupyter import points
 
 LAB = Path(__file__).resolve().parents[2] / "labs" / "10_real_models.ipynb"
-TITLE = "DPO of the tiny model: no network, no GPU"
+TITLE = "DPO · tiny · micro"
 
 
 def test_choosing_trl_on_lab_10s_board_trains_anew_beside_the_ghost(steady, world, sft):

@@ -87,5 +87,5 @@ def test_a_notebook_gets_the_answers_or_else_the_pairs():
     assert EVIL in "".join(pairs.cells)
     drawn = [replace(records[0], samples=(Sample("a prompt", "before", EVIL),)), *records[1:]]
     answers = Reader(tables(drawn))
-    assert answers.cells == ["a prompt", "before", "", EVIL, ""] and "img" not in answers.tags
+    assert answers.cells == ["a prompt", "before", EVIL] and "img" not in answers.tags
     assert "no texts" in tables([replace(records[0], pairs=None, samples=())])
