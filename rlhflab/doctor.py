@@ -97,22 +97,14 @@ def _torchao() -> list[Check]:
 
 def _device() -> list[Check]:
     try:
-        import torch
-
         from rlhflab.models.loading import choose_device, choose_dtype
+        from rlhflab.models.memory import device_words
 
         device = choose_device("auto")
-        dtype = choose_dtype(device)
+        words, dtype = device_words(device), choose_dtype(device)
     except Exception as error:  # a broken CUDA or a half-installed package: that is what a doctor is for
         found = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return [Check("device", found, "mend the packages above, then run the doctor again", problem=True)]
-    words = f"{device.type} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        words = (
-            f"cuda ({properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
-            f"compute capability {properties.major}.{properties.minor})"
-        )
     return [Check("device", words), Check("precision", str(dtype).removeprefix("torch."))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,22 @@ def require_package(package: str, purpose: str) -> None:
         raise ValueError(f"{purpose} needs {package}: python -m pip install {package}")
 
 
+class Refusal(ValueError):
+    """What is wrong and what mends it, in one line; notebooks show it without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"✗ {self}"]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """A ValueError, whose line says all, becomes a `Refusal`: for the cells of a notebook."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+
+
 @contextmanager
 def one_line(what: str, otherwise: str = "") -> Iterator[None]:
     """What goes wrong while something is loaded from a hub or a folder, as ValueError in one line with its remedy.
@@ -72,11 +89,16 @@ def one_line(what: str, otherwise: str = "") -> Iterator[None]:
         what: what is being loaded, for the message, such as "model 'gpt2'".
         otherwise: what could be given instead, for the message.
     """
+    retries = logging.getLogger("huggingface_hub.utils._http")  # it tells of each, and the line says it all
+    level = retries.level
+    retries.setLevel(logging.ERROR)
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
         hint = f" ({otherwise})" if otherwise else ""
         raise ValueError(f"cannot load {what}{hint}: {_reason(error)}") from error
+    finally:
+        retries.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,6 +5,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from tests.real_models import write_classifier
 
 LABS = Path(__file__).resolve().parent.parent / "labs"
 
@@ -15,6 +18,19 @@ PROMISES = {
         assert 0 < board.history.exact["efficiency"] <= 1
         assert board.history.exact["objective"] > board.history.exact["ref_reward"]
         assert len(board.figure().data) >= 8
+    """,
+    "01_policy_gradients": """
+        assert board.state == "finished" and board.history.estimated["return"] > 400
+        assert abs(by_autograd - closed_form) < 1e-12 and abs(samples.mean() - closed_form) < 4 * error
+        assert min(exact) < 0.02 < exact[0]
+        assert all(abs(m - exact_variance(b)) < 0.1 * m + 0.001 for m, b in zip(measured, baselines))
+        assert exact_variance(best) < 1e-12 < exact_variance(mean_return)
+        assert variance[0] > 2 * variance[1] > 2 * variance[2]
+        assert trained.data["rewards"].count(1) > 2 * len(player.data["rewards"])
+        assert trained.data["cartpole"] and abs(G[0, -1] - 1) < 1e-6
+        assert reuse[0] > 63.99 and reuse[0] > reuse[1] > reuse[2] > 30 > 10 > reuse[5] and reuse[20] < 5
+        assert not any(diagnoses["A"]) and "where is γ" in diagnoses["B"][2]
+        assert "V has not moved" in diagnoses["C"][0] and "wrong action is learnt" in diagnoses["D"][3]
     """,
     "04_pretrain_and_sft": """
         assert pretraining.state == sft.state == "finished" and list(tables) == [0, 25, 100, 400]
@@ -84,17 +100,101 @@ PROMISES = {
         assert scores[-1] > scores[best - 1] and gold[-1] < gold[best - 1]
         assert best_of["what the annotators see"] == sorted(best_of["what the annotators see"])
     """,
+    "10_real_models": """
+        from rlhflab.runs.drive import build_from
+        assert records == list(build_from(builder, config))  # stopped half-way, closed and continued: not a bit else
+        assert board.state == "finished" and board.history.step == 200 and board.algorithm.engine == "trl"
+        assert [ghost["label"] for ghost in board.ghosts] == ["β 1, engine lab"]
+        ours, theirs = ([record.scalars["loss"] for record in run] for run in runs)
+        assert ours != theirs and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 5e-3
+        assert 0 < seconds < 1 and memory.total < 1e8 < peak_memory(device)
+        assert sorted(run.name[:4] for run in folder.parent.iterdir()) == ["dpo-", "dpo-"]
+    """,
 }
 
+# Lab 10 on models and data from folders, as a person fills the form in; CLASSIFIER, HH and so on become paths.
+REAL_TASKS = {
+    "reward": (
+        """form.fill(task="reward", model="OPT", world="HH", updates=12)""",
+        """
+        assert "NF4" in notes["model"] and "left out: 4 with an empty answer" in notes["data"]
+        assert 0 <= records[-1].scalars["eval/accuracy"] <= 1 and records[-1].pairs
+        """,
+    ),
+    "sentiment": (
+        """form.fill(task="sentiment", model="GPT2", world="REVIEWS", reward="CLASSIFIER", updates=8)""",
+        """
+        assert "LoRA of rank 16 on c_attn" in notes["model"] and "40 prompts" in notes["data"]
+        assert not choices and any(record.samples for record in records)
+        """,
+    ),
+    "chat": (
+        """form.fill(task="chat", model="QWEN2", world="HH", updates=12)""",
+        """
+        assert "NF4" in notes["model"] and "the chat template" in notes["dialogues"]
+        assert records[0].scalars["rewards/margins"] == 0 and any(record.samples for record in records)
+        """,
+    ),
+}
+REAL_PROMISE = """
+assert board.state == "finished" and [record.step for record in records] == list(range(1, config["steps"] + 1))
+assert (folder / "model" / "adapter_model.safetensors").is_file() and kept.run.folder == folder
+assert kept.run.status["status"] == "finished" and runs == [records]
+"""
 
-@pytest.mark.parametrize("path", sorted(LABS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_the_lab_runs_and_keeps_its_promises(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    promise = "\n".join(line.strip() for line in PROMISES[path.stem].strip().splitlines())
-    notebook.cells.append(nbformat.v4.new_code_cell(promise))
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()
+
+def execute(notebook, folder, promise):
+    """Run a notebook and then its promise; no cell may fail."""
+    lines = "\n".join(line.strip() for line in promise.strip().splitlines())
+    notebook.cells.append(nbformat.v4.new_code_cell(lines))
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
             assert "Traceback" not in output.get("text", ""), cell.source
+
+
+@pytest.mark.parametrize("path", sorted(LABS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_lab_runs_and_keeps_its_promises(path, tmp_path):
+    execute(nbformat.read(path, as_version=4), tmp_path, PROMISES[path.stem])
+
+
+def filled_in(fill):
+    """Lab 10 with the form filled in."""
+    notebook = nbformat.read(LABS / "10_real_models.ipynb", as_version=4)
+    form = next(at for at, cell in enumerate(notebook.cells) if "TaskForm(TASKS)" in cell.source)
+    notebook.cells.insert(form + 1, nbformat.v4.new_code_cell(fill))
+    return notebook
+
+
+@pytest.mark.parametrize("task", REAL_TASKS)
+def test_lab_10_trains_models_from_folders(task, model_folder, hh_rlhf, tmp_path):
+    fill, promise = REAL_TASKS[task]
+    reviews = [
+        f"The film number {n} was {('dull', 'clever')[n % 2]} and so was its plot,{n % 2}" for n in range(40)
+    ]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *reviews]))
+    paths = {"OPT": model_folder("opt"), "GPT2": model_folder("gpt2"), "QWEN2": model_folder("qwen2", chat=True),
+             "HH": hh_rlhf, "REVIEWS": tmp_path / "reviews.csv"}  # fmt: skip
+    if task == "sentiment":
+        paths["CLASSIFIER"] = write_classifier(tmp_path / "classifier", paths["GPT2"])
+    for name, path in paths.items():
+        fill = fill.replace(f'"{name}"', repr(str(path)))
+    execute(filled_in(fill), tmp_path, REAL_PROMISE + promise)
+
+
+def test_lab_10_names_what_cannot_be_reached_in_one_line(tmp_path):
+    notebook = filled_in('form.fill(task="chat")')  # the hub, and tests are offline
+    with pytest.raises(CellExecutionError):
+        execute(notebook, tmp_path, "pass")
+    (error,) = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+    (line,) = error.traceback
+    assert (
+        line.startswith("✗ cannot load model 'Qwen/Qwen2.5-0.5B-Instruct'")
+        and "the hub cannot be reached" in line
+    )

@@ -97,6 +97,15 @@ def test_notebooks_are_stored_without_outputs_and_with_short_cells(root):
                 assert len("".join(cell["source"]).splitlines()) < 15, f"{where}: 15 lines or more"
 
 
+def test_every_lab_is_in_both_maps_and_their_links_lead_somewhere(root):
+    for folder in (root, root / "labs"):
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        links = re.findall(r"\]\(([^)#:]+)\)", text)
+        assert not [link for link in links if not (folder / link).exists()]
+        missing = [path.stem for path in notebooks(root) if path.stem not in text]
+        assert not missing, f"not in the map of {folder.name}/README.md"
+
+
 def test_weights_are_never_pickled_nor_foreign_code_run(root):
     for path in (root / "rlhflab").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def is_text_source(world: str) -> bool:
     """
     if Path(world).is_file():
         return True
-    named = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.-]+)?", world) and not world.startswith(".")
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.\[\]:%-]+)?", world) and not world.startswith(".")
     return bool(named) and re.search(r"(-v\d+|\.(jsonl?|csv|parquet|gz))$", world) is None
 
 

@@ -22,9 +22,11 @@ from torch import Tensor
 from rlhflab.algorithms.engines import require_trl
 from rlhflab.algorithms.handover import HandOver
 from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.models.quiet import no_progress_bars
 
 require_trl()
+wake_bitsandbytes()  # TRL does
 
 import datasets  # noqa: E402
 import transformers  # noqa: E402

@@ -17,16 +17,17 @@ def one_number_each(function: Callable[..., Any], args: tuple[Any, ...], number:
         number: of values wanted.
         each: what there is one value for, in the singular: "pair".
     """
+    each_one = f"{'an' if each[0] in 'aeiou' else 'a'} {each}"
     try:
         losses = function(*args)
     except Exception as error:  # the learner's own code: any error is a finding
         return f"it raised {type(error).__name__}: {error}"
     if losses is None:
-        return f"not written yet: return a tensor with one loss a {each}"
+        return f"not written yet: return a tensor with one loss {each_one}"
     if not isinstance(losses, torch.Tensor):
-        return f"it returned a {type(losses).__name__}; a tensor with one loss a {each} is wanted"
+        return f"it returned a {type(losses).__name__}; a tensor with one loss {each_one} is wanted"
     if losses.shape == ():
-        return f"it returned one number; keep one loss a {each}, the mean comes later"
+        return f"it returned one number; keep one loss {each_one}, the mean comes later"
     if losses.shape != (number,):
         return f"it returned the shape {tuple(losses.shape)} for {number} {each}s; ({number},) is wanted"
     return losses

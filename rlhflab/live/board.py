@@ -49,6 +49,7 @@ class Board:
             without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
         choices: settings that cannot change while a training runs, as a form above the board: who chooses another
             value builds the training anew.
+        before: the records so far, where `make` continues a run; shown until a reset.
 
     >>> board = Board(lambda: build_dpo(), knobs=DPOKnobs)      # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -67,6 +68,7 @@ class Board:
         knobs: type[Knobs] | None = None,
         panels: tuple[Panel, ...] | None = None,
         choices: Mapping[str, Choice] | None = None,
+        before: Iterable[Record] = (),
     ) -> None:
         self.name = name
         self.title = title or name
@@ -75,6 +77,8 @@ class Board:
         if knobs is not None:
             self._algorithm_name = knobs.algorithm or knobs.__name__.removesuffix("Knobs").lower()
         self.history = History()
+        for record in before:
+            self.history.add(record)
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
         self._dials = Dials()
@@ -131,10 +135,14 @@ class Board:
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
             backdrop = getattr(run, "backdrop", None)
-        board = cls(lambda: StoredRun(records, backdrop, algorithm), name, title or "stored run", **settings)
+        board = cls(
+            lambda: StoredRun(records, backdrop, algorithm),
+            name,
+            title or "stored run",
+            before=records,
+            **settings,
+        )
         board._backdrop = backdrop
-        for record in records:
-            board.history.add(record)
         algorithm = best_fit(board.history.snapshot(), getattr(run, "config", {}).get("algorithm", ""))
         board._algorithm_name = algorithm
         board.player.finish_without_running(StoredRun(records, backdrop, algorithm, len(records)))
@@ -216,10 +224,12 @@ class Board:
         self._page.wake()
 
     def close(self) -> None:
-        """Stop the run, join its thread, and close all views."""
+        """Stop the run, join its thread, let its algorithm go, and close all views; a picture stays in their place."""
         if self._closed:
             return
         self.player.stop()
+        self._page.settle()
+        self.player.algorithm = None  # notebooks remember boards that they have shown, and models are large
         self._closed = True
         self._page.close()
 

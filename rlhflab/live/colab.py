@@ -1,4 +1,4 @@
-"""Buttons and sliders that work while a cell runs, on Colab's kernel, which would answer them only after it."""
+"""What is special in Colab: widgets that work while a cell runs, which its kernel would answer only after it; Drive."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 
@@ -43,6 +44,25 @@ def answer_widgets() -> Callable[[], None]:
             queue.put_nowait(item)
 
     return poll
+
+
+def drive_folder(name: str) -> Path:
+    """A folder of the user's Google Drive, which outlives the session; Colab asks for permission the first time.
+
+    Raises:
+        ValueError: this is not Colab, or the permission was not given, in one line.
+    """
+    try:
+        from google.colab import drive
+    except ImportError:
+        raise ValueError(
+            "Google Drive can be used in Colab only; elsewhere runs stay in a folder here"
+        ) from None
+    try:
+        drive.mount("/content/drive")
+    except Exception as error:  # Colab raises errors of many kinds
+        raise ValueError(f"Google Drive was not mounted: {error}; run the cell again and allow it") from error
+    return Path("/content/drive/MyDrive") / name
 
 
 def _is_widget_message(args: Any) -> bool:

@@ -69,11 +69,13 @@ class Choice:
         label: what the form calls it.
         options: value → its name; the first one holds at the start.
         help: one line.
+        always_named: whether the ghost of a run says what was chosen for the first option too.
     """
 
     label: str
     options: Mapping[Any, str]
     help: str = ""
+    always_named: bool = False
 
     def __post_init__(self) -> None:
         if not self.options:
@@ -118,9 +120,9 @@ class Form:
         return {name: self.options(name).index(value) for name, value in self.chosen.items()}
 
     def words(self) -> list[str]:
-        """What is chosen other than at the start, in words."""
+        """What is chosen in words, where it is not the option of the start or is always named."""
         return [
             f"{choice.label} {choice.options[self.chosen[name]]}"
             for name, choice in self._choices.items()
-            if self.chosen[name] != next(iter(choice.options))
+            if choice.always_named or self.chosen[name] != next(iter(choice.options))
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -18,7 +18,7 @@ from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
 from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
-from rlhflab.remedies import one_line, require_lora
+from rlhflab.remedies import one_line, require_four_bit, require_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -166,30 +166,54 @@ def load_reference(policy: Any) -> Any:
     return AdaptersOff(policy) if is_adapted(policy) else frozen_copy(policy)
 
 
-def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-    )
+def expected_memory(name: str, settings: LoadSettings | None = None, reward: bool = False) -> Memory:
+    """What a training will take at most, from the model's configuration alone: no weights are loaded for it.
+
+    Arguments and errors are those of `load_policy`; `reward` says that it is a reward model.
+    """
+    return _plan(name, settings or LoadSettings(), reward).needed
+
+
+class _Plan(NamedTuple):
+    """What is known of a model before its weights are there."""
+
+    config: Any
+    device: torch.device
+    compute: torch.dtype
+    empty: Any
+    targets: tuple[str, ...]
+    needed: Memory
+
+
+def _plan(name: str, settings: LoadSettings, reward: bool) -> _Plan:
+    from transformers import AutoConfig
 
     if settings.lora:
         require_lora()
+    if settings.four_bit:
+        require_four_bit()
     _check_name(name, settings)
-    device = choose_device(settings.device)
-    what, code = f"model {name!r}", {"trust_remote_code": settings.trust_remote_code}
-    with one_line(what, EXPECTED):
+    device, code = choose_device(settings.device), {"trust_remote_code": settings.trust_remote_code}
+    with one_line(f"model {name!r}", EXPECTED):
         config = AutoConfig.from_pretrained(base_of(name), **code)
-        tokenizer = AutoTokenizer.from_pretrained(name, **code)
-    _check_tokens(name, tokenizer, config)
     _change(config)
     compute = choose_dtype(device, config.get_text_config().hidden_size) if settings.lora else torch.float32
     compute = PRECISIONS.get(settings.dtype, compute)
-    with one_line(what, EXPECTED):
+    with one_line(f"model {name!r}", EXPECTED):
         empty = empty_model(config, **code)
     targets = lora_targets(empty, settings.lora_targets) if settings.lora else ()
     needed = _require_memory(name, empty, settings, device, compute, reward)
+    return _Plan(config, device, compute, empty, targets, needed)
+
+
+def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    config, device, compute, empty, targets, needed = _plan(name, settings, reward)
+    code = {"trust_remote_code": settings.trust_remote_code}
+    with one_line(f"model {name!r}", EXPECTED):
+        tokenizer = AutoTokenizer.from_pretrained(name, **code)
+    _check_tokens(name, tokenizer, config)
     quantised = {"quantization_config": nf4(compute)} if settings.four_bit else {}
     if reward:
         config.num_labels = 1
@@ -233,7 +257,8 @@ def in_training(model: Any, dropout: bool = True) -> Any:
         model: any Hugging Face model.
         dropout: False where there must be none, because two passes over the same tokens are compared.
     """
-    checkpointing = getattr(model, "is_gradient_checkpointing", False)
+    newer = "is_activation_checkpointing"  # transformers warns of the older name where it has this one
+    checkpointing = getattr(model, newer if hasattr(model, newer) else "is_gradient_checkpointing", False)
     return model.train() if checkpointing or (dropout and is_adapted(model)) else model.eval()
 
 

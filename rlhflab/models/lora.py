@@ -8,6 +8,7 @@ in Dettmers et al. (2023), "QLoRA".
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,10 @@ def add_lora(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=list(targets),
         fan_in_fan_out=transposed,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", ".*is_gradient_checkpointing", FutureWarning
+        )  # PEFT asks by the older name
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     for module in adapted.modules():

@@ -8,7 +8,9 @@ checkpointing one input a layer stays, and one layer whole.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,3 +110,35 @@ def free_memory(device: torch.device) -> float:
     import psutil
 
     return float(psutil.virtual_memory().available)
+
+
+def device_words(device: torch.device) -> str:
+    """The device in words: a GPU's name, memory and compute capability, or the CPU's cores and torch's threads."""
+    if device.type != "cuda":
+        return f"{device.type} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
+    found = torch.cuda.get_device_properties(device)
+    return f"cuda ({found.name}, {found.total_memory / 2**30:.0f} GiB, compute capability {found.major}.{found.minor})"
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let `peak_memory` count from now on, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most bytes in use since `forget_peak`: of tensors on a CUDA device; on a CPU of the whole process.
+
+    macOS does not count them: there it is what the process uses now.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    if Path("/proc/self/status").is_file():
+        status = Path("/proc/self/status").read_text()
+        return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
+    import psutil
+
+    found = psutil.Process().memory_info()
+    return float(getattr(found, "peak_wset", found.rss))

@@ -58,6 +58,49 @@ class OptimumEstimate(NamedTuple):
     ess: Tensor
 
 
+class GaussianWeights(NamedTuple):
+    """What is known of the weights w = p/q of two Gaussians, for a ∼ q = N(m, s²) and p = N(μ, σ²).
+
+    Attributes:
+        second_moment: E_q[w²] ≥ 1; infinite where σ² ≥ 2·s². n samples are worth about n / E_q[w²] of p's own.
+        value_std: standard deviation of w·a, the estimate of μ from one sample; infinite where E_q[w²] is.
+        normalised_std: the same for Σw·a / Σw, to first order in 1/n: √E_q[w²·(a − μ)²].
+    """
+
+    second_moment: float
+    value_std: float
+    normalised_std: float
+
+
+def gaussian_weights(mean: float, std: float, target_mean: float, target_std: float) -> GaussianWeights:
+    """Closed form of the weights' spread between two Gaussians; p²/q is a Gaussian times E_q[w²] = exp D₂(p‖q):
+
+        E_q[w²] = s²/(σ·√(2s² − σ²)) · exp((μ − m)²/(2s² − σ²))
+
+    Args:
+        mean, std: m and s > 0 of q, from which the samples come.
+        target_mean, target_std: μ and σ > 0 of p, over which the expectation is wanted.
+
+    Source: Gil et al. (2013), "Rényi divergence measures for commonly used univariate continuous distributions".
+
+    >>> gaussian_weights(0.0, 1.0, 0.0, 1.0)
+    GaussianWeights(second_moment=1.0, value_std=1.0, normalised_std=1.0)
+    >>> gaussian_weights(0.0, 1.0, 0.0, 1.5).second_moment
+    inf
+    """
+    positive(std=std, target_std=target_std)
+    room = 2 * std**2 - target_std**2
+    if room <= 0:
+        return GaussianWeights(math.inf, math.inf, math.inf)
+    exponent = (target_mean - mean) ** 2 / room
+    second = std**2 / (target_std * math.sqrt(room)) * (math.exp(exponent) if exponent < 700 else math.inf)
+    centre = (2 * target_mean * std**2 - mean * target_std**2) / room  # of p²/q
+    variance = (target_std * std) ** 2 / room
+    value = second * (centre**2 + variance) - target_mean**2
+    normalised = second * ((centre - target_mean) ** 2 + variance)
+    return GaussianWeights(second, math.sqrt(max(value, 0.0)), math.sqrt(normalised))
+
+
 def importance_weights(log_ratios: Tensor) -> Tensor:
     """Self-normalised weights w̃_i = w_i / Σ_j w_j with w = exp(log p − log q).
 

@@ -70,7 +70,7 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
         and the last `scalars`; `error` where it diverged.
     """
     resumed = algorithm.step > 0
-    seen = _Seen()
+    seen = Seen()
     status, error = "finished", {}
     started = time.perf_counter()
     try:
@@ -88,9 +88,26 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
     finally:
         run.close()
     seconds = time.perf_counter() - started
+    whole = None if resumed else seen  # the last evaluation may lie in an earlier stretch
+    return finish(algorithm, run, status, seconds, whole, **error)
+
+
+def finish(
+    algorithm: Algorithm, run: Run, status: str, seconds: float, seen: Seen | None = None, **error: Any
+) -> dict[str, Any]:
+    """Write how a run ended, and its model where it came to its end; returns what `drive` returns.
+
+    Args:
+        algorithm, run: its last checkpoint is there already.
+        status: "finished", "stopped" or "diverged".
+        seconds: of this stretch.
+        seen: the last evaluations; read from the run's records where it is not given.
+        error: what else there is to say.
+    """
     if status == "finished" and hasattr(algorithm, "save_model"):
         algorithm.save_model(run.folder / "model")
-    if resumed:  # the last evaluation may lie in an earlier stretch
+    if seen is None:
+        seen = Seen()
         for record in run.records():
             seen.note(record)
     result = {
@@ -107,7 +124,7 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
     return {"status": status, **result}
 
 
-class _Seen:
+class Seen:
     """The last of each that came by."""
 
     def __init__(self) -> None:

@@ -87,26 +87,51 @@ def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> st
     )
 
 
-def _pairs_table(records: Sequence[Record]) -> str:
+def tables(records: Sequence[Record], most: int = 6) -> str:
+    """The tables of a report for a notebook, as HTML: answers before and after, or pairs where there are no answers.
+
+    Args:
+        records: of a run, in order.
+        most: pairs, at most.
+    """
+    body = (
+        _samples_table(records)
+        or _pairs_table(records, most)
+        or "<p>There are no texts in these records.</p>"
+    )
+    return f"<div class='rlhf-tables'><style>{TABLES_STYLE}</style>{body}</div>"
+
+
+def _pairs_table(records: Sequence[Record], most: int = TOP_PAIRS) -> str:
     last_seen: dict[int, tuple[Pairs, int]] = {}
     for record in records:
         if record.pairs:
             last_seen.update({pair: (record.pairs, i) for i, pair in enumerate(record.pairs.ids)})
     if not last_seen:
         return ""
+    heaviest = sorted(last_seen.values(), key=lambda seen: -seen[0].weights[seen[1]])[:most]
+    marked = any(pairs.flipped[i] for pairs, i in heaviest)
     rows = []
-    for pairs, i in sorted(last_seen.values(), key=lambda seen: -seen[0].weights[seen[1]])[:TOP_PAIRS]:
+    for pairs, i in heaviest:
         flipped = " class='flipped'" if pairs.flipped[i] else ""
-        mark = "⚑ mislabelled" if pairs.flipped[i] else ""
+        mark = f"<td>{'⚑ mislabelled' if pairs.flipped[i] else ''}</td>" if marked else ""
         numbers = (pairs.weights[i], pairs.chosen_rewards[i], pairs.rejected_rewards[i])
         texts = (pairs.prompts[i], pairs.chosen[i], pairs.rejected[i])
         rows.append(
             f"<tr{flipped}>"
             + "".join(f"<td class='n'>{number:.3f}</td>" for number in numbers)
-            + "".join(f"<td class='t'>{escape(text)}</td>" for text in texts)
-            + f"<td>{mark}</td></tr>"
+            + "".join(f"<td class='t'>{escape(text.strip())}</td>" for text in texts)
+            + f"{mark}</tr>"
         )
-    head = ("weight", "reward of chosen", "of rejected", "prompt", "chosen", "rejected", "")
+    head = (
+        "weight",
+        "reward of chosen",
+        "of rejected",
+        "prompt",
+        "chosen",
+        "rejected",
+        *([""] if marked else []),
+    )
     note = f"The {len(rows)} heaviest of {len(last_seen)} pairs, each as last seen."
     return table("Pairs that pull hardest", note, head, rows)
 
@@ -115,14 +140,17 @@ def _samples_table(records: Sequence[Record]) -> str:
     drawn = next((record for record in reversed(records) if record.samples), None)
     if drawn is None:
         return ""
+    judged = any(sample.reward_after is not None for sample in drawn.samples)
     rows = []
     for sample in drawn.samples:
-        cells = [f"<td class='t'>{escape(sample.prompt)}</td>"]
+        cells = [f"<td class='t'>{escape(sample.prompt.strip())}</td>"]
         for text, reward in ((sample.before, sample.reward_before), (sample.after, sample.reward_after)):
-            number = "" if reward is None else f"{reward:+.2f}"
-            cells.append(f"<td class='t'>{escape(text)}</td><td class='n'>{number}</td>")
+            cells.append(f"<td class='t'>{escape(text.strip())}</td>")
+            if judged:
+                cells.append(f"<td class='n'>{'' if reward is None else f'{reward:+.2f}'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = ("prompt", "before: π_ref", "r*", "after: π", "r*")
+    rewards = ["r*"] if judged else []
+    head = ("prompt", "before: π_ref", *rewards, "after: π", *rewards)
     return table("Answers before and after", f"Drawn at step {drawn.step}.", head, rows)
 
 
@@ -144,6 +172,12 @@ PAGE = """<!doctype html>
 <body>
 {body}
 </body></html>
+"""
+TABLES_STYLE = """
+.rlhf-tables { max-width: 1100px; } .rlhf-tables table { width: 100%; table-layout: auto !important; }
+.rlhf-tables h2 { font-size: 15px; margin: 4px 0 0; }
+.rlhf-tables th, .rlhf-tables td { text-align: left !important; vertical-align: top; }
+.rlhf-tables td.t { white-space: pre-wrap; overflow-wrap: anywhere; } .rlhf-tables td.n { white-space: nowrap; }
 """
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2329; --soft: #5c6670; --page: #f5f6f8; --card: #fff; --line: #dfe3e8;

@@ -1,7 +1,8 @@
 """Real data in the forms people have it: preference pairs, or texts with a label, from files or a hub.
 
     file       .jsonl, .json, .csv or .parquet, each but the last also .gz
-    data set   NAME, NAME:CONFIG, NAME@SPLIT of the Hugging Face hub; the split is train where none is named
+    data set   NAME, NAME:CONFIG, NAME@SPLIT of the Hugging Face hub; the split is train where none is named, and may
+               be a part: NAME@train[:5000]
 
 A row is a pair (see `preferences.pair_of`) or {text, label}, as in IMDb: label is 0 or 1, or a word such as "pos".
 """

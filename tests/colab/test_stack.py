@@ -30,7 +30,10 @@ def test_a_lab_installs_itself_and_runs(name: str, colab_python: Path, tmp_path:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    first = text_of(nbformat.read(out, 4).cells[0])
+    texts = [text_of(cell) for cell in nbformat.read(out, 4).cells if cell.cell_type == "code"]
+    first = texts[0]
+    if name == "10_real_models":  # not installed there, as it would replace Colab's datasets and pyarrow
+        assert sum(text.startswith("engine trl needs TRL, which is not installed: ") for text in texts) == 1
     assert first.startswith("rlhflab ") and "ipywidgets 7.7.1" in first and len(first.splitlines()) == 1
 
 

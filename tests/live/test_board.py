@@ -195,7 +195,7 @@ def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> No
 
     choices = {
         "ranked": Choice("K", {2: "2", 4: "4"}, "Answers a ranking."),
-        "blind": Choice("blind to", {"": "nothing", "film": "the film"}),
+        "blind": Choice("blind to", {"": "nothing", "film": "the film"}, always_named=True),
     }
     board = Board(make, "form", driver="blocking", choices=choices)
     tell(board, op="choose", name="ranked", at=1)  # before the start nothing is built
@@ -203,7 +203,7 @@ def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> No
     board.start()
     tell(board, op="choose", name="blind", at=1)
     assert built == [(4, ""), (4, "film")] and board.state == "finished" and board.frame()["step"] == 20
-    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["β 0.5, K 4"]
+    assert [ghost["label"] for ghost in board.setup()["ghosts"]] == ["β 0.5, K 4, blind to nothing"]
     assert board.setup()["choices"][1] == {
         "name": "blind", "label": "blind to", "help": "", "options": ["nothing", "the film"],
     }  # fmt: skip
@@ -249,6 +249,22 @@ def test_replay_shows_a_stored_run() -> None:
             return iter(records)
 
     assert Board.replay(Stored()).backdrop is Stored.backdrop
+
+
+def test_a_run_that_is_continued_is_shown_from_its_first_step() -> None:
+    first = blocking(20)
+    first.step(8)
+    half = first.algorithm
+    records: list[Record] = []
+    second = Board(lambda: half, "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append],
+                   before=[Record(step, {"loss": 1.0}, {}) for step in range(1, 9)])  # fmt: skip
+    assert second.history.step == 8 and second.state == "idle"
+    assert first.algorithm is None and half is not None  # a closed board lets go of its model
+    second.start()
+    assert (second.state, second.history.step) == ("finished", 20)
+    assert [record.step for record in records] == list(range(9, 21)) and len(second.ghosts) == 1
+    second.reset()
+    assert second.history.step == 0
 
 
 def test_the_still_pictures_show_what_the_records_have() -> None:

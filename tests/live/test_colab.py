@@ -1,16 +1,17 @@
-"""On Colab a running cell answers widget messages and leaves other cells their turn."""
+"""On Colab a running cell answers widget messages and leaves other cells their turn; runs may lie in Google Drive."""
 
 from __future__ import annotations
 
 import json
 import queue
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rlhflab.live import colab
-from rlhflab.live.colab import answer_widgets
+from rlhflab.live.colab import answer_widgets, drive_folder
 
 
 def message(kind: str) -> list[list[bytes]]:
@@ -44,3 +45,20 @@ def test_where_the_kernel_answers_by_itself_nothing_is_done(monkeypatch: pytest.
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=kernel))
     monkeypatch.setattr(colab, "version", lambda _: "7.0.0")
     answer_widgets()()
+
+
+def test_a_folder_in_google_drive_or_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="Google Drive can be used in Colab only"):
+        drive_folder("runs")
+    module, mounted = ModuleType("google.colab"), []
+    module.drive = SimpleNamespace(mount=mounted.append)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "google", ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    assert str(drive_folder("runs")) == "/content/drive/MyDrive/runs" and mounted == ["/content/drive"]
+
+    def refuse(where: str) -> None:
+        raise RuntimeError("credential propagation was unsuccessful")
+
+    module.drive.mount = refuse  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"was not mounted: credential .*; run the cell again and allow it"):
+        drive_folder("runs")

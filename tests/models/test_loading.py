@@ -18,7 +18,7 @@ from rlhflab.models.loading import (
 )
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import add_lora, lora_targets
-from rlhflab.models.memory import empty_model, estimate
+from rlhflab.models.memory import device_words, empty_model, estimate, forget_peak, free_memory, peak_memory
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 
 
@@ -317,6 +317,18 @@ def test_the_estimate_is_near_what_stays_for_the_backward_pass():
             found = estimate(empty_model(config), 4, 128, dtype, rank, logits=False)
             ratio = found.activations / sum(size for size, _ in kept.values())
             assert 0.8 < ratio < 1.6, (kind, rank, dtype, ratio)
+
+
+def test_the_peak_is_counted_from_where_it_was_forgotten():
+    device = torch.device("cpu")
+    large = torch.zeros(30_000_000)
+    with_it = peak_memory(device)
+    del large
+    forget_peak(device)
+    assert peak_memory(device) < with_it - 100e6
+    large = torch.zeros(30_000_000)
+    assert peak_memory(device) > with_it - 30e6 and len(large)
+    assert device_words(device).startswith("cpu (") and free_memory(device) > 1e8
 
 
 def test_the_estimate_counts_weights_copies_and_moments():

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rlhflab.algorithms.record import Sample
-from rlhflab.runs.report import TOP_PAIRS, write_report
+from rlhflab.runs.report import TOP_PAIRS, tables, write_report
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
@@ -78,3 +78,14 @@ def test_the_report_goes_where_it_is_asked_to(run, tmp_path):
     assert write_report(run) == run.folder / "report.html"
     assert write_report(run, tmp_path / "other.html") == tmp_path / "other.html"
     assert (tmp_path / "other.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_notebook_gets_the_answers_or_else_the_pairs():
+    records = [replace(r, pairs=replace(r.pairs, prompts=(EVIL,) * 3), samples=()) for r in Toy()]
+    pairs = Reader(tables(records, most=2))
+    assert pairs.tags.count("tr") == 3 and "img" not in pairs.tags and "script" not in pairs.tags
+    assert EVIL in "".join(pairs.cells)
+    drawn = [replace(records[0], samples=(Sample("a prompt", "before", EVIL),)), *records[1:]]
+    answers = Reader(tables(drawn))
+    assert answers.cells == ["a prompt", "before", EVIL] and "img" not in answers.tags
+    assert "no texts" in tables([replace(records[0], pairs=None, samples=())])

@@ -185,11 +185,18 @@ def hub(monkeypatch):
 
 
 def test_names_configurations_and_splits(hub):
-    for source in ("some/pairs", "some/pairs:small", "some/pairs@test", "some/pairs:small@test"):
+    sources = (
+        "some/pairs",
+        "some/pairs:small",
+        "some/pairs@test",
+        "some/pairs:small@test",
+        "some/pairs@train[:50]",
+    )
+    for source in sources:
         assert read(source).pairs == PAIRS
     assert hub == [
         ("some/pairs", None, "train"), ("some/pairs", "small", "train"), ("some/pairs", None, "test"),
-        ("some/pairs", "small", "test"),
+        ("some/pairs", "small", "test"), ("some/pairs", None, "train[:50]"),
     ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ function element(tag, attributes = {}, ...children) {
 
 /** Our own notation as DOM, subscripts included; answers and prompts go through textContent instead. */
 function setNotation(node, text) {
-  node.replaceChildren(...pieces(text).map((part, i) => (i % 2 ? element("sub", { text: part }) : part)));
+  const nodes = pieces(text).map(({ text: part, shift }) => (shift ? element(shift > 0 ? "sub" : "sup", { text: part }) : part));
+  node.replaceChildren(...nodes);
 }
 
 function write(node, text, into = (target, value) => (target.textContent = value)) {

@@ -14,9 +14,13 @@ const signed = (value, digits = 2) => {
   const text = Math.abs(value).toFixed(digits);
   return (Number(text) === 0 ? "" : value < 0 ? "−" : "+") + text;
 };
-const plain = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : infinite(value));
-const short = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(3))).replace("-", "−") : infinite(value));
 const infinite = (value) => (value > 0 ? "∞" : value < 0 ? "−∞" : "–");
+const short = (value) => {
+  if (!Number.isFinite(value)) return infinite(value);
+  const text = Math.abs(value) < 1e6 ? String(Number(value.toPrecision(3))) : value.toExponential(1).replace("e+", "e");
+  return text.replace("-", "−");
+};
+const plain = (value, digits = 3) => (Math.abs(value) < 1e5 ? value.toFixed(digits).replace("-", "−") : short(value));
 const percent = (value) => {
   const p = 100 * value;
   return (p >= 99.5 && p < 99.95 ? p.toFixed(1) : p >= 10 ? p.toFixed(0) : p.toFixed(1)) + " %";
@@ -174,20 +178,20 @@ function fitted(context, text, width) {
   return kept.join("") + "…";
 }
 
-/** Our own notation, "π_ref" or "y_w", cut into pieces: odd ones are subscripts. Never applied to answers. */
-const pieces = (text) => text.split(/_([\p{L}\p{N}]+)/u);
+/** Our own notation, "π_ref", "γ^t" or "s_{t+1}", cut into {text, shift}: 1 is below the line, −1 above. Never for answers. */
+const pieces = (text) => text.split(/([_^](?:\{[^}]*\}|[\p{L}\p{N}]+))/u).map((part, i) =>
+  (i % 2 ? { text: part.replace(/^.\{?|\}$/g, ""), shift: part[0] === "_" ? 1 : -1 } : { text: part, shift: 0 }));
 
 /** Draw a text in our notation at x, which `align` ("left", "center", "right") places; returns its width. */
 function notation(context, text, x, y, { size = 11, colour, family, align = "left", halo }) {
-  const fonts = [`${size}px ${family}`, `${Math.round(0.78 * size)}px ${family}`];
-  const parts = pieces(text).map((part, i) => {
-    context.font = fonts[i % 2];
-    return { part, i, width: context.measureText(part).width };
+  const parts = pieces(text).map(({ text: part, shift }) => {
+    context.font = `${shift ? Math.round(0.78 * size) : size}px ${family}`;
+    return { part, shift, font: context.font, width: context.measureText(part).width };
   });
   const width = parts.reduce((sum, { width: w }) => sum + w, 0);
   let at = align === "right" ? x - width : align === "center" ? x - width / 2 : x;
-  for (const { part, i, width: w } of parts) {
-    label(context, part, at, y + (i % 2 ? 0.3 * size : 0), { colour, font: fonts[i % 2], halo });
+  for (const { part, shift, font, width: w } of parts) {
+    label(context, part, at, y + [-0.4, 0, 0.3][shift + 1] * size, { colour, font, halo });
     at += w;
   }
   return width;

@@ -1,0 +1,122 @@
+"""Runs that a board drives: every start is a folder of its own, with records, checkpoints and at the end the model."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhflab.algorithms.algorithm import Algorithm
+from rlhflab.algorithms.record import Record
+from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, build_from, finish, resume
+from rlhflab.runs.store import Run, default_run_folder
+
+
+class KeptRuns:
+    """What a board needs to keep what it trains: it makes the algorithm, and takes its records.
+
+    A run's folder is made with its first record. Where a run is continued, the first algorithm is that run's; a board
+    that is reset begins a new one beside it.
+
+    Args:
+        builder: finds what builds an algorithm, by its name and the world's.
+        config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values. Those that
+            the board may choose must be among them.
+        parent: the folder in which runs get theirs.
+        every: steps between checkpoints.
+
+    >>> kept = KeptRuns(builder, {"algorithm": "dpo", "steps": 100})       # doctest: +SKIP
+    >>> board = Board(kept.make, sinks=[kept])                             # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        config: Mapping[str, Any],
+        parent: str | Path = "runs",
+        every: int = CHECKPOINT_EVERY,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be ≥ 1 step, got {every}")
+        self.config = dict(config)
+        self.run: Run | None = None
+        """The newest run; None before its first record."""
+        self._builder, self._parent, self._every = builder, Path(parent), every
+        self._waiting: Algorithm | None = None  # built, and not yet given to a board
+        self._made: weakref.ref[Algorithm] | None = (
+            None  # only the board keeps it alive: two models might not fit
+        )
+        self._continues = False  # the next algorithm to be built is that of `run`
+        self._started = time.perf_counter()
+
+    @classmethod
+    def open(cls, builder: Builder, folder: str | Path, every: int = CHECKPOINT_EVERY) -> KeptRuns:
+        """Continue the run in a folder from its last checkpoint.
+
+        Raises:
+            ValueError: the folder is no run, or one of its files is damaged.
+        """
+        run = Run.open(folder)
+        kept = cls(builder, run.config, run.folder.parent, every)
+        kept.run, kept._continues = run, True
+        return kept
+
+    def prepare(self) -> dict[str, str]:
+        """Build the first algorithm now rather than on the training thread, where nothing can be printed.
+
+        Returns:
+            what is worth knowing of its model and data, a line each by name.
+
+        Raises:
+            ValueError: what the builder says.
+        """
+        self._waiting = self._built(self.config)
+        return dict(getattr(self._waiting, "notes", {}))
+
+    def make(self, **changes: Any) -> Algorithm:
+        """The algorithm that was prepared, or a new one whose settings differ in `changes`."""
+        same = all(self.config.get(name) == value for name, value in changes.items())
+        algorithm, self._waiting = self._waiting if same else None, None
+        self.config = {**self.config, **changes}
+        if algorithm is None:
+            algorithm = self._built(self.config)
+        self._made, self._started = weakref.ref(algorithm), time.perf_counter()
+        return algorithm
+
+    def __call__(self, record: Record) -> None:
+        """Keep a record, and a checkpoint where it is time; the last one ends the run."""
+        algorithm = self._made() if self._made else None
+        assert algorithm is not None, "records come from the algorithm that was made"
+        if self.run is None:
+            folder = default_run_folder(self.config["algorithm"], self._parent)
+            notes = getattr(algorithm, "notes", None)
+            self.run = Run.create(folder, self.config, algorithm.backdrop, notes)
+        self.run.append(record)
+        if algorithm.step >= algorithm.steps:
+            self.save()
+            finish(algorithm, self.run, "finished", time.perf_counter() - self._started)
+        elif record.step % self._every == 0:
+            self.save()
+
+    def save(self) -> Path:
+        """Keep a checkpoint now, while the training rests; returns the run's folder.
+
+        Raises:
+            ValueError: there is no run yet.
+        """
+        algorithm = self._made() if self._made else None
+        if self.run is None or algorithm is None:
+            raise ValueError("there is nothing to save before the first update")
+        self.run.save_checkpoint(algorithm)
+        return self.run.folder
+
+    def _built(self, config: Mapping[str, Any]) -> Algorithm:
+        if self.run is not None and self._continues:
+            self._continues = False
+            return resume(self._builder, self.run)
+        if self.run is not None:
+            self.run.close()
+        self.run = None
+        return build_from(self._builder, config)

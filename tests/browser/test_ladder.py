@@ -1,0 +1,49 @@
+"""Lab 01's explorables for real: a drag in a plot reaches the kernel, and the rollout player plays."""
+
+from tests.browser.test_course import open_lab
+from tests.browser.test_dpo_lab import shot
+
+
+def explorable(lab, title):
+    """The explorable of that title, as playwright's locator."""
+    return lab.page.locator(".rlhf-stage", has=lab.page.locator(f".form strong:text-is('{title}')")).last
+
+
+def dragged(lab, canvas, start, end):
+    """Drag with the mouse between two places, each in shares of the canvas."""
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    lab.page.mouse.move(*places[0])
+    lab.page.mouse.down()
+    lab.page.mouse.move(*places[1], steps=6)
+    lab.page.mouse.up()
+
+
+def test_in_lab_01_a_drag_changes_the_weights_and_the_player_plays(steady):
+    lab, page = steady, steady.page
+    open_lab(lab, "01_policy_gradients", "import torch", "player = film", "ImportanceExplorable()")
+    view = explorable(lab, "Importance sampling")
+    lab.poll(view.count, 60)
+    ess = view.locator("tr", has=page.locator("th:text-is('ESS')")).locator("td.now")
+    before = float(lab.poll(ess.inner_text, 30))
+    dragged(lab, view.locator("[data-panel='map'] canvas[role=img]"), (0.5, 0.4), (0.15, 0.6))
+    lab.poll(lambda: lab.in_kernel("sampling.mean") < -1.0, 30)
+    after = float(ess.inner_text())
+    assert after < before / 2
+    assert (
+        abs(after - lab.in_kernel("float(sampling.estimates()[1].mean())")) < 0.06
+    )  # the page shows one digit
+    shot(lab, "01-importance-dragged")
+
+    lab.show_cell("player = film")
+    player = explorable(lab, "An episode τ")
+    lab.poll(player.count, 60)
+    dragged(lab, player.locator("[data-panel='states'] canvas[role=img]"), (0.3, 0.5), (0.6, 0.5))
+    time = lab.poll(lambda: lab.in_kernel("player.time"), 30)
+    assert time > 1
+    shot(lab, "01-player-dragged")
+    player.get_by_role("button", name="Play step t").click()
+    last = lab.in_kernel("len(player.data['rewards'])")
+    lab.poll(lambda: lab.in_kernel("player.time") == last, 30)
+    assert "the end" in player.locator("[data-panel='choice'] canvas[role=img]").get_attribute("aria-label")

@@ -1,0 +1,33 @@
+"""The count of a training's bytes: right answers pass, typical wrong ones are named."""
+
+import pytest
+
+from rlhflab.checks.memory import check_training_bytes
+
+
+def test_right_answers_pass(capsys):
+    assert check_training_bytes(lambda trained, frozen, bits: 16 * trained + frozen * bits / 8)
+    assert check_training_bytes(lambda trained, frozen, bits: 4 * 4 * trained + (frozen * bits) // 8)
+    assert capsys.readouterr().out.count("✓") == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda t, f, b: 16 * t + b * f, "8 bits are a byte"),
+        (lambda t, f, b: 4 * t + 8 * t + b * f / 8, "itself, its gradient, AdamW's two moments"),
+        (lambda t, f, b: 8 * t + b * f / 8, "two moments of every trained weight are missing"),
+        (lambda t, f, b: 4 * t + b * f / 8, "the weights alone are not all"),
+        (lambda t, f, b: 16 * (t + f) - 4 * f + b * f / 8, "frozen weights have no gradient"),
+        (lambda t, f, b: 16 * t, "the frozen weights are missing"),
+        (lambda t, f, b: (b / 8 + 12) * t + b * f / 8, "trained weights are float32"),
+        (lambda t, f, b: t, "by hand it is 4800"),
+        (lambda t, f, b: None, "not written yet"),
+        (lambda t, f, b: "16t", "a number of bytes is wanted"),
+        (lambda t: t, "it raised TypeError"),
+    ],
+)
+def test_wrong_answers_are_named(wrong, words, capsys):
+    assert not check_training_bytes(wrong)
+    out = capsys.readouterr().out
+    assert out.startswith("✗") and words in out, out

@@ -1,0 +1,100 @@
+"""Runs that a board drives: folders, checkpoints, the end, going on exactly, letting models go."""
+
+import gc
+import weakref
+
+import pytest
+
+from rlhflab.runs.checkpoint import read_checkpoint
+from rlhflab.runs.kept import KeptRuns
+from rlhflab.runs.store import Run
+from tests.toy import Toy
+
+CONFIG = {"algorithm": "dpo", "steps": 10, "beta": 1.0}
+built = []
+
+
+def builder(name, world):
+    def build(**settings):
+        built.append(settings)
+        return Toy(**settings)
+
+    return build
+
+
+def drive(kept, algorithm, steps=None):
+    """What a board's player does: hand on every record."""
+    records = []
+    for record in algorithm:
+        kept(record)
+        records.append(record)
+        if steps is not None and record.step == steps:
+            break
+    return records
+
+
+def test_a_run_is_kept_to_its_end(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path, every=4)
+    algorithm = kept.make()
+    assert list(tmp_path.iterdir()) == []  # nothing before the first update
+    records = drive(kept, algorithm, steps=9)
+    assert read_checkpoint(kept.run.folder / "checkpoint.safetensors")[0] == 8
+    records += drive(kept, algorithm)
+    run = Run.open(kept.run.folder)
+    assert kept.run.folder.parent == tmp_path and kept.run.folder.name.startswith("dpo-")
+    assert list(run.records()) == records and run.backdrop == algorithm.backdrop and run.config == CONFIG
+    assert run.status["status"] == "finished" and run.status["scalars"] == records[-1].scalars
+    assert read_checkpoint(run.folder / "checkpoint.safetensors")[0] == 10
+
+
+def test_going_on_gives_the_run_that_was_never_stopped(tmp_path):
+    whole = list(Toy(**CONFIG))
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    algorithm = kept.make()
+    drive(kept, algorithm, steps=6)
+    folder = kept.save()
+    drive(kept, algorithm, steps=7)  # after the checkpoint: lost
+    other = KeptRuns.open(builder, folder)
+    other.prepare()
+    assert [record.step for record in other.run.records()] == [1, 2, 3, 4, 5, 6]
+    drive(other, other.make())
+    assert list(Run.open(folder).records()) == whole
+    # after a reset a new run begins beside it
+    drive(other, other.make(), steps=2)
+    assert other.run.folder != folder and other.run.folder.parent == folder.parent
+    assert len(list(Run.open(folder).records())) == 10
+
+
+def test_what_was_prepared_is_used_once_and_only_where_it_was_chosen(tmp_path):
+    built.clear()
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    assert kept.prepare() == {}
+    first = kept.make(beta=1.0)
+    assert len(built) == 1 and first.step == 0
+    assert kept.make() is not first and len(built) == 2
+    kept.prepare()
+    assert kept.make(beta=0.5).knobs.beta == 0.5 and built[-1]["beta"] == 0.5
+    drive(kept, kept.make(beta=0.5), steps=1)
+    assert kept.run.config["beta"] == 0.5
+
+
+def test_only_the_board_keeps_a_model_alive(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    kept.prepare()
+    algorithm = kept.make()
+    there = weakref.ref(algorithm)
+    drive(kept, algorithm, steps=2)
+    del algorithm
+    gc.collect()
+    assert there() is None
+    with pytest.raises(ValueError, match="nothing to save"):
+        kept.save()
+
+
+def test_mistakes_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match="nothing to save before the first update"):
+        KeptRuns(builder, CONFIG, tmp_path).save()
+    with pytest.raises(ValueError, match="every must be ≥ 1 step, got 0"):
+        KeptRuns(builder, CONFIG, tmp_path, every=0)
+    with pytest.raises(ValueError, match="is no run"):
+        KeptRuns.open(builder, tmp_path)
