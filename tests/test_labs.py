@@ -32,6 +32,22 @@ PROMISES = {
         assert not any(diagnoses["A"]) and "where is γ" in diagnoses["B"][2]
         assert "V has not moved" in diagnoses["C"][0] and "wrong action is learnt" in diagnoses["D"][3]
     """,
+    "02_trpo": """
+        assert cartpole.state == language.state == "finished"
+        assert runs["gradient, rate 1"][1][150] < 1.1 < 1.8 < runs["the bracket alone, rate 0.1"][1][60]
+        assert (H - outer.diag()).abs().max() < 1e-9 and abs(true / quadratic - 1) < 0.01
+        assert abs(predicted - 2 * delta * price) < 1e-9 and abs(slope - price) < 1e-3 * price
+        assert taken_apart.slopes[0] < taken_apart.slopes[-1] and len(taken_apart.kls[0]) == 81
+        kls = {case: [r.scalars["trpo/kl_old"] for r in done] for case, done in without.items()}
+        assert all(max(kls[damping, True]) <= 0.05 < 0.2 < max(kls[damping, False]) for damping in (1e-5, 1e-2))
+        assert cartpole.history.estimated["return"] > 450
+        assert all(r.scalars["trpo/kl_old"] <= r.scalars["trpo/max_kl"] for done in radii.values() for r in done)
+        assert all(r.scalars["trpo/kl_old"] <= r.scalars["trpo/max_kl"] for r in language_records)
+        assert 0 <= exact["regret"] < 0.5 * start and 0.6 < exact["efficiency"] <= 1
+        assert sum(costs) < exact["kl"] < sum(cost**0.5 for cost in costs) ** 2
+        falls = {n: min(b - a for a, b in zip(path, path[1:])) for n, (_, path) in objectives.items()}
+        assert falls["line search off"] < 2 * falls["line search on"] and falls["line search off"] < -1
+    """,
     "04_pretrain_and_sft": """
         assert pretraining.state == sft.state == "finished" and list(tables) == [0, 25, 100, 400]
         assert abs(cross_entropy - entropy - kl) < 1e-9

@@ -1,4 +1,4 @@
-"""Lab 01's explorables for real: a drag in a plot reaches the kernel, and the rollout player plays."""
+"""Labs 01's and 02's explorables for real: a drag in a plot reaches the kernel, and the rollout player plays."""
 
 from tests.browser.test_course import open_lab
 from tests.browser.test_dpo_lab import shot
@@ -47,3 +47,40 @@ def test_in_lab_01_a_drag_changes_the_weights_and_the_player_plays(steady):
     last = lab.in_kernel("len(player.data['rewards'])")
     lab.poll(lambda: lab.in_kernel("player.time") == last, 30)
     assert "the end" in player.locator("[data-panel='choice'] canvas[role=img]").get_attribute("aria-label")
+
+
+def test_in_lab_02_the_policy_and_delta_are_dragged_and_the_step_follows(steady):
+    lab, page = steady, steady.page
+    open_lab(
+        lab,
+        "02_trpo",
+        "import torch",
+        "import dissect",
+        "import StepExplorable",
+        "import TrustRegionExplorable",
+    )
+    view = explorable(lab, "Trust region")
+    lab.poll(view.count, 60)
+    true_kl, gain = (
+        view.locator("tr", has=page.locator(f"th:text-is('{name}')")) for name in ("true KL", "gain in J")
+    )
+    lab.poll(true_kl.locator("td.now").inner_text, 30)
+    dragged(lab, view.locator("[data-panel='policy'] canvas[role=img]"), (0.5, 0.6), (0.5, 0.25))
+    lab.poll(lambda: lab.in_kernel("trust.logit_b") > 0.3, 30)
+    taken = lab.in_kernel("trust.step().trials[-1].kl")  # TRPO's own functions, in the kernel
+    assert abs(float(true_kl.locator("td.now").inner_text()) - taken) < 1e-4
+
+    lab.drag(view.get_by_role("slider"), 0.97)
+    lab.poll(lambda: lab.in_kernel("trust.max_kl") > 0.3, 30)
+    view.get_by_label("Parameters", exact=True).select_option(label="2θ₁+θ₂ for A, θ₁+2θ₂ for B")
+    lab.poll(lambda: lab.in_kernel("trust.parameters") == "mixed", 30)
+    trpo, plain = (float(cell.inner_text().replace("−", "-")) for cell in gain.locator("td").all())
+    assert trpo > plain
+    shot(lab, "02-trust-dragged")
+
+    step = explorable(lab, "One step, taken apart")
+    lab.show_cell("measured_step =")
+    lab.poll(step.count, 60)
+    dragged(lab, step.locator("[data-panel='kl'] canvas[role=img]"), (0.3, 0.5), (0.9, 0.5))
+    lab.poll(lambda: lab.in_kernel("measured_step.max_kl") > 0.2, 30)
+    shot(lab, "02-step-dragged")
