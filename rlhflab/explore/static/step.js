@@ -28,7 +28,7 @@ export function lineSearch({ radii, kls, gains }, maxKl, tries) {
 // --------------------------------------------------------------------------------------------------- plots
 
 const [MEASURED, TRIED] = [BLUE, VERMILION];
-const DELTAS = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5];
+const DELTAS = [0.01, 0.05, 0.1, 0.2, 0.3, 0.5];
 const root = (value) => Math.sqrt(Math.max(0, value));
 
 /** Both plots along the step have √δ on the x axis, with δ written at its ticks. */
@@ -77,7 +77,7 @@ function tries(context, at, theme, { trials, maxKl }, heightOf) {
 function klOver(context, at, theme, state) {
   const level = at.y(root(state.maxKl));
   line(context, [[at.left, level], [at.right, level]], { colour: theme.accent, dash: [4, 3], width: 1.5 });
-  label(context, `δ = ${short(state.maxKl)}`, at.right - 4, level - 9, { colour: theme.accent, align: "right", font: `bold 11px ${theme.font}`, halo: theme.background });
+  label(context, `δ = ${short(state.maxKl)}`, at.left + 6, level - 9, { colour: theme.accent, font: `bold 11px ${theme.font}`, halo: theme.background });
   tries(context, at, theme, state, (trial) => root(trial.kl));
 }
 
