@@ -110,7 +110,10 @@ export function pathFrom(logits, maxKl, matrix, problem, kind, count = 60) {
 export function contour(values, level) {
   const segments = [];
   for (let j = 0; j + 1 < values.length; j++) {
-    for (let i = 0; i + 1 < values[0].length; i++) {
+    const [here, above] = [values[j], values[j + 1]];
+    for (let i = 0; i + 1 < here.length; i++) {
+      if (!(Math.min(here[i], here[i + 1], above[i], above[i + 1]) < level)) continue; // most cells have no line in them
+      if (!(Math.max(here[i], here[i + 1], above[i], above[i + 1]) >= level)) continue;
       const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
       const cuts = [];
       for (let k = 0; k < 4; k++) {
