@@ -119,7 +119,7 @@ class TrustRegionExplorable(Explorable):
             )
         figure.update_layout(
             title=f"δ = {self.max_kl:g}, λ = {1 / step.scale:.3g}: level lines of J, and KL = δ",
-            xaxis={"title": "θ<sub>1</sub>", "range": [-LOGIT, LOGIT]},
+            xaxis={"title": "θ<sub>1</sub>", "range": [-LOGIT, LOGIT], "constrain": "domain"},
             yaxis={"title": "θ<sub>2</sub>", "range": [-LOGIT, LOGIT], "scaleanchor": "x"},
             template="plotly_white", height=560, legend={"orientation": "h", "y": -0.15},
         )  # fmt: skip
