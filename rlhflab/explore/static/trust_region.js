@@ -106,27 +106,6 @@ export function pathFrom(logits, maxKl, matrix, problem, kind, count = 60) {
   return path;
 }
 
-/** Level lines of values[row][column] on a unit grid: a list of segments [x0, y0, x1, y1] (marching squares). */
-export function contour(values, level) {
-  const segments = [];
-  for (let j = 0; j + 1 < values.length; j++) {
-    const [here, above] = [values[j], values[j + 1]];
-    for (let i = 0; i + 1 < here.length; i++) {
-      if (!(Math.min(here[i], here[i + 1], above[i], above[i + 1]) < level)) continue; // most cells have no line in them
-      if (!(Math.max(here[i], here[i + 1], above[i], above[i + 1]) >= level)) continue;
-      const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-      const cuts = [];
-      for (let k = 0; k < 4; k++) {
-        const [[x0, y0], [x1, y1]] = [corners[k], corners[(k + 1) % 4]];
-        const [a, b] = [values[y0][x0] - level, values[y1][x1] - level];
-        if (a < 0 !== b < 0) cuts.push([x0 + (a / (a - b)) * (x1 - x0), y0 + (a / (a - b)) * (y1 - y0)]);
-      }
-      for (let k = 0; k + 1 < cuts.length; k += 2) segments.push([...cuts[k], ...cuts[k + 1]]);
-    }
-  }
-  return segments;
-}
-
 // --------------------------------------------------------------------------------------------------- plots
 
 const [TRPO, PLAIN, REGION] = [GREEN, VERMILION, ORANGE];
