@@ -150,9 +150,13 @@ class PolicyGradient(ABC):
         self.step = int(state["step"])
 
 
-def spread(values: Tensor, most: int = 256) -> tuple[float, ...]:
-    """At most `most` of the values, evenly chosen from their sorted order: enough for a histogram."""
-    ordered = values.detach().flatten().sort().values
+def spread(values: Tensor, where: Tensor | None = None, most: int = 256) -> tuple[float, ...]:
+    """At most `most` of the values, evenly chosen from their sorted order: enough for a histogram.
+
+    With `where`, bool of the same shape, only those of the chosen values at which it is True.
+    """
+    ordered, index = values.detach().flatten().sort()
     if len(ordered) > most:
-        ordered = ordered[torch.linspace(0, len(ordered) - 1, most, device=values.device).long()]
-    return tuple(ordered.tolist())
+        chosen = torch.linspace(0, len(ordered) - 1, most, device=values.device).long()
+        ordered, index = ordered[chosen], index[chosen]
+    return tuple((ordered if where is None else ordered[where.flatten()[index]]).tolist())

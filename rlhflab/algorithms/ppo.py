@@ -166,7 +166,8 @@ class PPO(PolicyGradient):
             "val/explained_variance": explained,
             "learning_rate": learning_rate,
         }
-        return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})
+        ratio, clipped = seen.ratio[part.mask], seen.clipped[part.mask]
+        return Update(scalars, {"ratio": spread(ratio), "ratio_clipped": spread(ratio, clipped)})
 
     def save_model(self, folder: Any) -> None:
         """Write the policy, or its adapters, so that `--model FOLDER` can read it."""

@@ -1,4 +1,4 @@
-"""A plain chart of a few curves in the house style, for the labs' measured results."""
+"""Plain charts of a few curves in the house style, for the labs' measured results."""
 
 from __future__ import annotations
 
@@ -43,6 +43,56 @@ def curves(
         mode = "lines+markers" if len(xs) <= 20 else "lines"
         line = {"color": colour, "width": 2, **(styles or {}).get(name, {})}
         figure.add_scatter(x=list(xs), y=list(ys), name=html.escape(name), mode=mode, line=line)
+    return _framed(figure, title, x, y, levels, log_x, log_y)
+
+
+def bands(
+    series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    title: str,
+    x: str,
+    y: str,
+    levels: Mapping[str, float] | None = None,
+    log_y: bool = False,
+) -> go.Figure:
+    """Return a figure with the median over repeated runs, and a band from the first quartile to the third.
+
+    Between its points a run is taken for straight. A name's curve begins where its last run begins, and ends where the
+    first one ends.
+
+    Args:
+        series: name → its runs, one a seed: (x values, ascending, and y values).
+        title, x, y, levels, log_y: as in `curves`.
+    """
+    import numpy as np
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for colour, (name, runs) in zip(PALETTE * len(series), series.items(), strict=False):
+        if not runs or any(len(xs) != len(ys) or not len(xs) for xs, ys in runs):
+            raise ValueError(f"{name}: a run or more is needed, each with as many x as y values")
+        start, end = max(xs[0] for xs, _ in runs), min(xs[-1] for xs, _ in runs)
+        if start > end:
+            raise ValueError(f"{name}: its runs have no x in common")
+        grid = np.union1d(np.concatenate([np.asarray(xs, float) for xs, _ in runs]), [start, end])
+        grid = grid[(grid >= start) & (grid <= end)]
+        heights = np.stack([np.interp(grid, xs, ys) for xs, ys in runs])
+        low, middle, high = np.quantile(heights, (0.25, 0.5, 0.75), axis=0).tolist()
+        shared = {"x": grid.tolist(), "legendgroup": name, "mode": "lines"}
+        edge = {**shared, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_scatter(y=low, **edge)
+        figure.add_scatter(y=high, fill="tonexty", fillcolor=f"rgba{(*_rgb(colour), 0.18)}", **edge)
+        figure.add_scatter(y=middle, name=html.escape(name), line={"color": colour, "width": 2}, **shared)
+    return _framed(figure, title, x, y, levels, False, log_y)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _framed(
+    figure: go.Figure, title: str, x: str, y: str, levels: Mapping[str, float] | None, log_x: bool, log_y: bool
+) -> go.Figure:
+    """Add levels, titles and the looks of the house."""
     for name, height in (levels or {}).items():
         line = {"color": "#777", "dash": "dash", "width": 1.5}
         text = {"text": html.escape(name), "y": math.log10(height) if log_y else height}  # as plotly wants it

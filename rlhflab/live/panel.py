@@ -87,7 +87,7 @@ class Panel:
         symbols: (symbol, meaning) of everything in the formula.
         kind: lines over steps; histogram of the pairs' weights, or their heat map; the reward–KL plane; histogram of
             any array; arrays against each other or against their places ("xy").
-        lines: the curves or arrays; a histogram has one.
+        lines: the curves or arrays; a histogram has one, and may have a second one of some of its values.
         target: field of the backdrop whose value at the current β is a dashed line.
         reference: exact value drawn as a dotted line; for kind "xy" a scalar, at its newest value.
         range, right_range, x_range: fixed ends of the axes; None follows the data.

@@ -114,11 +114,11 @@ ADVANTAGES = Panel(
 RATIO = Panel(
     id="ratio",
     title="Ratios",
-    caption="Beyond 1 ± ε the clip can stop a token's gradient. The outer bars hold the rest.",
+    caption="Clipped: beyond 1 ± ε on the side that A favours, no gradient. The outer bars hold the rest.",
     formula=(_RATIO, "L = − mean_t min( ratio_t · A_t, clip(ratio_t, 1 − ε, 1 + ε) · A_t )"),
-    symbols=(POLICY, _OLD, _A, _EPSILON, ("bars", "tokens of the last minibatch of this iteration")),
+    symbols=(POLICY, _OLD, _A, _EPSILON, ("bars", "tokens of the last minibatch of this iteration"), ("clipped", "those that have no gradient any more")),
     kind="histogram",
-    lines=(Line("ratio", "ratio", "policy"),),
+    lines=(Line("ratio", "ratio", "policy"), Line("ratio_clipped", "clipped", "rejected")),
     uprights=(
         Upright("", 1.0),
         Upright("1 − ε", 1.0, "clip_range", -1.0),

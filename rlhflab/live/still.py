@@ -134,13 +134,16 @@ def _stroke(x: Numbers, y: Numbers, line: Line, **settings: Any) -> Mark:
 
 
 def _histogram(plot: Plot, scene: Scene) -> None:
-    (line,) = plot.panel.lines
+    line, *parts = plot.panel.lines
+    arrays = scene.data["arrays"]
+    some = arrays.get(parts[0].series, {"y": ()})["y"] if parts else ()
     places = [
         place for upright in plot.panel.uprights if (place := upright.place(scene.data["knobs"])) is not None
     ]
-    centres, shares, plot.x_range = in_bins(scene.data["arrays"][line.series]["y"], places)
+    centres, shares, plot.x_range, held = in_bins(arrays[line.series]["y"], places, some)
     plot.y_range = (0.0, 1.1 * max(shares, default=1.0))
-    plot.marks.append(Mark("bars", centres, shares, name=line.name, colour=colour(line.colour)))
+    for own, heights in zip(plot.panel.lines, (shares, held), strict=False):
+        plot.marks.append(Mark("bars", centres, heights, name=own.name, colour=colour(own.colour)))
     for place in places:
         plot.marks.append(
             Mark("stroke", [place, place], plot.y_range, colour=colour("truth"), dash="dot", width=1.2)

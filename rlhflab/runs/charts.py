@@ -314,9 +314,13 @@ def ratios(records: Sequence[Record]) -> Plot | None:
         return None
     clip_range = record.knobs.get("clip_range", 0.0)
     places = sorted({1 - clip_range, 1.0, 1 + clip_range})
-    centres, shares, ends = in_bins(record.arrays["ratio"], places)
+    clipped = record.arrays.get("ratio_clipped", ())
+    centres, shares, ends, held = in_bins(record.arrays["ratio"], places, clipped)
     figure = new_figure("π_θ/π_old", "% of actions")
     figure.add_bar(x=centres, y=shares, name="ratio", marker={"color": POLICY})
+    if clipped:
+        figure.add_bar(x=centres, y=held, name="clipped", marker={"color": REJECTED})
+        figure.update_layout(barmode="overlay")
     for place in places:
         figure.add_vline(x=place, line={"color": TRUTH, "dash": "dash", "width": 1})
     figure.update_xaxes(range=ends)

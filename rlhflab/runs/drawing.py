@@ -28,26 +28,34 @@ class Plot(NamedTuple):
 
 
 def in_bins(
-    values: Sequence[float | None], uprights: Sequence[float] = (), bins: int = 40
-) -> tuple[list[float], list[float], tuple[float, float]]:
+    values: Sequence[float | None],
+    uprights: Sequence[float] = (),
+    some: Sequence[float | None] = (),
+    bins: int = 40,
+) -> tuple[list[float], list[float], tuple[float, float], list[float]]:
     """Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond.
 
     Returns:
-        centres of the bins, per cent of the values in each, and the ends.
+        centres of the bins, per cent of the values in each, the ends, and the same for `some` of the values.
     """
     finite = sorted(value for value in values if value is not None and math.isfinite(value))
     if not finite:
-        return [], [], (0.0, 1.0)
+        return [], [], (0.0, 1.0), []
     last = len(finite) - 1
     low = min([finite[round(0.02 * last)], *uprights])
     high = max([finite[round(0.98 * last)], *uprights])
     pad = 0.15 * (high - low) or 0.5
     low, width = low - pad, (high - low + 2 * pad) / bins
-    counts = [0] * bins
-    for value in finite:
-        counts[min(bins - 1, max(0, int((value - low) / width)))] += 1
+
+    def shares(part: Sequence[float | None]) -> list[float]:
+        counts = [0] * bins
+        for value in part:
+            if value is not None and math.isfinite(value):
+                counts[min(bins - 1, max(0, int((value - low) / width)))] += 1
+        return [100 * count / len(finite) for count in counts]
+
     centres = [low + (i + 0.5) * width for i in range(bins)]
-    return centres, [100 * count / len(finite) for count in counts], (low, low + bins * width)
+    return centres, shares(finite), (low, low + bins * width), shares(some)
 
 
 def curve(records: Sequence[Record], name: str) -> Points:

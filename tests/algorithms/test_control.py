@@ -213,6 +213,17 @@ def test_cartpole_is_learnt(name):
     assert records[-1].estimated["solved"] == 475.0
 
 
+def test_the_ratios_that_are_clipped_are_told_apart():
+    few = {**SMALL["ppo"], "epochs": 10, "minibatches": 1}
+    for clip_range in (0.05, 10.0):
+        record = next(build_control_ppo(clip_range=clip_range, learning_rate=1e-2, **few))
+        ratio, clipped = record.arrays["ratio"], record.arrays["ratio_clipped"]
+        assert set(clipped) <= set(ratio) and len(ratio) == record.scalars["env_steps"]
+        assert all(abs(r - 1) > clip_range for r in clipped)
+        beyond = sum(abs(r - 1) > clip_range for r in ratio)
+        assert (len(clipped), beyond) == (0, 0) if clip_range == 10 else 0 < len(clipped) <= beyond
+
+
 def test_gamma_is_a_knob_and_beta_is_none():
     run = build_control_ppo(**SMALL["ppo"], gamma=0.9)
     assert set(next(run).knobs) == {"learning_rate", "clip_range", "gae_lambda", "epochs", "gamma"}

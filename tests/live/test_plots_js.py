@@ -28,7 +28,7 @@ SCRIPT = """
 const { setup, frame } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 const view = { setup, frame, beta: 0.5, dark: false, text: "#000", ink: "#555" };
 const all = (frame) => Object.fromEntries(setup.panels.map((spec) => [spec.id, plotOf(spec, { ...view, frame })]));
-const bins = inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2]);
+const bins = inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2], [3, null, 50]);
 const beta = setup.backdrop.beta.map((b) => atBeta(setup.backdrop, "kl", b));
 const middle = atBeta(setup.backdrop, "kl", 0.5);
 console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, middle }));
@@ -121,14 +121,16 @@ def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Pat
         "ratio"
     ]
     assert {item["name"]: item.get("value") for item in ratio["legend"]} == {
-        "ratio": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2),
+        "ratio": None, "clipped": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2),
     }  # fmt: skip
-    assert [trace["x"] for trace in ratio["traces"][1:]] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
-    assert sum(ratio["traces"][0]["y"]) == pytest.approx(100)
+    free, clipped, *marks = ratio["traces"]
+    assert [trace["x"] for trace in marks] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
+    assert sum(free["y"] + clipped["y"]) == pytest.approx(100) and sum(clipped["y"]) == pytest.approx(100 * 9 / 256)
 
 
 def test_the_page_and_python_make_the_same_histogram(drawn: Any) -> None:
-    centres, shares, ends = in_bins([3, None, 1, 1, 1.1, 0.9, 50], [0.8, 1.2])
+    centres, shares, ends, part = in_bins([3, None, 1, 1, 1.1, 0.9, 50], [0.8, 1.2], [3, None, 50])
+    assert drawn["bins"]["part"] == pytest.approx(part) and sum(part) == pytest.approx(100 * 2 / 6)
     assert drawn["bins"]["x"] == pytest.approx(centres) and drawn["bins"]["y"] == pytest.approx(shares)
     assert drawn["bins"]["ends"] == pytest.approx(ends)
 

@@ -100,10 +100,11 @@ def test_what_policy_optimisation_and_reward_models_record_is_shown():
 
 def test_outliers_fall_into_the_outer_bins():
     values = [1.0] * 98 + [1e9, -1e9, math.nan, None]
-    centres, shares, (low, high) = in_bins(values, (0.8, 1.2))
+    centres, shares, (low, high), some = in_bins(values, (0.8, 1.2), [1e9, 1.0, math.nan])
     assert 0.7 < low < 0.8 and 1.2 < high < 1.3 and low < centres[0] and centres[-1] < high
     assert sum(shares) == 100 and shares[0] == shares[-1] == 1
-    assert in_bins([math.nan]) == ([], [], (0.0, 1.0))
+    assert some[-1] == 1 and sum(some) == 2
+    assert in_bins([math.nan]) == ([], [], (0.0, 1.0), [])
 
 
 def estimated(step, beta=1.0, **more):

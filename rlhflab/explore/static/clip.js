@@ -66,7 +66,7 @@ const KINDS = ["min", "alone", "none"];
 const NAMES = { min: "minimum", alone: "clip alone", none: "no clip" };
 const COLOURS = { min: BLUE, alone: ORANGE, none: VERMILION };
 const [RATIOS, GAINS] = [[0, 2], [-1.5, 2.5]];
-const ACTIONS = [-3.2, 3.2];
+const ACTIONS = [-3.6, 3.6];
 
 /** The clip's edges and the part where the objective is flat. */
 function clipUnder(context, at, theme, { values: { clip_range: epsilon, advantage } }, name) {

@@ -154,27 +154,34 @@ function markChanges(scene, all, label, range, end) {
     text: `${label} ${brief(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
 }
 
-/** Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond. */
-function inBins(values, places, bins = 40) {
+/** Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond. `part` of some of the values. */
+function inBins(values, places, some = [], bins = 40) {
   const finite = values.filter(Number.isFinite).sort((a, b) => a - b), last = finite.length - 1;
-  if (last < 0) return { x: [], y: [], ends: [0, 1] };
+  if (last < 0) return { x: [], y: [], ends: [0, 1], part: [] };
   let low = Math.min(finite[Math.round(0.02 * last)], ...places), high = Math.max(finite[Math.round(0.98 * last)], ...places);
   const pad = 0.15 * (high - low) || 0.5, width = (high - low + 2 * pad) / bins;
   low -= pad;
-  const y = Array(bins).fill(0);
-  for (const value of finite) y[Math.min(bins - 1, Math.max(0, Math.floor((value - low) / width)))] += 100 / finite.length;
-  return { x: y.map((_, i) => low + (i + 0.5) * width), y, ends: [low, low + bins * width] };
+  const share = (part) => {
+    const y = Array(bins).fill(0);
+    for (const value of part) y[Math.min(bins - 1, Math.max(0, Math.floor((value - low) / width)))] += 100 / finite.length;
+    return y;
+  };
+  const y = share(finite);
+  return { x: y.map((_, i) => low + (i + 0.5) * width), y, ends: [low, low + bins * width], part: share(some.filter(Number.isFinite)) };
 }
 
 function drawHistogram(scene) {
-  const { spec, data } = scene, [line] = spec.lines, array = data && data.arrays[line.series], colour = scene.colour(line.colour);
+  const { spec, data } = scene, [line, some] = spec.lines, array = data && data.arrays[line.series];
+  const held = some && data && data.arrays[some.series];
   const knobs = data ? data.knobs : {};
   const marks = spec.uprights.map((u) => ({ name: u.name, value: u.knob ? u.at + u.times * knobs[u.knob] : u.at })).filter((u) => Number.isFinite(u.value));
-  const { x, y, ends } = inBins(array ? array.y : [], marks.map((u) => u.value));
+  const { x, y, ends, part } = inBins(array ? array.y : [], marks.map((u) => u.value), held ? held.y : []);
   const top = 1.08 * Math.max(5, ...y);
-  if (x.length) scene.traces.push({ type: "bar", x, y, width: 0.92 * (x[1] - x[0]), marker: { color: colour },
-    hovertemplate: `%{y:.2~g} % near %{x:.3~g}<extra></extra>` });
-  scene.legend.push({ name: line.name, colour, dash: "bar" });
+  for (const [of, shares] of some ? [[line, y.map((all, i) => all - part[i])], [some, part]] : [[line, y]]) {
+    if (x.length) scene.traces.push({ type: "bar", x, y: shares, width: 0.92 * (x[1] - x[0]), marker: { color: scene.colour(of.colour) },
+      hovertemplate: `%{y:.2~g} % near %{x:.3~g}<extra></extra>` });
+    scene.legend.push({ name: of.name, colour: scene.colour(of.colour), dash: "bar" });
+  }
   for (const { name, value } of marks) {
     const ink = scene.colour(name ? "truth" : "reference");
     stroke(scene, [value, value], [0, top], ink, { dash: name ? "6px,4px" : "dot", width: 1.6, hover: false });
