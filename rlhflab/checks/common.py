@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 
-def one_number_each(function: Callable[..., Any], args: tuple[Any, ...], number: int, each: str) -> Any:
+def one_number_each(
+    function: Callable[..., Any], args: tuple[Any, ...], number: int, each: str, what: str = "loss"
+) -> Any:
     """Return the function's tensor of `number` values, or what is wrong as text.
 
     Args:
@@ -16,6 +18,7 @@ def one_number_each(function: Callable[..., Any], args: tuple[Any, ...], number:
         args: what it is called with.
         number: of values wanted.
         each: what there is one value for, in the singular: "pair".
+        what: that value.
     """
     each_one = f"{'an' if each[0] in 'aeiou' else 'a'} {each}"
     try:
@@ -23,11 +26,11 @@ def one_number_each(function: Callable[..., Any], args: tuple[Any, ...], number:
     except Exception as error:  # the learner's own code: any error is a finding
         return f"it raised {type(error).__name__}: {error}"
     if losses is None:
-        return f"not written yet: return a tensor with one loss {each_one}"
+        return f"not written yet: return a tensor with one {what} {each_one}"
     if not isinstance(losses, torch.Tensor):
-        return f"it returned a {type(losses).__name__}; a tensor with one loss {each_one} is wanted"
+        return f"it returned a {type(losses).__name__}; a tensor with one {what} {each_one} is wanted"
     if losses.shape == ():
-        return f"it returned one number; keep one loss {each_one}, the mean comes later"
+        return f"it returned one number; keep one {what} {each_one}, the mean comes later"
     if losses.shape != (number,):
         return f"it returned the shape {tuple(losses.shape)} for {number} {each}s; ({number},) is wanted"
     return losses

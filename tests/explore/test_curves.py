@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhflab.explore.curves import curves
+from rlhflab.explore.curves import bands, curves
 
 
 def test_names_are_escaped_and_levels_drawn():
@@ -21,3 +21,20 @@ def test_a_series_may_have_a_line_of_its_own():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="a: as many x as y values are needed, got 2 and 1"):
         curves({"a": ([1, 2], [3])}, "", "", "")
+
+
+def test_a_band_is_from_quartile_to_quartile_around_the_median():
+    runs = [([0, 2], [0.0, 4.0]), ([0, 1, 3], [1.0, 1.0, 7.0]), ([0, 2], [8.0, 8.0])]
+    figure = bands({"<a>": runs, "b": runs[:1]}, "t", "x", "y", levels={"known": 5.0})
+    low, high, middle, *_ = figure.data
+    assert [list(trace.x) for trace in (low, high, middle)] == [[0.0, 1.0, 2.0]] * 3  # the first run ends at 2
+    assert list(middle.y) == [1.0, 2.0, 4.0]  # of (0, 1, 8), (2, 1, 8) and (4, 4, 8)
+    assert list(low.y) == [0.5, 1.5, 4.0] and list(high.y) == [4.5, 5.0, 6.0]
+    assert middle.name == "&lt;a&gt;" and len(figure.data) == 6 and figure.layout.shapes[0].y0 == 5.0
+
+
+def test_runs_of_a_band_must_overlap():
+    with pytest.raises(ValueError, match="a: a run or more is needed, each with as many x as y values"):
+        bands({"a": [([1, 2], [3])]}, "", "", "")
+    with pytest.raises(ValueError, match="a: its runs have no x in common"):
+        bands({"a": [([1, 2], [3, 4]), ([5], [3])]}, "", "", "")
