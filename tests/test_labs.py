@@ -48,6 +48,21 @@ PROMISES = {
         falls = {n: min(b - a for a, b in zip(path, path[1:])) for n, (_, path) in objectives.items()}
         assert falls["line search off"] < 2 * falls["line search on"] and falls["line search off"] < -1
     """,
+    "03_ppo": """
+        assert board.state == "finished" and len(board.figure().data) >= 8
+        assert all(held.kl[-1] < 0.3 and free.kl[-1] > 10 and free.size[-1] < 6 for held, free in endings)
+        stopped = {box for box, (_, without) in boxes.items() if without}
+        assert stopped == {("A > 0", "high"), ("A < 0", "low")} and all(boxes[b][0] == boxes[b][1] for b in stopped)
+        middle = lambda row: sorted(row)[len(row) // 2]
+        last = {name: middle([fresh_return(run[-1]) for run in runs]) for name, runs in {**ways, **ladder}.items()}
+        assert last["20 epochs, ε = 0.2"] > 1.4 * last["20 epochs, no clip"] and last["1 epoch"] < 150
+        assert min(last["TRPO"], last["PPO"]) > 1.5 * last["REINFORCE"]
+        spent = {name: middle([kl for run in runs for kl in run[1]]) for name, runs in kls.items()}
+        assert spent["20 epochs, no clip"] > 10 * spent["20 epochs, ε = 0.2"]
+        assert all(abs(a - b) < 0.005 for a, b in zip(known, measured)) and known[-1] < 1e-12 < 0.04 < known[0]
+        assert scatter == sorted(scatter) and best["mean of 10 steps"] < best["mean of 100 steps"] < 1
+        assert best["mean of 1000 steps"] == 1 and all(len(runs) == 5 for runs in race.values())
+    """,
     "04_pretrain_and_sft": """
         assert pretraining.state == sft.state == "finished" and list(tables) == [0, 25, 100, 400]
         assert abs(cross_entropy - entropy - kl) < 1e-9

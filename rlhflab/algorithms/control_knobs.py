@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.ppo import PPOKnobs
 from rlhflab.algorithms.reinforce import ReinforceKnobs
@@ -28,7 +30,7 @@ class PPOControlKnobs(Knobs):
     """PPO's."""
 
     algorithm = "ppo-control"
-    specs = _for_control(PPOKnobs)
+    specs = _for_control(PPOKnobs) | {"epochs": replace(PPOKnobs.specs["epochs"], high=40)}
 
 
 class TRPOControlKnobs(Knobs):

@@ -80,7 +80,9 @@ def check_gae(function: Callable[..., Any]) -> bool:
             state that step t led to, and two bools that tell how the episode was over with it, all [time]; returns the
             advantages, [time].
     """
-    return say(_verdict(function), "Right: ends have no future, cuts have one, and no episode flows into another.")
+    return say(
+        _verdict(function), "Right: ends have no future, cuts have one, and no episode flows into another."
+    )
 
 
 def _verdict(function: Callable[..., Any]) -> str:

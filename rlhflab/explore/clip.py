@@ -147,7 +147,10 @@ class ClipExplorable(Explorable):
         """Return a static plotly figure: the objective of one action, and the batch's promise beside the truth."""
         from plotly.subplots import make_subplots
 
-        titles = (f"One action, A = {self.advantage:g}, ε = {self.clip_range:g}", "One batch: gain over π_old")
+        titles = (
+            f"One action, A = {self.advantage:g}, ε = {self.clip_range:g}",
+            "One batch: gain over π_old",
+        )
         figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
         ratio, epochs = torch.linspace(0, 2, 201), list(range(EPOCHS + 1))
         plain = ratio * self.advantage

@@ -90,7 +90,13 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _framed(
-    figure: go.Figure, title: str, x: str, y: str, levels: Mapping[str, float] | None, log_x: bool, log_y: bool
+    figure: go.Figure,
+    title: str,
+    x: str,
+    y: str,
+    levels: Mapping[str, float] | None,
+    log_x: bool,
+    log_y: bool,
 ) -> go.Figure:
     """Add levels, titles and the looks of the house."""
     for name, height in (levels or {}).items():

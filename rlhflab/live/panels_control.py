@@ -61,10 +61,16 @@ ADVANTAGES = Panel(
 ENTROPY = Panel(
     id="entropy",
     title="Entropy",
-    caption="Falls as π_θ grows sure of itself. Of real numbers it may go below 0.",
+    caption="Falls as π_θ grows sure of itself. For actions that are real numbers it may go below 0.",
     formula=("H = mean_t E_{a ~ π_θ} [ − log π_θ(a|s_t) ]",),
     symbols=(POLICY, ("s_t", "the state at time step t"), ("unit", "nats per time step")),
     lines=policy.ENTROPY.lines,
+    y_title=policy.ENTROPY.y_title,
+)
+VALUE = replace(
+    policy.VALUE,
+    caption="Explained variance: 1 is a perfect V, 0 a constant. Where all returns are alike it falls below 0.",
+    right_range=(-1.05, 1.05),  # then it may be −100, and says no more
 )
 
 _WORDS = (
@@ -92,8 +98,8 @@ def _worded(text: str) -> str:
 
 
 _EPISODES = (RETURN, LENGTH)
-_PPO = (policy.RATIO, policy.CLIP, policy.UPDATE, policy.VALUE)
-_TRPO = (policy.STEP_KL, policy.STEP_GAIN, policy.SHARE, policy.LINE_SEARCH, policy.CG, policy.VALUE)
+_PPO = (policy.RATIO, policy.CLIP, policy.UPDATE, VALUE)
+_TRPO = (policy.STEP_KL, policy.STEP_GAIN, policy.SHARE, policy.LINE_SEARCH, policy.CG, VALUE)
 REINFORCE_PANELS: tuple[Panel, ...] = (*_EPISODES, ADVANTAGES, ENTROPY)
 PPO_PANELS: tuple[Panel, ...] = (*_EPISODES, *map(in_control, _PPO), ENTROPY)
 TRPO_PANELS: tuple[Panel, ...] = (*_EPISODES, *map(in_control, _TRPO), ENTROPY)

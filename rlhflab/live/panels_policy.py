@@ -60,6 +60,7 @@ ENTROPY = Panel(
     formula=("H ≈ − mean_t log π_θ(a_t|s_t)",),
     symbols=(POLICY, ("a_t, s_t", "token t, and what stands before it"), ("unit", "nats per token")),
     lines=(Line("policy/entropy_avg", "entropy", "policy"),),
+    y_title="nats",
 )
 LENGTH = Panel(
     id="length",
@@ -116,7 +117,14 @@ RATIO = Panel(
     title="Ratios",
     caption="Clipped: beyond 1 ± ε on the side that A favours, no gradient. The outer bars hold the rest.",
     formula=(_RATIO, "L = − mean_t min( ratio_t · A_t, clip(ratio_t, 1 − ε, 1 + ε) · A_t )"),
-    symbols=(POLICY, _OLD, _A, _EPSILON, ("bars", "tokens of the last minibatch of this iteration"), ("clipped", "those that have no gradient any more")),
+    symbols=(
+        POLICY,
+        _OLD,
+        _A,
+        _EPSILON,
+        ("bars", "tokens of the last minibatch of this iteration"),
+        ("clipped", "those that have no gradient any more"),
+    ),
     kind="histogram",
     lines=(Line("ratio", "ratio", "policy"), Line("ratio_clipped", "clipped", "rejected")),
     uprights=(
@@ -133,6 +141,7 @@ CLIP = Panel(
     formula=(_RATIO, "clipped: ratio_t > 1 + ε and A_t > 0, or ratio_t < 1 − ε and A_t < 0"),
     symbols=(_OLD, _A, _EPSILON, ("clip fraction", "share of the tokens whose gradient the clip stops")),
     lines=(Line("policy/clipfrac_avg", "clipped", "rejected"),),
+    y_title="share",
     knob="clip_range",
 )
 UPDATE = Panel(
@@ -151,6 +160,7 @@ UPDATE = Panel(
         Line("policy/kl_old_k3_last", "last", "weight"),
         Line("policy/kl_old_k3", "mean", "policy"),
     ),
+    y_title="KL, nats",
     knob="clip_range",
 )
 
@@ -171,6 +181,7 @@ STEP_KL = Panel(
         Line("trpo/predicted_kl_old", "predicted", "fit", dash="dash"),
         Line("trpo/kl_old", "true", "policy"),
     ),
+    y_title="KL, nats",
 )
 STEP_GAIN = Panel(
     id="step_gain",
@@ -187,6 +198,7 @@ STEP_GAIN = Panel(
         Line("trpo/predicted_gain", "predicted", "fit", dash="dash"),
         Line("trpo/gain", "true", "policy"),
     ),
+    y_title="gain",
 )
 SHARE = Panel(
     id="share",
@@ -195,6 +207,7 @@ SHARE = Panel(
     formula=("share = 0.8^{k}, the first with gain > 0 and KL(π_{old} ‖ π_θ) ≤ δ",),
     symbols=(_OLD, _DELTA),
     lines=(Line("trpo/share", "share", "policy"),),
+    y_title="share",
     range=(0.0, 1.05),
 )
 LINE_SEARCH = Panel(
@@ -227,6 +240,7 @@ CG = Panel(
     kind="xy",
     lines=(Line("cg_residuals", "residual", "policy", dots="joined"),),
     x_title="iteration k",
+    y_title="residual",
     log=True,
 )
 

@@ -27,7 +27,9 @@ def test_a_band_is_from_quartile_to_quartile_around_the_median():
     runs = [([0, 2], [0.0, 4.0]), ([0, 1, 3], [1.0, 1.0, 7.0]), ([0, 2], [8.0, 8.0])]
     figure = bands({"<a>": runs, "b": runs[:1]}, "t", "x", "y", levels={"known": 5.0})
     low, high, middle, *_ = figure.data
-    assert [list(trace.x) for trace in (low, high, middle)] == [[0.0, 1.0, 2.0]] * 3  # the first run ends at 2
+    assert [list(trace.x) for trace in (low, high, middle)] == [
+        [0.0, 1.0, 2.0]
+    ] * 3  # the first run ends at 2
     assert list(middle.y) == [1.0, 2.0, 4.0]  # of (0, 1, 8), (2, 1, 8) and (4, 4, 8)
     assert list(low.y) == [0.5, 1.5, 4.0] and list(high.y) == [4.5, 5.0, 6.0]
     assert middle.name == "&lt;a&gt;" and len(figure.data) == 6 and figure.layout.shapes[0].y0 == 5.0

@@ -125,7 +125,9 @@ def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Pat
     }  # fmt: skip
     free, clipped, *marks = ratio["traces"]
     assert [trace["x"] for trace in marks] == [[1, 1], [0.8, 0.8], [1.2, 1.2]]
-    assert sum(free["y"] + clipped["y"]) == pytest.approx(100) and sum(clipped["y"]) == pytest.approx(100 * 9 / 256)
+    assert sum(free["y"] + clipped["y"]) == pytest.approx(100) and sum(clipped["y"]) == pytest.approx(
+        100 * 9 / 256
+    )
 
 
 def test_the_page_and_python_make_the_same_histogram(drawn: Any) -> None:
