@@ -69,7 +69,7 @@ ENTROPY = Panel(
 )
 VALUE = replace(
     policy.VALUE,
-    caption="Explained variance: 1 is a perfect V, 0 a constant. Where all returns are alike it falls below 0.",
+    caption="Explained variance: 1 is a perfect V, 0 a constant; below 0 where returns are all alike.",
     right_range=(-1.05, 1.05),  # then it may be −100, and says no more
 )
 

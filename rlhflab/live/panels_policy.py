@@ -115,7 +115,7 @@ ADVANTAGES = Panel(
 RATIO = Panel(
     id="ratio",
     title="Ratios",
-    caption="Clipped: beyond 1 ± ε on the side that A favours, no gradient. The outer bars hold the rest.",
+    caption="Clipped: beyond 1 ± ε on the side that A favours. The outer bars hold the rest.",
     formula=(_RATIO, "L = − mean_t min( ratio_t · A_t, clip(ratio_t, 1 − ε, 1 + ε) · A_t )"),
     symbols=(
         POLICY,

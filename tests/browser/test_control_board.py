@@ -8,7 +8,7 @@ from tests.browser.test_ladder import dragged, explorable
 def test_in_lab_03_the_clip_is_dragged_and_the_epochs_are_played(steady):
     lab, page = steady, steady.page
     open_lab(lab, "03_ppo", "import torch", "clip = ClipExplorable()")
-    view = explorable(lab, "PPO's clip")
+    view = explorable(lab, "The clip")
     lab.poll(view.count, 60)
     loss = view.locator("[data-panel='loss']")
     dragged(lab, loss.locator("canvas[role=img]"), (0.53, 0.4), (0.27, 0.4))
@@ -35,8 +35,15 @@ def test_ppo_on_cartpole_on_its_board(steady):
     lab.poll(lambda: lab.in_kernel("board.history.knobs['clip_range']") > 0.3, 60)
     lab.poll(lambda: lab.in_kernel("board.state") == "finished", 120)
     drawn(lab, view, "ratio", 40)
-    for panel in ("return", "episode_length", "clip", "update", "value", "entropy"):
-        drawn(lab, view, panel, 90)
+    for panel, least in (
+        ("return", 20),
+        ("episode_length", 20),
+        ("clip", 90),
+        ("update", 90),
+        ("value", 90),
+        ("entropy", 90),
+    ):
+        drawn(lab, view, panel, least)
     titles = view.locator(".rlhf-plot").evaluate_all(
         "plots => plots.map((plot) => plot.layout?.yaxis?.title?.text)"
     )

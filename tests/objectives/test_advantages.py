@@ -98,3 +98,39 @@ def test_bad_input_is_named():
         gae(rewards, values, dones, 1.0, 1.5)
     with pytest.raises(ValueError, match=r"shapes must agree: rewards \(4, 7\), values \(4, 6\)"):
         td_errors(rewards, values[:, 1:], dones)
+
+
+def coin_walks(length=4):
+    """Every walk of ±1 steps from 0; a step earns the place that it leads to, and the last one ends the walk."""
+    steps = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * length)
+    places = torch.cat([torch.zeros(len(steps), 1, dtype=torch.float64), steps.cumsum(1)], 1)
+    dones = torch.zeros(steps.shape, dtype=torch.bool)
+    dones[:, -1] = True
+    return steps, places[:, :-1], places[:, 1:], dones
+
+
+@given(st.floats(0, 1), st.floats(0.1, 1))
+def test_with_the_exact_value_gae_is_unbiased_at_every_lambda(gae_lambda, gamma):
+    """The mean place does not move, so V(s) = s·(1 + γ + …) over what is left, and A(s, ±) = ±(1 + γ·(1 + γ + …))."""
+    steps, here, rewards, dones = coin_walks()
+    left = torch.tensor([sum(gamma**k for k in range(n)) for n in (4, 3, 2, 1)], dtype=torch.float64)
+    exact = steps * left
+    estimates = gae(rewards, here * left, dones, gamma, gae_lambda)
+    # over the walks that share their first t + 1 steps: all that is averaged is what comes later
+    for t in range(4):
+        later = estimates[:, t].view(2 ** (t + 1), -1)
+        assert torch.allclose(later.mean(1), exact[:, t].view_as(later)[:, 0])
+
+
+@given(st.integers(0, 1000))
+def test_with_any_value_lambda_1_has_no_bias_in_the_policy_gradient(seed):
+    steps, here, rewards, dones = coin_walks()
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.randn(9, generator=generator, dtype=torch.float64)[
+        (here + 4).long()
+    ]  # any function of the place
+    slopes = {
+        gae_lambda: (gae(rewards, wrong, dones, 1.0, gae_lambda) * steps).mean(0) for gae_lambda in (0.0, 1.0)
+    }
+    exact = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
+    assert torch.allclose(slopes[1.0], exact) and not torch.allclose(slopes[0.0], exact, atol=1e-3)

@@ -64,6 +64,28 @@ def test_at_the_old_policy_all_three_losses_have_the_policy_gradient():
     assert (gradients[0][~mask] == 0).all() and (gradients[0][mask] != 0).all()
 
 
+@given(st.integers(0, 1000))
+def test_ratios_turn_the_old_policys_mean_into_the_new_ones(seed):
+    """Over all actions, weighted with π_old: the mean of ρ is 1, that of ρ·A is E_π[A], that of k3 is KL(π_old‖π)."""
+    generator = torch.Generator().manual_seed(seed)
+    old, new = torch.randn(2, 5, generator=generator, dtype=torch.float64).log_softmax(-1)
+    values = torch.randn(5, generator=generator, dtype=torch.float64)
+    weights, one = old.exp(), torch.ones(1, 1, dtype=torch.bool)
+
+    def mean(advantages):
+        each = (
+            surrogate_objective(*(x[i].view(1, 1) for x in (new, old, advantages)), one) for i in range(5)
+        )
+        return float(weights @ torch.stack(list(each)))
+
+    assert mean(torch.ones(5, dtype=torch.float64)) == pytest.approx(1)
+    assert mean(values) == pytest.approx(float(new.exp() @ values))
+    kls = [
+        ppo_clip_loss(*(x[i].view(1, 1) for x in (new, old, values)), one, 0.2)[1].kl_old_k3 for i in range(5)
+    ]
+    assert float(weights @ torch.stack(kls)) == pytest.approx(float(weights @ (old - new)))
+
+
 def test_reinforce_on_a_two_armed_bandit_has_its_closed_form_gradient():
     """π(1) = σ(θ): ∇_θ E[r] = σ(θ)(1−σ(θ))(r₁ − r₀); rows weighted by their probability give the expectation."""
     theta = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)

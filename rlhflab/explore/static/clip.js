@@ -205,7 +205,7 @@ function render({ model, el }) {
   const pair = (text) => ({ value: (s) => text(s.now, s), reference: (s) => text(other(s), s) });
   return stage({
     model, el,
-    title: "PPO's clip",
+    title: "The clip",
     note: "Drag the dot on the left; drag through the epochs on the right, or press ▶.",
     controls: (data) => [
       { name: "clip_range", label: "clip ε", step: 0.01 },
