@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rlhflab import processes
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
@@ -129,11 +131,13 @@ class PPO(PolicyGradient):
         advantages, returns, explained = self.advantages(rollout, knobs)
         if config.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
-        parts, seen = [], None
+        parts: list[Tensor] = []
         for _epoch in range(int(knobs["epochs"])):
             order = torch.randperm(len(rollout), generator=self._order).to(advantages.device)
-            for rows in order.chunk(config.minibatches):
+            for whole in order.chunk(config.minibatches):
+                rows = whole[processes.share(len(whole))]
                 part = rollout.rows(rows)
+                share = part.mask.sum() / rollout.mask[whole].sum()
                 distribution, values = self.task.outputs(part)
                 logps = distribution.log_prob(part.actions)
                 policy_loss, seen = ppo_clip_loss(
@@ -143,30 +147,26 @@ class PPO(PolicyGradient):
                 loss = policy_loss + config.value_coef * v_loss
                 if config.entropy_coef:
                     loss = loss - config.entropy_coef * masked_mean(distribution.entropy(), part.mask)
-                grad_norm = self._optimiser.step(loss, learning_rate)
+                grad_norm = self._optimiser.step(loss, learning_rate, share)
                 clipped = masked_mean(seen.clipped.float(), part.mask)
-                parts.append(
-                    torch.stack(
-                        [policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3, grad_norm.detach()]
-                    )
-                )
+                means = torch.stack([policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3])
+                parts.append(torch.cat([processes.total(means * share), grad_norm.detach().view(1)]))
             if config.target_kl is not None and float(parts[-1][3]) > config.target_kl:
                 break
-        assert seen is not None
-        means = torch.stack(parts).mean(0).tolist()
+        last = processes.whole(seen.ratio, len(whole))[rollout.mask[whole]]
         if config.kl_target is not None:
             error = collected.scalars["objective/kl"] / config.kl_target - 1
             turn = max(-0.2, min(0.2, error)) * len(rollout) / config.kl_horizon
             self.knobs.beta = knobs["beta"] * (1 + turn)
         names = ("loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg", "policy/kl_old_k3", "grad_norm")
         scalars = {
-            **dict(zip(names, means, strict=True)),
+            **dict(zip(names, torch.stack(parts).mean(0).tolist(), strict=True)),
             "policy/kl_old_k3_last": float(parts[-1][3]),
             "policy/updates": float(len(parts)),
             "val/explained_variance": explained,
             "learning_rate": learning_rate,
         }
-        return Update(scalars, {"ratio": spread(seen.ratio[part.mask])})
+        return Update(scalars, {"ratio": spread(last)})
 
     def save_model(self, folder: Any) -> None:
         """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
