@@ -14,9 +14,10 @@ pass.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,12 @@ def launched() -> int:
     return max(int(os.environ.get(name) or 1) for name in SIZES)
 
 
+def started_as_one() -> bool:
+    """Whether somebody asked accelerate for several processes on CPUs with --cpu, which starts one all the same."""
+    asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
+    return asked and launched() == 1
+
+
 def join(device: str = "auto") -> None:
     """Become one of the processes that a launcher has started; nothing happens where there is but one.
 
@@ -53,12 +60,17 @@ def join(device: str = "auto") -> None:
         _state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
-def leave() -> None:
-    """Be alone again; nothing happens where nobody has joined."""
-    global _state
-    if _state is not None:
-        _state.destroy_process_group()
-        _state = None
+def end(code: int) -> NoReturn:
+    """Leave Python with an exit code.
+
+    One of several processes leaves at once: gloo's threads now and then abort a process that takes itself apart
+    ("terminate called without an active exception"), and a launcher would take its training for one that failed.
+    """
+    if _state is None:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def count() -> int:

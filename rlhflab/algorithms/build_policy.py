@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
+from rlhflab import processes
 from rlhflab.algorithms.build import check_common, evaluator_of, require_texts, view_from, world_named
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.build_text import load_settings
@@ -139,9 +141,11 @@ def build_ppo(
     if value == "none":
         raise ValueError("value must be shared or own for PPO, got 'none'")
     check_common(label_noise, batch_size, seed)
+    parts = torch.arange(batch_size).chunk(minibatches)
+    processes.require_rows(len(parts[-1]), "the last of a rollout's minibatches")
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
-        -(-batch_size // minibatches), device, seed,
+        processes.largest_share(len(parts[0])), device, seed,
     )  # fmt: skip
     if loading is None:
         task = _task(

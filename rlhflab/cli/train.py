@@ -67,6 +67,10 @@ def train(
     """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
     given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
     try:
+        if processes.started_as_one():
+            say(
+                "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
+            )
         processes.join(given.get("device", "auto"))
         algorithm, run = _prepare(name, given, out, resume, tracker)
         if run is None:
@@ -76,8 +80,6 @@ def train(
     except processes.ProcessLost as lost:
         say(str(lost))
         raise typer.Exit(1) from None
-    finally:
-        processes.leave()
 
 
 def _prepare(
