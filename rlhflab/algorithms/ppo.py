@@ -132,6 +132,7 @@ class PPO(PolicyGradient):
         if config.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
         parts: list[Tensor] = []
+        norms: list[Tensor] = []
         for _epoch in range(int(knobs["epochs"])):
             order = torch.randperm(len(rollout), generator=self._order).to(advantages.device)
             for whole in order.chunk(config.minibatches):
@@ -149,10 +150,12 @@ class PPO(PolicyGradient):
                     loss = loss - config.entropy_coef * masked_mean(distribution.entropy(), part.mask)
                 grad_norm = self._optimiser.step(loss, learning_rate, share)
                 clipped = masked_mean(seen.clipped.float(), part.mask)
-                means = torch.stack([policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3])
-                parts.append(torch.cat([processes.total(means * share), grad_norm.detach().view(1)]))
-            if config.target_kl is not None and float(parts[-1][3]) > config.target_kl:
+                found = torch.stack([policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3])
+                parts.append(found * share)
+                norms.append(grad_norm.detach())
+            if config.target_kl is not None and float(processes.total(parts[-1][3])) > config.target_kl:
                 break
+        means = processes.total(torch.stack(parts))
         last = processes.whole(seen.ratio, len(whole))[rollout.mask[whole]]
         if config.kl_target is not None:
             error = collected.scalars["objective/kl"] / config.kl_target - 1
@@ -160,8 +163,8 @@ class PPO(PolicyGradient):
             self.knobs.beta = knobs["beta"] * (1 + turn)
         names = ("loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg", "policy/kl_old_k3", "grad_norm")
         scalars = {
-            **dict(zip(names, torch.stack(parts).mean(0).tolist(), strict=True)),
-            "policy/kl_old_k3_last": float(parts[-1][3]),
+            **dict(zip(names, [*means.mean(0).tolist(), float(torch.stack(norms).mean())], strict=True)),
+            "policy/kl_old_k3_last": float(means[-1][3]),
             "policy/updates": float(len(parts)),
             "val/explained_variance": explained,
             "learning_rate": learning_rate,

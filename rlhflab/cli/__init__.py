@@ -30,7 +30,11 @@ app = typer.Typer(
 )
 app.add_typer(
     typer.Typer(
-        cls=TrainGroup, help="Train a model and keep the run in a folder.", no_args_is_help=True, **SETTINGS
+        cls=TrainGroup,
+        help="Train a model and keep the run in a folder. In N processes: accelerate launch --multi_gpu "
+        "--num_processes N -m rlhflab train …",
+        no_args_is_help=True,
+        **SETTINGS,
     ),
     name="train",
 )
