@@ -122,7 +122,8 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
             ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],
             "value must be shared or none where the policy",
         ),
-        (["trpo"], "model must be tiny here"),
+        (["trpo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
+        (["reinforce", "--four-bit"], "give --lora with --four-bit"),
     ],
 )
 def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, arguments, says):
@@ -135,7 +136,7 @@ def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, argumen
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):
-    for name in ("dpo", "reward", "ppo"):
+    for name in ("dpo", "reward", "ppo", "trpo", "reinforce"):
         code, out, _ = rlhflab("train", name, "--help")
         out = " ".join(out.split())
         assert code == 0

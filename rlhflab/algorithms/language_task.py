@@ -198,9 +198,13 @@ class LanguageTask:
         return Outputs(distribution, self._value_of_last_pass())
 
     def values(self, rollout: Rollout) -> Tensor:
-        """V(s_t) of a value model with a trunk of its own, [batch, time]."""
-        if self.trunk is None or self.head is None:
-            raise ValueError('values alone need value="own"')
+        """V(s_t) alone, [batch, time]; where the trunk is the policy's, only the head gets a gradient."""
+        if self.head is None:
+            raise ValueError('values need a value model: value="shared" or "own"')
+        if self.trunk is None:
+            with torch.no_grad():
+                self.distribution(rollout)
+            return self._value_of_last_pass()
         places = self._places(rollout)
         hidden = self.trunk(input_ids=rollout.inputs.input_ids[:, :-1], use_cache=False).last_hidden_state
         return self.head(hidden[:, self.prompt_length - 1 :] if places is None else hidden[places])

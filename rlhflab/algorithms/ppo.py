@@ -29,7 +29,6 @@ from rlhflab.algorithms.policy_gradient import (
     spread,
 )
 from rlhflab.algorithms.rollout import Collected, Task
-from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
 
@@ -100,8 +99,7 @@ class PPO(PolicyGradient):
     Args:
         task: where the policy acts; it needs a value function.
         config, knobs: see their classes.
-        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "ppo"
@@ -115,14 +113,13 @@ class PPO(PolicyGradient):
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
-        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
+        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs(), tokenizer, notes)
         parameters = [*task.policy_parameters(), *task.value_parameters()]
         self._optimiser = Optimiser(
             parameters,
             self.config.max_grad_norm,
             eps=self.config.adam_eps,
-            scaled=getattr(task.policy, "dtype", None) == torch.float16,
+            scaled=self.scaled,
         )
         self._order = torch.Generator().manual_seed(self.config.seed)
 
@@ -170,11 +167,6 @@ class PPO(PolicyGradient):
             "learning_rate": learning_rate,
         }
         return Update(scalars, {"ratio": spread(last)})
-
-    def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
-        if self.tokenizer is not None:
-            save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frame keeps, the optimiser, and the order of minibatches."""
