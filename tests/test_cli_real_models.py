@@ -22,7 +22,7 @@ def pairs(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["reward", "dpo"])
+@pytest.mark.parametrize("name", ["reward", "dpo", "sft"])
 def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, tmp_path, pairs, name):
     folder = model_folder("opt")
     code, out, err = rlhflab(
@@ -136,7 +136,7 @@ def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, argumen
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):
-    for name in ("dpo", "reward", "ppo", "trpo", "reinforce"):
+    for name in ("dpo", "reward", "ppo", "trpo", "reinforce", "sft"):
         code, out, _ = rlhflab("train", name, "--help")
         out = " ".join(out.split())
         assert code == 0

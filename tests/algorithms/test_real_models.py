@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 from rlhflab.algorithms.build import build_dpo
 from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
 from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.build_supervised import build_sft
 from rlhflab.algorithms.build_text import default_pairs, default_rate
 from rlhflab.algorithms.build_text_policy import named_function
 from rlhflab.algorithms.optimiser import Optimiser
@@ -80,6 +81,49 @@ def test_the_loss_falls(model_folder, dialogues, name, kind, how):
     losses = [record.scalars["loss"] for record in algorithm]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # π_θ = π_ref, r_φ = 0
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.003
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("opt", FOUR_BIT), ("gpt2", LORA), ("qwen2", {})],
+    ids=["opt-4bit", "gpt2-lora", "whole"],
+)
+def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, how):
+    """Loss over answers alone; what is written is where DPO starts."""
+    rate = {} if how else {"learning_rate": 1e-3}
+    spread = {"init_std": 0.2} if kind == "opt" else {}  # adapters do not reach the LM head
+    run = build_sft(
+        world=dialogues, model=str(model_folder(kind, **spread)), texts=24, steps=30, batch_size=6, evaluate_every=30, **how,
+        **rate, **QUIET,
+    )  # fmt: skip
+    policy = run.policy
+    with torch.no_grad():
+        first = -frozen_sequence_logps(policy, run.data).sum() / run.data.mask.sum()
+    records = list(run)
+    losses = [record.scalars["loss"] for record in records]
+    assert losses[0] == pytest.approx(float(first), rel=0.1) and losses[-1] < losses[0] - 0.1
+    assert records[-1].samples and "24 pairs" in run.notes["data"]
+    run.save_model(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").exists() is bool(how)
+    if "four_bit" not in how:  # to these no adapters can be added for good
+        dpo = build_dpo(world=dialogues, model=str(tmp_path), pairs=24, batch_size=4, **how, **QUIET)
+        found, wanted = (frozen_sequence_logps(model, run.data) for model in (dpo.policy, policy))
+        assert torch.allclose(found, wanted, rtol=1e-3)
+
+
+def test_sft_continues_exactly_with_adapters_in_four_bits(model_folder, dialogues, tmp_path):
+    def build():
+        return build_sft(
+            world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=3, **FOUR_BIT,
+            **QUIET,
+        )  # fmt: skip
+
+    whole, first, second = list(build()), build(), build()
+    next(first), next(first)
+    write_checkpoint(tmp_path / "c", first.state_dict(), 2)
+    assert (tmp_path / "c").stat().st_size < 500_000
+    second.load_state_dict(read_checkpoint(tmp_path / "c")[1])
+    assert list(second) == whole[2:]
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -370,13 +414,13 @@ def test_functions_are_named(tmp_path):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", [*BUILDERS, "sft"])
 def test_trl_trains_the_same_real_model(model_folder, dialogues, name):
     pytest.importorskip("trl", reason="TRL is not installed")
     losses = [
         [
             record.scalars["loss"]
-            for record in BUILDERS[name](
+            for record in {**BUILDERS, "sft": build_sft}[name](
                 world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=100,
                 learning_rate=5e-3, engine=engine, **FOUR_BIT, **QUIET,
             )
