@@ -93,8 +93,8 @@ def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, 
     rate = {} if how else {"learning_rate": 1e-3}
     spread = {"init_std": 0.2} if kind == "opt" else {}  # adapters do not reach the LM head
     run = build_sft(
-        world=dialogues, model=str(model_folder(kind, **spread)), texts=24, steps=30, batch_size=6, evaluate_every=30, **how,
-        **rate, **QUIET,
+        world=dialogues, model=str(model_folder(kind, **spread)), texts=24, steps=30, batch_size=6,
+        evaluate_every=30, **how, **rate, **QUIET,
     )  # fmt: skip
     policy = run.policy
     with torch.no_grad():
