@@ -22,7 +22,7 @@ def pairs(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["reward", "dpo"])
+@pytest.mark.parametrize("name", ["reward", "dpo", "sft"])
 def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, tmp_path, pairs, name):
     folder = model_folder("opt")
     code, out, err = rlhflab(
@@ -122,7 +122,8 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
             ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],
             "value must be shared or none where the policy",
         ),
-        (["trpo"], "model must be tiny here"),
+        (["trpo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
+        (["reinforce", "--four-bit"], "give --lora with --four-bit"),
     ],
 )
 def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, arguments, says):
@@ -135,7 +136,7 @@ def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, argumen
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):
-    for name in ("dpo", "reward", "ppo"):
+    for name in ("dpo", "reward", "ppo", "trpo", "reinforce", "sft"):
         code, out, _ = rlhflab("train", name, "--help")
         out = " ".join(out.split())
         assert code == 0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from rlhflab import processes
 from rlhflab.algorithms.build_text import (
     SHOWN_TOKENS,
     default_pairs,
@@ -135,7 +136,7 @@ def build_dpo(
     _validate(world, reference, pairs, label_noise, batch_size, seed)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
-        2 * batch_size, device, seed,
+        2 * processes.largest_share(batch_size), device, seed,
     )  # fmt: skip
     make = engine_class(engine, DPO)
     config = DPOConfig(
@@ -203,6 +204,7 @@ def check_common(label_noise: float, batch_size: int, seed: int) -> None:
         raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be ≥ 1, got {batch_size}")
+    processes.require_rows(batch_size)
     if seed < 0:
         raise ValueError(f"seed must be ≥ 0, got {seed}")
 

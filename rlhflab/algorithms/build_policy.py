@@ -1,13 +1,15 @@
-"""Put policy-gradient runs together from plain settings: REINFORCE, TRPO and PPO on the tiny model."""
+"""Put policy-gradient runs together from plain settings: REINFORCE, TRPO and PPO on language models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
+from rlhflab import processes
 from rlhflab.algorithms.build import check_common, evaluator_of, require_texts, view_from, world_named
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.build_text import load_settings
@@ -24,50 +26,81 @@ from rlhflab.models.reward import read_reward_model
 from rlhflab.worlds.world import World
 
 Reward = str | Callable[[list[str], list[str]], Any]
+LOADING = (
+    "model", "four_bit", "lora", "lora_rank", "lora_targets", "max_length", "gradient_checkpointing", "dtype",
+    "trust_remote_code", "device", "seed",
+)  # fmt: skip
+"""Settings that say how a model is loaded."""
 
 
 def build_reinforce(
     world: str = "micro",
     model: str = "tiny",
     reward: Reward = "true",
-    beta: float = 1.0,
-    learning_rate: float = 3e-3,
+    beta: float | None = None,
+    learning_rate: float | None = None,
     pairs: int = 2000,
+    prompt_words: int = 4,
+    max_new_tokens: int = 24,
     label_noise: float = 0.0,
     blind: str = "",
     steps: int = 500,
-    batch_size: int = 252,
+    batch_size: int | None = None,
     evaluate_every: int = 25,
     seed: int = 0,
     device: str = "auto",
+    skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 128,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Reinforce:
     """Return a REINFORCE run with a leave-one-out baseline, ready to iterate.
 
     Args:
-        world: "micro", or "reviews" (longer answers; β of 0.1–1; evaluations are estimates).
-        model: "tiny".
+        world: "micro", or "reviews" (longer answers; β of 0.1–1; evaluations are estimates); with a real model a file
+            or data set of pairs, whose prompts are answered, or of texts with labels, whose beginnings are; see
+            `worlds.hub`.
+        model: "tiny", a folder written by save_pretrained, or a hub id.
         reward: "true"; "model" for a reward model fitted first to `pairs` preferences; the folder of a run of
-            `rlhflab train reward`; or, from Python, a function (prompts, answers) → one number each.
-        beta: KL strength > 0.
-        learning_rate: peak step size of AdamW.
-        pairs, label_noise, blind: what a reward model is fitted to, where reward is "model"; see `build_reward`.
+            `rlhflab train reward`; or, from Python, a function (prompts, answers) → one number each. With a real model
+            see `build_text_policy.REWARDS`.
+        beta: KL strength > 0; by default 1, and 0.1 for real models.
+        learning_rate: peak step size of AdamW; by default 3e-3 for the tiny model; see `default_rate` for real ones.
+        pairs, label_noise, blind: what a reward model is fitted to, where reward is "model"; see `build_reward`. With a
+            real model `pairs` is how many prompts are read, at most.
+        prompt_words: words of a text with a label that are its prompt.
+        max_new_tokens: a real model's longest answer.
         steps: iterations; each samples `batch_size` answers.
-        batch_size: answers an iteration.
+        batch_size: answers an iteration; by default 252, and 32 for real models.
         evaluate_every: iterations between exact evaluations.
         seed: prompts, answers and the reward model's data.
         device: "auto", "cpu" or "cuda".
+        skip_bad: leave bad lines of a file out, with a warning that counts them.
+        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
+            loaded; see `LoadSettings`. lora_targets is a comma list.
+        max_length: prompts that leave no room for an answer within so many tokens are left out.
         progress: show bars while the tiny model or a reward model is trained.
 
     Raises:
         ValueError: a setting that makes no sense, in one line.
     """
-    knobs = ReinforceKnobs(beta=beta, learning_rate=learning_rate)
+    settings = _settings(locals())
+    knobs = ReinforceKnobs(
+        beta=settings["beta"], learning_rate=3e-3 if learning_rate is None else learning_rate
+    )
     config = ReinforceConfig(
         steps=steps, warmup=min(20, steps // 10), evaluate_every=evaluate_every, seed=seed
     )
-    task = _task(world, model, reward, pairs, label_noise, blind, batch_size, "none", seed, device, progress)
-    return Reinforce(task, config, knobs)
+    task, usual_rate, tokenizer, notes = _task(settings, "none", settings["batch_size"])
+    if learning_rate is None and usual_rate is not None:
+        knobs.learning_rate = usual_rate
+    return Reinforce(task, config, knobs, tokenizer, notes)
 
 
 def build_ppo(
@@ -105,31 +138,16 @@ def build_ppo(
     """Return a PPO run, ready to iterate; arguments as in `build_reinforce`, and:
 
     Args:
-        world: with a real model a file or data set of pairs, whose prompts are answered, or of texts with labels, whose
-            beginnings are; see `worlds.hub`.
-        model: "tiny", a folder written by save_pretrained, or a hub id.
-        reward: with a real model see `build_text_policy.REWARDS`.
-        beta: by default 1, and 0.1 for real models.
-        learning_rate: by default 1e-3 for the tiny model; see `default_rate` for real ones.
+        learning_rate: by default 1e-3 for the tiny model.
         clip_range: ε > 0, how far a ratio may move before its gradient stops.
         gae_lambda: λ in [0, 1].
         epochs: passes over each rollout, ≥ 1.
         value: "shared" for a value head on the policy's trunk, "own" for a trunk of its own.
-        pairs: with a real model prompts to read, at most.
-        prompt_words: words of a text with a label that are its prompt.
-        max_new_tokens: a real model's longest answer.
-        batch_size: answers an iteration; by default 252, and 32 for real models.
         minibatches: parts of a rollout an epoch.
-        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
-            loaded; see `LoadSettings`. lora_targets is a comma list.
-        max_length: prompts that leave no room for an answer within so many tokens are left out.
     """
-    tiny = model == "tiny"
-    if batch_size is None:
-        batch_size = 252 if tiny else 32
+    settings = _settings(locals())
     knobs = PPOKnobs(
-        beta=(1.0 if tiny else 0.1) if beta is None else beta,
-        learning_rate=1e-3 if learning_rate is None else learning_rate,
+        beta=settings["beta"], learning_rate=1e-3 if learning_rate is None else learning_rate,
         clip_range=clip_range, gae_lambda=gae_lambda, epochs=epochs,
     )  # fmt: skip
     config = PPOConfig(
@@ -138,32 +156,10 @@ def build_ppo(
     )  # fmt: skip
     if value == "none":
         raise ValueError("value must be shared or own for PPO, got 'none'")
-    check_common(label_noise, batch_size, seed)
-    loading = load_settings(
-        model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
-        -(-batch_size // minibatches), device, seed,
-    )  # fmt: skip
-    if loading is None:
-        task = _task(
-            world, model, reward, pairs, label_noise, blind, batch_size, value, seed, device, progress
-        )
-        return PPO(task, config, knobs)
-    require_texts(world)
-    task, usual_rate, tokenizer, notes = text_task(
-        model,
-        world,
-        loading,
-        reward,
-        pairs,
-        max_new_tokens,
-        prompt_words,
-        batch_size,
-        value,
-        seed,
-        skip_bad,
-        progress,
-    )
-    if learning_rate is None:
+    parts = torch.arange(settings["batch_size"]).chunk(minibatches)
+    processes.require_rows(len(parts[-1]), "the last of a rollout's minibatches")
+    task, usual_rate, tokenizer, notes = _task(settings, value, len(parts[0]))
+    if learning_rate is None and usual_rate is not None:
         knobs.learning_rate = usual_rate
     return PPO(task, config, knobs, tokenizer, notes)
 
@@ -172,19 +168,30 @@ def build_trpo(
     world: str = "micro",
     model: str = "tiny",
     reward: Reward = "true",
-    beta: float = 1.0,
+    beta: float | None = None,
     max_kl: float = 0.01,
     gae_lambda: float = 0.95,
     damping: float = 1e-3,
     cg_iterations: int = 10,
     pairs: int = 2000,
+    prompt_words: int = 4,
+    max_new_tokens: int = 24,
     label_noise: float = 0.0,
     blind: str = "",
     steps: int = 120,
-    batch_size: int = 252,
+    batch_size: int | None = None,
     evaluate_every: int = 10,
     seed: int = 0,
     device: str = "auto",
+    skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 128,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> TRPO:
     """Return a TRPO run, ready to iterate; arguments as in `build_reinforce`, and:
@@ -195,27 +202,73 @@ def build_trpo(
         damping: added to the Fisher matrix's diagonal, ≥ 0.
         cg_iterations: Fisher-vector products a step.
     """
-    knobs = TRPOKnobs(beta=beta, max_kl=max_kl, gae_lambda=gae_lambda)
+    settings = _settings(locals())
+    knobs = TRPOKnobs(beta=settings["beta"], max_kl=max_kl, gae_lambda=gae_lambda)
     config = TRPOConfig(
         steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed
     )
-    return TRPO(
-        _task(world, model, reward, pairs, label_noise, blind, batch_size, "own", seed, device, progress),
-        config,
-        knobs,
-    )
+    value = "own" if model == "tiny" else "shared"  # a real model is there once
+    task, _, tokenizer, notes = _task(settings, value, settings["batch_size"])
+    return TRPO(task, config, knobs, tokenizer, notes)
+
+
+def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A builder's arguments, checked, with β and batch size as they are by default for its model."""
+    settings = dict(arguments)
+    tiny = settings["model"] == "tiny"
+    usual = {"beta": 1.0 if tiny else 0.1, "batch_size": 252 if tiny else 32}
+    settings |= {name: value for name, value in usual.items() if settings[name] is None}
+    check_common(settings["label_noise"], settings["batch_size"], settings["seed"])
+    return settings
 
 
 def _task(
-    world: str, model: str, reward: Reward, pairs: int, label_noise: float, blind: str, batch_size: int, value: str,
-    seed: int, device: str, progress: bool,
-) -> LanguageTask:  # fmt: skip
-    if model != "tiny":
-        raise ValueError(
-            f"model must be tiny here; real models are for dpo, reward, ppo and sft, got {model!r}"
+    settings: Mapping[str, Any], value: str, rows: int
+) -> tuple[LanguageTask, float | None, Any, dict[str, str]]:
+    """The tiny model's task or a real one's; the usual step size of a real one, its tokenizer, and notes in words.
+
+    Args:
+        settings: of the builder; see `_settings`.
+        value: the value model; see `LanguageTask`.
+        rows: answers that a forward pass with gradient has at most, of all processes together.
+    """
+    named = {name: settings[name] for name in LOADING}
+    loading = load_settings(**named, rows=processes.largest_share(rows))
+    if loading is None:
+        names = (
+            "world",
+            "reward",
+            "pairs",
+            "label_noise",
+            "blind",
+            "batch_size",
+            "seed",
+            "device",
+            "progress",
         )
+        return _tiny_task(**{name: settings[name] for name in names}, value=value), None, None, {}
+    require_texts(settings["world"])
+    names = (
+        "model",
+        "world",
+        "reward",
+        "max_new_tokens",
+        "prompt_words",
+        "batch_size",
+        "seed",
+        "skip_bad",
+        "progress",
+    )
+    return text_task(
+        **{name: settings[name] for name in names}, loading=loading, most=settings["pairs"], value=value
+    )
+
+
+def _tiny_task(
+    world: str, reward: Reward, pairs: int, label_noise: float, blind: str, batch_size: int, value: str, seed: int,
+    device: str, progress: bool,
+) -> LanguageTask:  # fmt: skip
     lab = world_named(world)
-    check_common(label_noise, batch_size, seed)
     if isinstance(reward, str) and reward not in ("true", "model") and not Path(reward).is_dir():
         raise ValueError(f"reward must be true, model or the folder of a reward model, got {reward!r}")
     policy = tiny_reference(lab, progress=progress).to(choose_device(device))

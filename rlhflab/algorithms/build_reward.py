@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhflab import processes
 from rlhflab.algorithms.build import (
     check_common,
     check_world_or_file,
@@ -110,7 +111,7 @@ def build_reward(
         require_pairs(ranked)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
-        2 * batch_size, device, seed,
+        2 * processes.largest_share(batch_size), device, seed,
     )  # fmt: skip
     knobs = RewardKnobs(
         beta=beta, learning_rate=1e-3 if learning_rate is None else learning_rate, pairs=pairs, label_noise=label_noise

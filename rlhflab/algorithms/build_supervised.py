@@ -13,13 +13,19 @@ from rlhflab.algorithms.build import (
     view_from,
     world_named,
 )
-from rlhflab.algorithms.build_text import prepare_pairs
+from rlhflab.algorithms.build_text import (
+    SHOWN_TOKENS,
+    default_rate,
+    load_settings,
+    prepare_pairs,
+    sample_evaluator,
+)
 from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
-from rlhflab.models.loading import LoadSettings, choose_device, frozen_copy, load_policy
+from rlhflab.models.loading import choose_device, frozen_copy, load_policy
 from rlhflab.models.logps import join_answers
 from rlhflab.models.tiny import new_tiny_model
 from rlhflab.worlds.encoding import TextEncoder
@@ -87,6 +93,14 @@ def build_sft(
     device: str = "auto",
     engine: str = "lab",
     skip_bad: bool = False,
+    four_bit: bool = False,
+    lora: bool = False,
+    lora_rank: int = 16,
+    lora_targets: str = "",
+    max_length: int = 512,
+    gradient_checkpointing: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Supervised:
     """Return step 1 of the course: supervised fine-tuning of the pre-trained model on good text.
@@ -99,10 +113,13 @@ def build_sft(
         model: "tiny", a folder written by save_pretrained, or a hub id.
         texts: how many texts are drawn, or at most read.
         p_noise: share in [0, 1] of drawn texts with a fault.
-        learning_rate: peak step size; by default that of the world's tiny model, and 1e-5 for others.
+        learning_rate: peak step size; by default that of the world's tiny model; see `default_rate` for real ones.
         batch_size: texts an update; by default 128 for the tiny model and 8 for others.
         engine: "lab" for our own loop, or "trl" for TRL's SFTTrainer.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
+        four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
+            loaded; see `LoadSettings`. lora_targets is a comma list.
+        max_length: texts longer than so many tokens are left out.
         progress: show a bar while the tiny model is pre-trained on first use.
 
     The other arguments and the errors are those of `build_pretrain`.
@@ -112,30 +129,38 @@ def build_sft(
     if model != "tiny":
         require_texts(world)
     make = engine_class(engine, Supervised)
-    tiny = model == "tiny"
-    target, lab = choose_device(device), world_named(world if built_in else "micro")
-    learning_rate = learning_rate or (REFERENCE_OF[lab.name].sft_lr if tiny else 1e-5)
-    batch_size = batch_size or (128 if tiny else 8)
+    batch_size = batch_size or (128 if model == "tiny" else 8)
     _check(texts, p_noise, batch_size, seed)
-    evaluator = None
-    if tiny:
-        policy = tiny_reference(lab, "pretrained", progress=progress).to(target)
-        evaluator = _evaluator(lab, policy, seed, p_noise if built_in else None)
+    loading = load_settings(
+        model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
+        batch_size, device, seed,
+    )  # fmt: skip
+    config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
+    knobs = SupervisedKnobs() if learning_rate is None else SupervisedKnobs(learning_rate=learning_rate)
+    if loading is not None:
+        pairs = read_data(world, skip_bad, progress)  # before minutes of loading
+        loaded = load_policy(model, loading)
+        if learning_rate is None:
+            knobs.learning_rate = default_rate(loaded.model, lora)
+        policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
+        found = prepare_pairs(pairs, encoder, policy, max_length, texts, 0, seed, progress)
+        data = join_answers(found.tokens.prompts, found.tokens.chosen)
+        samples = sample_evaluator(policy, [pair.prompt for pair in found.pairs], encoder, SHOWN_TOKENS, seed)
+        notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+        return make(policy, data, config, knobs, samples, beta, loaded.tokenizer, notes)
+    target, lab = choose_device(device), world_named(world if built_in else "micro")
+    if learning_rate is None:
+        knobs.learning_rate = REFERENCE_OF[lab.name].sft_lr
+    policy = tiny_reference(lab, "pretrained", progress=progress).to(target)
     if built_in:
         data = encode_texts(lab, lab.corpus(texts, seed + 1, p_noise))
     else:
-        if tiny:
-            pairs = read_pairs(world, skip_bad)[:texts]
-            require_micro_language(lab, pairs, world)
-            data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in pairs])
-        else:
-            texts_read = read_data(world, skip_bad, progress)
-            loaded = load_policy(model, LoadSettings(device=device, rows=batch_size))
-            policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
-            tokens = prepare_pairs(texts_read, encoder, policy, 512, texts, 0, seed, progress).tokens
-            data = join_answers(tokens.prompts, tokens.chosen)
-    config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
-    return make(policy, data, config, SupervisedKnobs(learning_rate=learning_rate), evaluator, beta)
+        chosen = read_pairs(world, skip_bad)[:texts]
+        require_micro_language(lab, chosen, world)
+        data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in chosen])
+    return make(
+        policy, data, config, knobs, _evaluator(lab, policy, seed, p_noise if built_in else None), beta
+    )
 
 
 def _check(texts: int, p_noise: float, batch_size: int, seed: int) -> None:

@@ -27,6 +27,9 @@ CONTROL = {
 }
 """Those that also run where a world's name is none of language's: on gymnasium's environments."""
 
+PARALLEL = ("reward", "dpo", "ppo")
+"""Those that several processes can train together, in worlds of language; see `rlhflab.processes`."""
+
 
 def is_text_source(world: str) -> bool:
     """Whether a world's name is that of real texts: a file that exists, or owner/name of a data set on the hub.

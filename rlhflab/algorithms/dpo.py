@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhflab import processes
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
@@ -116,14 +117,16 @@ class DPO:
 
         rows = self.pairs.next()
         (losses, chosen, rejected, logps), measured = self._update(rows, knobs["beta"], learning_rate)
-        scalars = _scalars(*torch.stack((losses, chosen, rejected, *logps.chunk(2))).tolist()) | measured
+        columns = torch.stack((losses, chosen, rejected, *logps.chunk(2)), 1)
+        columns = processes.whole(columns, len(rows.ids)).T
+        scalars = _scalars(*columns.tolist()) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
         found = Evaluated()
         if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
             require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
             found = self.evaluator(self.policy, knobs["beta"])
-        seen = self._record_pairs(rows, chosen, rejected)
+        seen = self._record_pairs(rows, columns[1], columns[2])
         return Record(self.step, scalars, knobs, seen, found.samples, found.exact, found.estimated)
 
     def _update(
@@ -132,15 +135,15 @@ class DPO:
         """Make one update.
 
         Returns:
-            what the policy thought of the batch before it, detached: losses, chosen rewards and rejected rewards,
-            [batch] each, and log π_θ [2·batch]; and the scalars that are measured besides.
+            what the policy thought of this process's rows before it, detached: losses, chosen rewards and rejected
+            rewards, [rows] each, and log π_θ [2·rows]; and the scalars that are measured besides.
         """
         logps = sequence_logps(
             self.policy, rows.answers if rows.reads is None else rows.reads, self.pairs.start
         )
         (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
         losses, chosen, rejected = dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
+        grad_norm = self._optimiser.step(losses.mean(), learning_rate, len(losses) / len(rows.ids))
         return (losses.detach(), chosen, rejected, logps.detach()), {"grad_norm": float(grad_norm)}
 
     @staticmethod

@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
+from rlhflab import processes
+
 ENGINES = ("lab", "trl")
 TRL_VERSIONS = ">=1.16,<2"
 """The versions of TRL that engine "trl" is made for (it is tested with 1.16); pyproject.toml's extra says the same."""
@@ -20,7 +22,12 @@ class UnsupportedTRL(ImportError, ValueError):
 
 
 def require_trl() -> None:
-    """Raise UnsupportedTRL unless a supported version is installed; TRL itself is not imported."""
+    """Raise UnsupportedTRL unless a supported version is installed; TRL itself is not imported.
+
+    Raise ValueError in one of several processes: a trainer would share a batch out that is shared out already.
+    """
+    if processes.launched() > 1:
+        raise ValueError("engine trl trains in one process; for several use engine lab")
     from packaging.specifiers import SpecifierSet
 
     fix = f'python -m pip install "trl{TRL_VERSIONS}"'
@@ -46,7 +53,7 @@ def engine_class(engine: str, lab: type[Any]) -> type[Any]:
         lab: our own class: `DPO`, `RewardModelling` or `Supervised`.
 
     Raises:
-        ValueError: unknown engine, or TRL is missing or not supported, in one line.
+        ValueError: unknown engine, several processes, or TRL is missing or not supported, in one line.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")

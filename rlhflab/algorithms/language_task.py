@@ -7,6 +7,7 @@ whole answers; the value model V predicts, at every token, what is still to come
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rlhflab import processes
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
@@ -31,7 +33,7 @@ from rlhflab.models.logps import (
     token_logps,
 )
 from rlhflab.models.lora import AdaptersOff, is_adapted, load_trained_state, trained_state
-from rlhflab.models.sampling import left_padded, sample_answers
+from rlhflab.models.sampling import left_padded, random_heights, sample_answers
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
 VALUE_MODELS = ("shared", "own", "none")
@@ -47,7 +49,7 @@ class LanguageTask:
         stop_ids: token ids that end an answer.
         max_tokens: longest answer.
         reward: scores of answers.
-        batch_size: answers a rollout; every prompt comes about equally often.
+        batch_size: answers a rollout, of all processes together; every prompt comes about equally often.
         seed: of prompts and answers.
         value: "shared" for a head on the policy's trunk, "own" for a trunk of its own that starts as the policy's,
             "none" for no value model.
@@ -113,13 +115,36 @@ class LanguageTask:
     def collect(self, knobs: Mapping[str, float]) -> Collected:
         """Sample answers, score them, and make per-token rewards with the KL term at `knobs["beta"]`."""
         prompts = self._prompts.next()
+        heights = random_heights(self._max_tokens, len(prompts), self._generator)
+        mine = processes.share(len(prompts))
+        rollout, *columns = self._act(prompts[mine], heights[:, mine], knobs["beta"])
+        rollout = _of_all(rollout, len(prompts))
+        scores, kl, stopped = (processes.whole(column, len(prompts)) for column in columns)
+        mask = rollout.mask
+        scalars = torch.stack([
+            scores.mean(), scores.std(), kl.mean(), rollout.rewards.sum(1).mean(), -rollout.logps.sum() / mask.sum(),
+            mask.sum(1).float().mean(), stopped.float().mean(),
+        ]).tolist()  # fmt: skip
+        names = (
+            "objective/scores", "objective/scores_std", "objective/kl", "objective/rlhf_reward",
+            "policy/entropy_avg", "answer_length", "stopped",
+        )  # fmt: skip
+        return Collected(rollout, dict(zip(names, scalars, strict=True)))
+
+    def _act(self, prompts: Tensor, heights: Tensor, beta: float) -> tuple[Rollout, Tensor, Tensor, Tensor]:
+        """Answer some prompts with the random numbers `heights`.
+
+        Returns:
+            the rollout, as long as the longest answer of all processes; [rows] scores, log π_θ(y|x)/π_ref(y|x), and
+            whether the answer stopped by itself.
+        """
         prompt_mask = None if self._prompt_mask is None else self._prompt_mask[prompts]
         value = None if self._hidden is None else self._value_of_last_pass
         drawn = sample_answers(
             self.policy, self._prompt_ids[prompts], self._max_tokens, self.stop_ids,
-            self.stop_ids[0], self._generator, value, prompt_mask,
+            self.stop_ids[0], heights, value, prompt_mask,
         )  # fmt: skip
-        longest = int(drawn.mask.any(0).sum())
+        longest = processes.largest(int(drawn.mask.any(0).sum()), self.policy.device)
         tokens, mask, logps, values = (x[:, :longest] for x in drawn)
         device = tokens.device
         batch = append_answers(self._prompt_ids[prompts], tokens, mask)
@@ -131,22 +156,13 @@ class LanguageTask:
         ref_logps = self._ref_logps(batch, mask)
         rollout = Rollout(
             inputs=batch, actions=tokens, logps=logps,
-            rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, knobs["beta"]),
+            rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, beta),
             values=values, dones=last_step(mask), mask=mask, groups=prompts.to(device),
             last_values=logps.new_zeros(len(tokens)),
         )  # fmt: skip
         if self.trunk is not None:
             rollout.values.copy_(self.values(rollout) * mask)
-        kl = ((logps - ref_logps) * mask).sum(1)
-        scalars = torch.stack([
-            scores.mean(), scores.std(), kl.mean(), rollout.rewards.sum(1).mean(), -logps.sum() / mask.sum(),
-            mask.sum(1).float().mean(), stopped.float().mean(),
-        ]).tolist()  # fmt: skip
-        names = (
-            "objective/scores", "objective/scores_std", "objective/kl", "objective/rlhf_reward",
-            "policy/entropy_avg", "answer_length", "stopped",
-        )  # fmt: skip
-        return Collected(rollout, dict(zip(names, scalars, strict=True)))
+        return rollout, scores, ((logps - ref_logps) * mask).sum(1), stopped
 
     def _value_of_last_pass(self) -> Tensor:
         assert self.head is not None and self._hidden is not None
@@ -182,9 +198,13 @@ class LanguageTask:
         return Outputs(distribution, self._value_of_last_pass())
 
     def values(self, rollout: Rollout) -> Tensor:
-        """V(s_t) of a value model with a trunk of its own, [batch, time]."""
-        if self.trunk is None or self.head is None:
-            raise ValueError('values alone need value="own"')
+        """V(s_t) alone, [batch, time]; where the trunk is the policy's, only the head gets a gradient."""
+        if self.head is None:
+            raise ValueError('values need a value model: value="shared" or "own"')
+        if self.trunk is None:
+            with torch.no_grad():
+                self.distribution(rollout)
+            return self._value_of_last_pass()
         places = self._places(rollout)
         hidden = self.trunk(input_ids=rollout.inputs.input_ids[:, :-1], use_cache=False).last_hidden_state
         return self.head(hidden[:, self.prompt_length - 1 :] if places is None else hidden[places])
@@ -228,6 +248,16 @@ class LanguageTask:
         for name, module in (("trunk", self.trunk), ("head", self.head)):
             if module is not None:
                 module.load_state_dict(state[name])
+
+
+def _of_all(rollout: Rollout, rows: int) -> Rollout:
+    """The rollout of `rows` rows that all processes have made together."""
+    if processes.count() == 1:
+        return rollout
+    batch = rollout.inputs
+    inputs = AnswerBatch(*(processes.whole(part, rows) for part in (batch.input_ids, batch.mask)))
+    names = (field.name for field in dataclasses.fields(rollout) if field.name != "inputs")
+    return Rollout(inputs, **{name: processes.whole(getattr(rollout, name), rows) for name in names})
 
 
 def _padded_on_right(batch: AnswerBatch, prompt_mask: Tensor) -> AnswerBatch:

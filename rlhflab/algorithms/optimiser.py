@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhflab import processes
+
 SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -65,24 +67,39 @@ class Optimiser:
         self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, eps=eps, fused=True)
         self._scaler = torch.amp.GradScaler(self.parameters[0].device.type) if scaled else None
 
-    def step(self, loss: Tensor, learning_rate: float) -> Tensor:
-        """Backward from the scalar `loss`, clip, update; returns the gradient norm before clipping, a scalar.
+    def step(self, loss: Tensor, learning_rate: float, share: float | Tensor | None = None) -> Tensor:
+        """Backward from the scalar `loss`, clip, update.
 
-        It is 0 where a scaled gradient overflowed and nothing was updated.
+        Args:
+            loss: minimised.
+            learning_rate: of this update.
+            share: where several processes each have a part of the batch, what part in [0, 1] of its rows or tokens
+                the mean `loss` is over: the gradient is then that of the mean over all. None where `loss` is over the
+                whole batch, in every process.
+
+        Returns:
+            the gradient norm before clipping, a scalar; 0 where a scaled gradient overflowed and nothing was updated.
         """
+        share = None if processes.count() == 1 else share
+        if share is not None:
+            loss = loss * share
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
         for parameter in self.parameters:  # what zero_grad does, without its hooks
             parameter.grad = None
         if self._scaler is not None:
-            return self._scaled_step(loss, self._scaler)
+            return self._scaled_step(loss, self._scaler, share is not None)
         loss.backward()
+        if share is not None:
+            processes.sum_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         self.adam.step()
         return norm
 
-    def _scaled_step(self, loss: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+    def _scaled_step(self, loss: Tensor, scaler: torch.amp.GradScaler, shared: bool) -> Tensor:
         scaler.scale(loss).backward()
+        if shared:
+            processes.sum_gradients(self.parameters)
         scaler.unscale_(self.adam)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         scaler.step(self.adam)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from rlhflab import processes
 from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.models.logps import (
     AnswerBatch,
@@ -26,13 +27,13 @@ from rlhflab.worlds.preferences import PreferencePair
 
 
 class PairRows(NamedTuple):
-    """One batch of pairs, ready for the loss.
+    """One batch of pairs, ready for the loss. Of several processes each has the answers of its own rows only.
 
     Attributes:
-        answers: [2·batch, time], all chosen answers, then all rejected ones.
-        ref_logps: [2·batch] log π_ref(y|x) in the same order.
+        answers: [2·rows, time], all chosen answers, then all rejected ones.
+        ref_logps: [2·rows] log π_ref(y|x) in the same order.
         ids: [batch] position in the data set, or a running number.
-        texts: the pairs as text.
+        texts: [batch] the pairs as text.
         reads: the same answers, prepared in another way for the policy, such as with shared prompts.
     """
 
@@ -88,9 +89,9 @@ class FixedPairs:
 
     def next(self) -> PairRows:
         """The next batch."""
-        chosen = self._batches.next()
-        rows = torch.cat([chosen, chosen + len(self.pairs)])
-        ids = chosen.tolist()
+        batch = self._batches.next()
+        ids, mine = batch.tolist(), batch[processes.share(len(batch))]
+        rows = torch.cat([mine, mine + len(self.pairs)])
         return PairRows(
             self._answers.rows(rows), self._ref_logps[rows], ids, [self.pairs[index] for index in ids]
         )
@@ -130,20 +131,19 @@ class LongPairs:
 
     def next(self) -> PairRows:
         """The next batch; the reference judges what is new in it."""
-        chosen = self._batches.next()
-        ids = chosen.tolist()
-        taken, device = self._tokens.take(ids), self._ref_policy.device
+        batch = self._batches.next()
+        ids, mine = batch.tolist(), processes.share(len(batch))
+        taken, device = self._tokens.take(ids[mine]), self._ref_policy.device
         answers = join_answers(taken.prompts * 2, taken.chosen + taken.rejected)
         reads = (shared_reads(answers) if self._share else answer_reads(answers)).to(device)
-        known = self._ref_logps[:, chosen]
+        known = self._ref_logps[:, batch]
         if known.isnan().any():
             with evaluating(self._ref_policy):
-                found = sequence_logps(self._ref_policy, reads).view(2, -1).cpu()
-            known = torch.where(known.isnan(), found, known)
-            self._ref_logps[:, chosen] = known
-        return PairRows(
-            answers.to(device), known.flatten().to(device), ids, [self.pairs[index] for index in ids], reads
-        )
+                found = sequence_logps(self._ref_policy, reads).view(2, -1)
+            known = torch.where(known.isnan(), processes.whole(found.T, len(ids)).T.cpu(), known)
+            self._ref_logps[:, batch] = known
+        ref_logps = known[:, mine].flatten().to(device)
+        return PairRows(answers.to(device), ref_logps, ids, [self.pairs[index] for index in ids], reads)
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the shuffled data, and the reference's log-probabilities as far as they are known."""
@@ -184,7 +184,8 @@ class FreshPairs:
         pairs: PairBatch = self._reference.sample_pairs(self._size, self._noise, self._generator)
         ids = list(range(self._drawn, self._drawn + self._size))
         self._drawn += self._size
-        index, prompts = torch.cat([pairs.chosen, pairs.rejected]), pairs.prompts.repeat(2)
+        mine = processes.share(self._size)
+        index, prompts = torch.cat([pairs.chosen[mine], pairs.rejected[mine]]), pairs.prompts[mine].repeat(2)
         input_ids = self._answers[index]
         input_ids[:, : self.start] = self._reference.world.prompt_ids[prompts]
         device = self._reference.logps.device

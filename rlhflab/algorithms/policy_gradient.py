@@ -16,6 +16,7 @@ from rlhflab.algorithms.optimiser import check_settings, schedule_factor
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.rollout import Collected, Rollout, Task
 from rlhflab.algorithms.supervised import finite_or_nan, require_finite
+from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import explained_variance, gae
 
 BETA = Knob(
@@ -82,12 +83,22 @@ class PolicyGradient(ABC):
     Args:
         task: where the policy acts.
         config, knobs: see their classes.
+        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name: str
     engine = "lab"
 
-    def __init__(self, task: Task, config: PolicyGradientConfig, knobs: Knobs) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: PolicyGradientConfig,
+        knobs: Knobs,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.task, self.policy = task, task.policy
         if task.kind != "language":
             self.name = f"{self.name}-{task.kind}"
@@ -137,6 +148,16 @@ class PolicyGradient(ABC):
     @abstractmethod
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         """Improve the policy with one rollout; `factor` in (0, 1] is the schedule's on the step size."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a loss is to be scaled; see `Optimiser`."""
+        return getattr(self.policy, "dtype", None) == torch.float16
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        if self.tokenizer is not None:
+            save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Task (weights, random states), knobs and step; algorithms add what they keep."""

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rlhflab import processes
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
@@ -27,7 +29,6 @@ from rlhflab.algorithms.policy_gradient import (
     spread,
 )
 from rlhflab.algorithms.rollout import Collected, Task
-from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
 
@@ -98,8 +99,7 @@ class PPO(PolicyGradient):
     Args:
         task: where the policy acts; it needs a value function.
         config, knobs: see their classes.
-        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "ppo"
@@ -113,14 +113,13 @@ class PPO(PolicyGradient):
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
-        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs())
+        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs(), tokenizer, notes)
         parameters = [*task.policy_parameters(), *task.value_parameters()]
         self._optimiser = Optimiser(
             parameters,
             self.config.max_grad_norm,
             eps=self.config.adam_eps,
-            scaled=getattr(task.policy, "dtype", None) == torch.float16,
+            scaled=self.scaled,
         )
         self._order = torch.Generator().manual_seed(self.config.seed)
 
@@ -129,11 +128,14 @@ class PPO(PolicyGradient):
         advantages, returns, explained = self.advantages(rollout, knobs)
         if config.whiten_advantages:
             advantages = whiten(advantages, rollout.mask)
-        parts, seen = [], None
+        parts: list[Tensor] = []
+        norms: list[Tensor] = []
         for _epoch in range(int(knobs["epochs"])):
             order = torch.randperm(len(rollout), generator=self._order).to(advantages.device)
-            for rows in order.chunk(config.minibatches):
+            for whole in order.chunk(config.minibatches):
+                rows = whole[processes.share(len(whole))]
                 part = rollout.rows(rows)
+                share = part.mask.sum() / rollout.mask[whole].sum()
                 distribution, values = self.task.outputs(part)
                 logps = distribution.log_prob(part.actions)
                 policy_loss, seen = ppo_clip_loss(
@@ -143,36 +145,30 @@ class PPO(PolicyGradient):
                 loss = policy_loss + config.value_coef * v_loss
                 if config.entropy_coef:
                     loss = loss - config.entropy_coef * masked_mean(distribution.entropy(), part.mask)
-                grad_norm = self._optimiser.step(loss, learning_rate)
+                grad_norm = self._optimiser.step(loss, learning_rate, share)
                 clipped = masked_mean(seen.clipped.float(), part.mask)
-                parts.append(
-                    torch.stack(
-                        [policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3, grad_norm.detach()]
-                    )
-                )
-            if config.target_kl is not None and float(parts[-1][3]) > config.target_kl:
+                found = torch.stack([policy_loss.detach(), v_loss.detach(), clipped, seen.kl_old_k3])
+                parts.append(found * share)
+                norms.append(grad_norm.detach())
+            if config.target_kl is not None and float(processes.total(parts[-1][3])) > config.target_kl:
                 break
-        assert seen is not None
-        means = torch.stack(parts).mean(0).tolist()
+        means = processes.total(torch.stack(parts))
+        ratio, beyond = (
+            processes.whole(table, len(whole))[rollout.mask[whole]] for table in (seen.ratio, seen.clipped)
+        )
         if config.kl_target is not None:
             error = collected.scalars["objective/kl"] / config.kl_target - 1
             turn = max(-0.2, min(0.2, error)) * len(rollout) / config.kl_horizon
             self.knobs.beta = knobs["beta"] * (1 + turn)
         names = ("loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg", "policy/kl_old_k3", "grad_norm")
         scalars = {
-            **dict(zip(names, means, strict=True)),
-            "policy/kl_old_k3_last": float(parts[-1][3]),
+            **dict(zip(names, [*means.mean(0).tolist(), float(torch.stack(norms).mean())], strict=True)),
+            "policy/kl_old_k3_last": float(means[-1][3]),
             "policy/updates": float(len(parts)),
             "val/explained_variance": explained,
             "learning_rate": learning_rate,
         }
-        ratio, clipped = seen.ratio[part.mask], seen.clipped[part.mask]
-        return Update(scalars, {"ratio": spread(ratio), "ratio_clipped": spread(ratio, clipped)})
-
-    def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
-        if self.tokenizer is not None:
-            save_model(self.policy, self.tokenizer, folder)
+        return Update(scalars, {"ratio": spread(ratio), "ratio_clipped": spread(ratio, beyond)})
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the frame keeps, the optimiser, and the order of minibatches."""

@@ -15,12 +15,14 @@ from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.preferences import PreferencePair
 from rlhflab.worlds.world import World
 
+EVERY = slice(None)
+
 
 class RankedRows(NamedTuple):
     """One batch of rankings, ready for the loss.
 
     Attributes:
-        answers: [K·batch, time]: all first places, then all second places, …
+        answers: [K·rows, time]: all first places, then all second places, …; `rows` is the batch, or a part of it.
         flipped: [batch] bool, True where label noise turned the ranking round.
         ids: [batch] twice the position in the pool, one more where the ranking was turned round: an id has one text.
         texts: each ranking's first and last place as a pair.
@@ -35,12 +37,12 @@ class RankedRows(NamedTuple):
 
 
 class RankingSource(Protocol):
-    """Gives rankings by their ids, with whatever label noise is in force."""
+    """Gives rankings by their ids, with whatever label noise is in force, and the answers of some or all of them."""
 
     ranked: int
     size: int
 
-    def take(self, ids: Tensor, label_noise: float) -> RankedRows: ...
+    def take(self, ids: Tensor, label_noise: float, rows: slice = EVERY) -> RankedRows: ...
 
 
 class WorldRankings:
@@ -79,21 +81,22 @@ class WorldRankings:
         columns = (torch.cat(column)[:size] for column in zip(*blocks, strict=True))
         self._prompts, self._tokens, self._mask, self._rewards, self._heights = columns
 
-    def take(self, ids: Tensor, label_noise: float) -> RankedRows:
+    def take(self, ids: Tensor, label_noise: float, rows: slice = EVERY) -> RankedRows:
         """Rankings by id; each is turned round with probability `label_noise`, the same ones every time."""
         world, flipped, prompts = self._world, self._heights[ids] < label_noise, self._prompts[ids]
         places = torch.arange(self.ranked)
         order = torch.where(flipped.unsqueeze(1), places.flip(0), places)  # [batch, K]
         index = order.unsqueeze(2).expand(-1, -1, world.max_tokens)
         tokens, mask = (x[ids].gather(1, index).transpose(0, 1) for x in (self._tokens, self._mask))
-        answers = joined(world, Drawn(prompts.repeat(self.ranked), tokens.flatten(0, 1), mask.flatten(0, 1)))
+        parts = (x[:, rows].flatten(0, 1) for x in (tokens, mask))
+        answers = joined(world, Drawn(prompts[rows].repeat(self.ranked), *parts))
         rewards = self._rewards[ids].gather(1, order)
         margins = (rewards[:, 0] - rewards[:, -1]).tolist()
         first, last = (answer_texts(world, Drawn(prompts, tokens[k], mask[k])) for k in (0, -1))
-        rows = zip(prompts.tolist(), first, last, flipped.tolist(), margins, strict=True)
+        columns = zip(prompts.tolist(), first, last, flipped.tolist(), margins, strict=True)
         texts = [
             PreferencePair(world.prompts[p], best, worst, flip, margin)
-            for p, best, worst, flip, margin in rows
+            for p, best, worst, flip, margin in columns
         ]
         return RankedRows(answers.to(self._device), flipped, (2 * ids + flipped).tolist(), texts)
 
@@ -157,12 +160,14 @@ class TextRankings:
         self._device = device
         self._heights = torch.rand(len(pairs), generator=torch.Generator().manual_seed(seed))
 
-    def take(self, ids: Tensor, label_noise: float) -> RankedRows:
+    def take(self, ids: Tensor, label_noise: float, rows: slice = EVERY) -> RankedRows:
         """Pairs by id; each is swapped with probability `label_noise`, the same ones every time."""
         flipped = self._heights[ids] < label_noise
         first, second = torch.where(flipped, ids + self.size, ids), torch.where(flipped, ids, ids + self.size)
-        rows = self._answers.rows(torch.cat([first, second])).to(self._device)
-        return RankedRows(rows, flipped, (2 * ids + flipped).tolist(), _as_labelled(self.pairs, ids, flipped))
+        answers = self._answers.rows(torch.cat([first[rows], second[rows]])).to(self._device)
+        return RankedRows(
+            answers, flipped, (2 * ids + flipped).tolist(), _as_labelled(self.pairs, ids, flipped)
+        )
 
 
 class LongRankings:
@@ -184,11 +189,11 @@ class LongRankings:
         self._device, self._share = model.device, can_share(model)
         self._heights = torch.rand(len(pairs), generator=torch.Generator().manual_seed(seed))
 
-    def take(self, ids: Tensor, label_noise: float) -> RankedRows:
+    def take(self, ids: Tensor, label_noise: float, rows: slice = EVERY) -> RankedRows:
         """Pairs by id; each is swapped with probability `label_noise`, the same ones every time."""
         flipped = self._heights[ids] < label_noise
-        taken = self._tokens.take(ids.tolist())
-        sides = zip(taken.chosen, taken.rejected, flipped.tolist(), strict=True)
+        taken = self._tokens.take(ids[rows].tolist())
+        sides = zip(taken.chosen, taken.rejected, flipped[rows].tolist(), strict=True)
         first, second = zip(*((b, a) if flip else (a, b) for a, b, flip in sides), strict=True)
         answers = join_answers(taken.prompts * 2, [*first, *second])
         ends = shared_ends(answers).to(self._device) if self._share else None

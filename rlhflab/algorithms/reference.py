@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from rlhflab import processes
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.files import cache_folder
 from rlhflab.models.logps import AnswerBatch, join_answers
@@ -115,8 +116,9 @@ def tiny_reference(
         :12
     ]
     folder = cache_folder() / (f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}")
-    if not (folder / stage / "config.json").is_file():
-        _train_into(folder, world, config, progress)
+    with processes.main_first():
+        if not (folder / stage / "config.json").is_file():
+            _train_into(folder, world, config, progress)
     with no_progress_bars():
         return AutoModelForCausalLM.from_pretrained(folder / stage, use_safetensors=True).eval()
 

@@ -52,14 +52,22 @@ class Reinforce(PolicyGradient):
     Args:
         task: where the policy acts; rows of a rollout with equal `groups` are each other's baseline.
         config, knobs: see their classes.
+        tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "reinforce"
     config: ReinforceConfig
 
-    def __init__(self, task: Task, config: ReinforceConfig | None = None, knobs: Knobs | None = None) -> None:
-        super().__init__(task, config or ReinforceConfig(), knobs or ReinforceKnobs())
-        self._optimiser = Optimiser(task.policy_parameters(), self.config.max_grad_norm)
+    def __init__(
+        self,
+        task: Task,
+        config: ReinforceConfig | None = None,
+        knobs: Knobs | None = None,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(task, config or ReinforceConfig(), knobs or ReinforceKnobs(), tokenizer, notes)
+        self._optimiser = Optimiser(task.policy_parameters(), self.config.max_grad_norm, scaled=self.scaled)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhflab import processes
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.policy_gradient import BETA
@@ -138,8 +139,9 @@ class RewardModelling:
         factor = schedule_factor(config.schedule, self.step, self.steps, config.warmup)
         among = min(int(knobs["pairs"]), self._trainable)
         ids = torch.randint(among, (config.batch_size,), generator=self._generator)
-        rows = self.rankings.take(ids, knobs["label_noise"])
+        rows = self.rankings.take(ids, knobs["label_noise"], processes.share(len(ids)))
         scores, losses, measured = self._update(rows, knobs["learning_rate"] * factor)
+        scores, losses = (processes.whole(each, len(ids)) for each in (scores, losses))
         scalars = ranking_scalars(scores, losses) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = knobs["learning_rate"] * factor
@@ -164,18 +166,19 @@ class RewardModelling:
         """Make one update.
 
         Returns:
-            scores [batch, K] and losses [batch] of the batch before it, detached; scalars that are measured besides.
+            scores [rows, K] and losses [rows] of this process's rows before it, detached; scalars that are measured
+            besides.
         """
         scores = self._ranked_scores(rows)
         losses = plackett_luce_loss(scores)
-        grad_norm = self._optimiser.step(losses.mean(), learning_rate)
+        grad_norm = self._optimiser.step(losses.mean(), learning_rate, len(losses) / len(rows.ids))
         return scores.detach(), losses.detach(), {"grad_norm": float(grad_norm)}
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step in (1, self.steps)
 
     def _ranked_scores(self, rows: RankedRows) -> Tensor:
-        """[batch, K], best first as labelled."""
+        """[rows, K], best first as labelled."""
         answers = rows.answers if rows.ends is None else rows.ends
         return answer_scores(self.reward_model, answers).view(self.rankings.ranked, -1).T
 

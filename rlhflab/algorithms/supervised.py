@@ -19,7 +19,9 @@ from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.record import Record
-from rlhflab.models.logps import AnswerBatch, token_logps
+from rlhflab.models.loading import save_model
+from rlhflab.models.logps import AnswerBatch, common_start, token_logps
+from rlhflab.models.lora import load_trained_state, trained_state
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Supervised:
         config, knobs: see their classes.
         evaluator: exact or estimated evaluation and samples at KL strength `beta`, where the world offers them.
         beta: KL strength > 0 of the evaluation; training does not know it.
+        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
+        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "sft"
@@ -78,15 +82,20 @@ class Supervised:
         knobs: SupervisedKnobs | None = None,
         evaluator: Evaluator | None = None,
         beta: float = 1.0,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
+        self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.evaluator, self.beta = evaluator, beta
         self.backdrop = evaluator.backdrop if evaluator else None
         self.policy, self.data = policy, data.to(policy.device)
         self.config = config or SupervisedConfig()
         self.knobs: SupervisedKnobs = knobs or SupervisedKnobs()
         self.steps, self.step = self.config.steps, 0
-        self._start = int(data.mask.int().argmax(1).min())
-        self._optimiser = Optimiser(policy.parameters(), weight_decay=0.01)
+        self._start = common_start(data)
+        self._optimiser = Optimiser(
+            policy.parameters(), weight_decay=0.01, scaled=getattr(policy, "dtype", None) == torch.float16
+        )
         self._batches = ShuffledBatches(len(data.input_ids), self.config.batch_size, self.config.seed)
 
     def __iter__(self) -> Iterator[Record]:
@@ -100,6 +109,8 @@ class Supervised:
         knobs = self.knobs.snapshot()
         factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
         rows = self.data.rows(self._batches.next())
+        if self._start is None:  # texts of many lengths
+            rows = rows.trimmed()
         scalars = self._update(rows, knobs["learning_rate"] * factor)
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = knobs["learning_rate"] * factor
@@ -117,6 +128,11 @@ class Supervised:
         loss = -logps.sum() / mask.sum()
         grad_norm = self._optimiser.step(loss, learning_rate)
         return {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        if self.tokenizer is not None:
+            save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, knobs, order of the data and position."""
@@ -137,11 +153,11 @@ class Supervised:
 
     def _learnt(self) -> dict[str, Any]:
         """The part of the state that the updates change."""
-        return {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+        return {"policy": trained_state(self.policy), "optimiser": self._optimiser.state_dict()}
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
         """Inverse of `_learnt`."""
-        self.policy.load_state_dict(state["policy"])
+        load_trained_state(self.policy, state["policy"])
         self._optimiser.load_state_dict(state["optimiser"])
 
 

@@ -6,7 +6,6 @@ What comes from outside is the batch (in place of its data loader's), the learni
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import weakref
@@ -66,8 +65,6 @@ class TrainerLoop:
         columns: tuple[str, ...],
         **settings: Any,
     ) -> None:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("engine trl trains in one process; for several use engine lab")
         self._model, self._adam, self._steps = model, optimiser.adam, steps
         folder = tempfile.mkdtemp(prefix="rlhflab-trl-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

@@ -117,13 +117,25 @@ class TRPO(PolicyGradient):
     Args:
         task: where the policy acts; its value function must share no parameter with the policy, or be absent.
         config, knobs: see their classes.
+        tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "trpo"
     config: TRPOConfig
 
-    def __init__(self, task: Task, config: TRPOConfig | None = None, knobs: Knobs | None = None) -> None:
-        super().__init__(task, config or TRPOConfig(), knobs or TRPOKnobs())
+    def __init__(
+        self,
+        task: Task,
+        config: TRPOConfig | None = None,
+        knobs: Knobs | None = None,
+        tokenizer: Any = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(task, config or TRPOConfig(), knobs or TRPOKnobs(), tokenizer, notes)
+        if self.scaled:
+            raise ValueError(
+                "trpo's products with the Fisher matrix are too fine for float16: give --dtype float32 or bfloat16"
+            )
         values = task.value_parameters()
         self._optimiser = Optimiser(values, self.config.max_grad_norm) if values else None
         self._order = torch.Generator().manual_seed(self.config.seed)

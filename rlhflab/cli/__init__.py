@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rlhflab import processes
 from rlhflab.cli.colab import colab_command
 from rlhflab.cli.messages import labs_folder, one_line_errors, say
 from rlhflab.cli.sweep import sweep_command
@@ -29,7 +30,11 @@ app = typer.Typer(
 )
 app.add_typer(
     typer.Typer(
-        cls=TrainGroup, help="Train a model and keep the run in a folder.", no_args_is_help=True, **SETTINGS
+        cls=TrainGroup,
+        help="Train a model and keep the run in a folder. In N processes: accelerate launch --multi_gpu "
+        "--num_processes N -m rlhflab train …",
+        no_args_is_help=True,
+        **SETTINGS,
     ),
     name="train",
 )
@@ -55,7 +60,7 @@ def main() -> None:
         else:
             say(message)
         code = error.exit_code if hasattr(error, "exit_code") else 2
-    sys.exit(code if isinstance(code, int) else 0)
+    processes.end(code if isinstance(code, int) else 0)
 
 
 @app.command("report", help="Write a run's report, one HTML file that needs no network.")

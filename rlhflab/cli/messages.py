@@ -12,10 +12,13 @@ from typing import Any
 
 import typer
 
+from rlhflab import processes
+
 
 def say(message: str) -> None:
-    """Print one line on stderr."""
-    print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line on stderr; of several processes only the main one does."""
+    if processes.is_main():
+        print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
 
 
 def json_line(value: Any) -> str:

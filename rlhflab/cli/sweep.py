@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlhflab import processes
 from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.cli.messages import json_line, one_line_errors, say
 from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, whole
@@ -39,6 +40,8 @@ def sweep_command(
 ) -> None:
     """Run the cells that have not ended, and print what came out."""
     with one_line_errors():
+        if processes.launched() > 1:
+            raise ValueError("a sweep starts its own processes: start it without a launcher")
         from rlhflab.runs.grid import Grid
 
         grid = Grid(

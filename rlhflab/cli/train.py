@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
+from rlhflab import processes
+from rlhflab.algorithms.builders import BUILDERS, CONTROL, PARALLEL, builder
 from rlhflab.cli.messages import json_line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
 
@@ -64,10 +65,31 @@ def train(
     as_json: bool,
 ) -> None:
     """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
+    given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
+    try:
+        if processes.started_as_one():
+            say(
+                "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
+            )
+        processes.join(given.get("device", "auto"))
+        algorithm, run = _prepare(name, given, out, resume, tracker)
+        if run is None:
+            _follow(algorithm)
+        else:
+            _drive(algorithm, run, tracker, as_json)
+    except processes.ProcessLost as lost:
+        say(str(lost))
+        raise typer.Exit(1) from None
+
+
+def _prepare(
+    name: str, given: dict[str, Any], out: Path | None, resume: Path | None, tracker: str | None
+) -> tuple[Algorithm, Run | None]:
+    """The algorithm, and its run where this is the main process."""
     from rlhflab.runs.trackers import check_tracker
 
-    given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
-    with one_line_errors():
+    run: Run | None
+    with one_line_errors(), processes.together():
         if tracker is not None:  # before minutes of work
             check_tracker(tracker)
         if resume is not None:
@@ -80,21 +102,21 @@ def train(
             algorithm, run = _continue(name, resume, given)
         else:
             algorithm, run = _start(name, given, out)
-    _drive(algorithm, run, tracker, as_json)
+    return algorithm, run if processes.is_main() else None
 
 
-def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run]:
-    if (
-        out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
-    ):  # before minutes of work
+def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run | None]:
+    taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and processes.is_main():  # before minutes of work
         raise ValueError(f"--out {out} exists and is not an empty folder; continue a run with --resume {out}")
     if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
         given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
-    from rlhflab.runs.drive import begin
+    from rlhflab.runs.drive import begin, build_from
 
     parameters = _parameters(name, given.get("world"), given)
     defaults = {key: parameter.default for key, parameter in parameters.items()}
-    return begin(builder, {"algorithm": name, **defaults, **given}, out)
+    config = {"algorithm": name, **defaults, **given}
+    return begin(builder, config, out) if processes.is_main() else (build_from(builder, config), None)
 
 
 def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm, Run]:
@@ -111,7 +133,12 @@ def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm
 
 def _parameters(name: str, world: str | None, given: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
     """The settings of an algorithm in a world; ValueError where one is given that it does not have there."""
-    parameters = inspect.signature(builder(name, world)).parameters
+    build = builder(name, world)
+    if processes.count() > 1 and not (name in PARALLEL and build is builder(name)):
+        raise ValueError(
+            f"{name} on {world or 'micro'} trains in one process; several are for {', '.join(PARALLEL)} on language"
+        )
+    parameters = inspect.signature(build).parameters
     for key in given:
         if key not in parameters:
             where = "a world of language" if world is None else f"the world {world}"
@@ -162,13 +189,24 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
         print(f"look at it: rlhflab report {run.folder}")
 
 
+def _follow(algorithm: Algorithm) -> None:
+    """What every process but the main one does: the same steps, of which nothing is kept."""
+    from rlhflab.runs.drive import follow
+
+    with _interruptible():
+        follow(algorithm)
+
+
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """The first Ctrl-C fills the list, so that the step in hand ends and can be kept; a second one acts at once."""
+    """The first Ctrl-C fills the list, so that the step in hand ends and can be kept; a second one acts at once.
+
+    Of several processes the main one decides; they never act at once, as a launcher repeats the signal that they got.
+    """
     signals: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if signals:
+        if signals and processes.count() == 1:
             raise KeyboardInterrupt
         signals.append(number)
 

@@ -19,6 +19,7 @@ from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live import still
 from rlhflab.live.controls import Choice, Dials, Form, describe
 from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
+from rlhflab.live.marks import Scene
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.panel import COLOURS, Panel, arrays_of, series_of
 from rlhflab.live.panels import PANELS, best_fit
@@ -276,9 +277,9 @@ class Board:
         """Return the whole board as an SVG of at most about 20 kB."""
         return still.svg(self._scene(), title=f"{self.title} · step {self.history.step}")
 
-    def _scene(self) -> still.Scene:
+    def _scene(self) -> Scene:
         knobs = {**self.player.knobs, **self.history.knobs}
-        return still.Scene(self.panels, self._snapshot(), self.backdrop, knobs.get("beta"), self.ghosts)
+        return Scene(self.panels, self._snapshot(), self.backdrop, knobs.get("beta"), self.ghosts)
 
     def _snapshot(self) -> dict[str, Any]:
         panels = self.panels

@@ -1,6 +1,6 @@
 """What a board shows, as data: one `Panel` per plot.
 
-The page (static/plots.js) and the still pictures (still.py) draw the same specifications. A panel whose series no
+The page (static/plots.js) and the still pictures (marks.py) draw the same specifications. A panel whose series no
 record has is not shown, so a new algorithm needs only its own panels; which algorithm has which: panels.py.
 Formulas are plain text; `_x`, `_{…}` and `^{…}` become subscripts and superscripts.
 """

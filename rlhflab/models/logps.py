@@ -46,6 +46,11 @@ class AnswerBatch:
         """Select rows."""
         return AnswerBatch(self.input_ids[index], self.mask[index])
 
+    def trimmed(self) -> AnswerBatch:
+        """Without the columns that are padding in every row."""
+        longest = int(self.lengths.max())
+        return AnswerBatch(self.input_ids[:, :longest], self.mask[:, :longest])
+
     def to(self, device: torch.device | str) -> AnswerBatch:
         """Move both tensors."""
         return AnswerBatch(self.input_ids.to(device), self.mask.to(device))

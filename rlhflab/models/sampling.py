@@ -48,6 +48,11 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None
     return torch.tensor(rows), None if bool(mask.all()) else mask
 
 
+def random_heights(max_tokens: int, batch: int, generator: torch.Generator) -> Tensor:
+    """The random numbers that `batch` answers are drawn with: [max_tokens, batch, 1] float64 in [0, 1)."""
+    return torch.rand(max_tokens, batch, 1, dtype=torch.float64, generator=generator)
+
+
 @torch.no_grad()
 def sample_answers(
     model: Any,
@@ -55,7 +60,7 @@ def sample_answers(
     max_tokens: int,
     stop_ids: Collection[int],
     pad: int,
-    generator: torch.Generator,
+    generator: torch.Generator | Tensor,
     value: Callable[[], Tensor] | None = None,
     prompt_mask: Tensor | None = None,
 ) -> Sampled:
@@ -70,7 +75,7 @@ def sample_answers(
         max_tokens: an answer that has not stopped by then is cut.
         stop_ids: token ids that end an answer (they belong to it).
         pad: fills the positions after the end.
-        generator: source of randomness, on the CPU.
+        generator: source of randomness, on the CPU; or the numbers themselves, from `random_heights`.
         value: called after every forward pass; returns [rows, 1], the value of the state it read last.
         prompt_mask: [batch, time] bool, True on the prompts' tokens; see `left_padded`. A token's position is then
             counted from its prompt's own beginning, and nothing attends to the padding.
@@ -79,7 +84,9 @@ def sample_answers(
         see `Sampled`.
     """
     device, batch = model.device, len(prompt_ids)
-    heights = torch.rand(max_tokens, batch, 1, dtype=torch.float64, generator=generator).to(device)
+    if isinstance(generator, torch.Generator):
+        generator = random_heights(max_tokens, batch, generator)
+    heights = generator.to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     answers = torch.full((batch, max_tokens), pad, device=device)
     mask = torch.zeros(batch, max_tokens, dtype=torch.bool, device=device)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rlhflab import processes
 from rlhflab.algorithms.algorithm import Algorithm, TrainingDiverged
 from rlhflab.algorithms.record import Record
 from rlhflab.runs.store import Run, default_run_folder
@@ -48,11 +50,11 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
 
     Args:
         builder: as in `begin`.
-        run: its records after that checkpoint are dropped.
+        run: its records after that checkpoint are dropped, by the main one of several processes.
         changes: keyword arguments that take the place of the run's own, such as another device.
     """
     algorithm = build_from(builder, {**run.config, **changes})
-    run.load_checkpoint(algorithm)
+    run.load_checkpoint(algorithm, drop=processes.is_main())
     return algorithm
 
 
@@ -79,7 +81,7 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
             seen.note(record)
             if record.step % CHECKPOINT_EVERY == 0:
                 run.save_checkpoint(algorithm)
-            if watch is not None and watch(record) and algorithm.step < algorithm.steps:
+            if processes.agree(bool(watch and watch(record))) and algorithm.step < algorithm.steps:
                 status = "stopped"
                 break
         run.save_checkpoint(algorithm)
@@ -122,6 +124,14 @@ def finish(
     }
     run.finish(status, **result)
     return {"status": status, **result}
+
+
+def follow(algorithm: Algorithm) -> None:
+    """Drive an algorithm as every process but the main one does: until that one ends, and nothing is kept."""
+    with suppress(TrainingDiverged):
+        for _ in algorithm:
+            if processes.agree(False):
+                break
 
 
 class Seen:

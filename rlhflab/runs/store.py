@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from rlhflab import processes
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.files import written_beside
 
@@ -232,10 +233,14 @@ class Run:
                 os.fsync(handle.fileno())
         write_checkpoint(self.folder / "checkpoint.safetensors", algorithm.state_dict(), algorithm.step)
 
-    def load_checkpoint(self, algorithm: Algorithm) -> int:
+    def load_checkpoint(self, algorithm: Algorithm, drop: bool = True) -> int:
         """Put the algorithm back where its last checkpoint was taken and drop the records made after it.
 
         A run that has no checkpoint yet starts again: the algorithm is left alone and all records are dropped.
+
+        Args:
+            algorithm: built from the run's settings.
+            drop: whether records are dropped; of several processes that continue a run one does.
 
         Returns:
             The checkpoint's step; 0 where there is none.
@@ -249,8 +254,9 @@ class Run:
         if path.exists():
             step, state = read_checkpoint(path)
             algorithm.load_state_dict(state)
-        self._drop_records_after(step)
-        (self.folder / "status.json").unlink(missing_ok=True)
+        if drop:
+            self._drop_records_after(step)
+            (self.folder / "status.json").unlink(missing_ok=True)
         return step
 
     def _drop_records_after(self, step: int) -> None:
@@ -344,6 +350,7 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "processes": processes.count(),
         "packages": versions,
     }
     torch = sys.modules.get("torch")  # never the reason to import it

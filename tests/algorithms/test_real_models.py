@@ -1,21 +1,26 @@
-"""DPO, reward modelling and PPO on small models of real architectures: LoRA, 4 bits, real files, exact resume."""
+"""DPO, reward modelling and policy optimisation on small models of real architectures: LoRA, 4 bits, exact resume."""
 
 import copy
 import json
 
 import pytest
 import torch
+from torch.distributions import kl_divergence
 
 from rlhflab.algorithms.build import build_dpo
-from rlhflab.algorithms.build_policy import build_ppo
+from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
 from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.build_supervised import build_sft
 from rlhflab.algorithms.build_text import default_pairs, default_rate
 from rlhflab.algorithms.build_text_policy import named_function
 from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.algorithms.trpo import put
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import AdaptersOff, trained_state
 from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
+from rlhflab.objectives.policy_gradient import masked_mean
+from rlhflab.objectives.trust_region import flatten
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
 from rlhflab.worlds.encoding import TextEncoder
 
@@ -76,6 +81,49 @@ def test_the_loss_falls(model_folder, dialogues, name, kind, how):
     losses = [record.scalars["loss"] for record in algorithm]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # π_θ = π_ref, r_φ = 0
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.003
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("opt", FOUR_BIT), ("gpt2", LORA), ("qwen2", {})],
+    ids=["opt-4bit", "gpt2-lora", "whole"],
+)
+def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, how):
+    """Loss over answers alone; what is written is where DPO starts."""
+    rate = {} if how else {"learning_rate": 1e-3}
+    spread = {"init_std": 0.2} if kind == "opt" else {}  # adapters do not reach the LM head
+    run = build_sft(
+        world=dialogues, model=str(model_folder(kind, **spread)), texts=24, steps=30, batch_size=6,
+        evaluate_every=30, **how, **rate, **QUIET,
+    )  # fmt: skip
+    policy = run.policy
+    with torch.no_grad():
+        first = -frozen_sequence_logps(policy, run.data).sum() / run.data.mask.sum()
+    records = list(run)
+    losses = [record.scalars["loss"] for record in records]
+    assert losses[0] == pytest.approx(float(first), rel=0.1) and losses[-1] < losses[0] - 0.1
+    assert records[-1].samples and "24 pairs" in run.notes["data"]
+    run.save_model(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").exists() is bool(how)
+    if "four_bit" not in how:  # to these no adapters can be added for good
+        dpo = build_dpo(world=dialogues, model=str(tmp_path), pairs=24, batch_size=4, **how, **QUIET)
+        found, wanted = (frozen_sequence_logps(model, run.data) for model in (dpo.policy, policy))
+        assert torch.allclose(found, wanted, rtol=1e-3)
+
+
+def test_sft_continues_exactly_with_adapters_in_four_bits(model_folder, dialogues, tmp_path):
+    def build():
+        return build_sft(
+            world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=3, **FOUR_BIT,
+            **QUIET,
+        )  # fmt: skip
+
+    whole, first, second = list(build()), build(), build()
+    next(first), next(first)
+    write_checkpoint(tmp_path / "c", first.state_dict(), 2)
+    assert (tmp_path / "c").stat().st_size < 500_000
+    second.load_state_dict(read_checkpoint(tmp_path / "c")[1])
+    assert list(second) == whole[2:]
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -242,6 +290,93 @@ def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
     assert list(second) == whole[2:]
 
 
+@pytest.mark.parametrize(
+    ("build", "kind", "how"),
+    [
+        (build_reinforce, "gpt2", LORA), (build_reinforce, "opt", FOUR_BIT), (build_trpo, "gpt2", LORA),
+        (build_trpo, "opt", FOUR_BIT), (build_trpo, "gpt2", {}),
+    ],
+    ids=["reinforce-lora", "reinforce-4bit", "trpo-lora", "trpo-4bit", "trpo-whole"],
+)  # fmt: skip
+def test_reinforce_and_trpo_raise_the_reward_of_a_function(
+    model_folder, dialogues, reviews_file, build, kind, how
+):
+    """As above for PPO; of a model with adapters nothing else is changed."""
+    spread = {"init_std": 0.5} if kind == "opt" else {"initializer_range": 0.5}
+    rate = {"max_kl": 0.5} if build is build_trpo else {"learning_rate": 2e-2}
+    run = build(
+        world=dialogues if (build, kind) == (build_reinforce, "opt") else reviews_file,
+        model=str(model_folder(kind, **spread)), reward=count_letters, steps=10, batch_size=64, max_new_tokens=12,
+        beta=0.02, evaluate_every=100, max_length=200, **rate, **how, **QUIET,
+    )  # fmt: skip
+    frozen = {n: w.detach().clone() for n, w in run.policy.named_parameters() if not w.requires_grad}
+    assert bool(frozen) is bool(how)
+    records = list(run)
+    scores = [record.scalars["objective/scores"] for record in records]
+    assert sum(scores[-3:]) / 3 > sum(scores[:2]) / 2 + 0.3, scores
+    assert abs(records[0].scalars["objective/kl"]) < 1e-3 < records[-1].scalars["objective/kl"]
+    assert all(torch.equal(w, frozen[n]) for n, w in run.policy.named_parameters() if n in frozen)
+    if build is build_trpo:
+        assert all(record.scalars["trpo/kl_old"] <= record.scalars["trpo/max_kl"] for record in records)
+
+
+def test_products_with_the_fisher_matrix_of_adapters_on_four_bit_weights(model_folder, reviews_file):
+    """Against differences of the gradient of the KL: through weights in 4 bits, to the adapters alone."""
+    run = build_trpo(
+        world=reviews_file, model=str(model_folder("opt", init_std=0.2)), reward=count_letters, batch_size=8,
+        max_new_tokens=4, damping=0.0, **FOUR_BIT, **QUIET,
+    )  # fmt: skip
+    rollout = run.task.collect(run.knobs.snapshot()).rollout
+    parameters = run.task.policy_parameters()
+    start = flatten([p.detach() for p in parameters])
+    generator = torch.Generator().manual_seed(0)
+    start = start + 0.05 * torch.randn(
+        start.shape, generator=generator
+    )  # B ≠ 0, so that A has a gradient too
+    put(parameters, start)
+    vector = torch.randn(start.shape, generator=generator)
+    found = run._fisher(rollout)(vector)
+    with torch.no_grad():
+        old = run.task.distribution(rollout)
+
+    def gradient(at):
+        put(parameters, at)
+        kl = masked_mean(kl_divergence(old, run.task.distribution(rollout)), rollout.mask)
+        return flatten(torch.autograd.grad(kl, parameters))
+
+    step = 1e-4  # OPT's ReLUs have kinks
+    wanted = (gradient(start + step * vector) - gradient(start - step * vector)) / (2 * step)
+    assert float(found.norm()) > 0
+    assert float((found - wanted).norm() / wanted.norm()) < 0.02
+
+
+def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, reviews_file, tmp_path):
+    def build(model):
+        return build_trpo(
+            world=reviews_file, model=str(model), reward=count_letters, steps=3, batch_size=8, max_new_tokens=4,
+            **LORA, **QUIET,
+        )  # fmt: skip
+
+    folder = model_folder("gpt2", initializer_range=0.5)
+    whole, first, second = (build(folder) for _ in range(3))
+    records = list(whole)
+    next(first)
+    write_checkpoint(tmp_path / "c", first.state_dict(), 1)
+    second.load_state_dict(read_checkpoint(tmp_path / "c")[1])
+    assert list(second) == records[1:]
+    whole.save_model(tmp_path / "model")
+    batch = join_answers([[5, 6, 7], [8]], [[9, 10], [11]])
+    found, wanted, before = (
+        frozen_sequence_logps(run.policy, batch) for run in (build(tmp_path / "model"), whole, build(folder))
+    )
+    assert torch.allclose(found, wanted, atol=1e-5) and not torch.allclose(found, before, atol=1e-3)
+    with pytest.raises(ValueError, match="too fine for float16"):
+        build_trpo(
+            world=reviews_file, model=str(model_folder("gpt2")), reward=count_letters, dtype="float16", **LORA,
+            **QUIET,
+        )  # fmt: skip
+
+
 def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -279,13 +414,13 @@ def test_functions_are_named(tmp_path):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", [*BUILDERS, "sft"])
 def test_trl_trains_the_same_real_model(model_folder, dialogues, name):
     pytest.importorskip("trl", reason="TRL is not installed")
     losses = [
         [
             record.scalars["loss"]
-            for record in BUILDERS[name](
+            for record in {**BUILDERS, "sft": build_sft}[name](
                 world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=100,
                 learning_rate=5e-3, engine=engine, **FOUR_BIT, **QUIET,
             )

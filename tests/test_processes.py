@@ -1,0 +1,201 @@
+"""Two processes do what one does with the same batch; one of them writes, none waits for ever.
+
+The sums of two processes are made in another order than those of one, so they differ in the last bit. AdamW divides a
+gradient by its own size, which makes such a difference in a small gradient a larger one in its weight: it grows from
+step to step, hence the two tolerances.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from rlhflab import processes
+from rlhflab.algorithms.engines import engine_class
+from rlhflab.algorithms.ppo import PPO
+from rlhflab.runs.store import Run
+
+LAUNCH = (
+    sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+    "-m", "rlhflab", "train",
+)  # fmt: skip
+SHIFT = {"mean_reward", "min_reward", "max_reward"}  # no pair says anything of it: rounding alone moves it
+FIRST, LATER = {"rel": 1e-5, "abs": 2e-6}, {"rel": 1e-3, "abs": 1e-4}
+
+
+@pytest.fixture
+def two(root, tmp_path):
+    """Call `rlhflab train` in two processes in an empty folder; returns exit code, stdout, lines on stderr."""
+
+    def call(*arguments):
+        ended = subprocess.run(
+            [*LAUNCH, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""},
+        )  # fmt: skip
+        return ended.returncode, ended.stdout, ended.stderr.replace("\r", "\n").splitlines()
+
+    return call
+
+
+def assert_same_course(one, other):
+    """Two runs' records tell of the same training."""
+    one, other = (list(Run.open(folder).records()) for folder in (one, other))
+    assert len(one) == len(other) > 1
+    for wanted, found in zip(one, other, strict=True):
+        near = FIRST if found.step == 1 else LATER
+        assert found.scalars.keys() == wanted.scalars.keys()
+        for name in wanted.scalars.keys() - SHIFT:
+            assert found.scalars[name] == pytest.approx(wanted.scalars[name], **near), (found.step, name)
+        if wanted.pairs:
+            assert found.pairs.ids == wanted.pairs.ids and found.pairs.chosen == wanted.pairs.chosen
+            assert found.pairs.weights == pytest.approx(wanted.pairs.weights, **near)
+        assert found.arrays.keys() == wanted.arrays.keys()
+        if "ratio" in wanted.arrays:
+            assert found.arrays["ratio"] == pytest.approx(wanted.arrays["ratio"], **near)
+    last, same = one[-1].exact or {}, other[-1].exact or {}
+    assert same == pytest.approx(last, rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("dpo", "--batch-size", 17, "--pairs", 100),
+        ("dpo", "--batch-size", 16, "--pairs", "fresh"),
+        ("reward", "--batch-size", 17, "--pairs", 100, "--ranked", 3),
+        ("ppo", "--batch-size", 41, "--minibatches", 2),
+    ],
+    ids=["dpo", "dpo-fresh", "reward", "ppo"],
+)
+def test_two_processes_do_what_one_does(rlhflab, two, settings):
+    settings = (*settings, "--steps", 8, "--evaluate-every", 50, "--json")
+    assert rlhflab("train", *settings, "--out", "one")[0] == 0
+    code, out, err = two(*settings, "--out", "two")
+    assert code == 0, err
+    assert len(out.splitlines()) == 1 and json.loads(out)["run"] == "two"
+    assert_same_course("one", "two")
+    assert Run.open("two").environment["processes"] == 2
+    assert sorted(os.listdir(".")) == ["one", "two"]
+    assert sum("0/8 [" in line for line in err) == 1  # one bar
+
+
+@pytest.mark.parametrize("name", ["dpo", "ppo"])
+def test_two_processes_train_the_adapters_of_a_real_architecture(rlhflab, two, model_folder, tmp_path, name):
+    rows = [
+        {"prompt": f"Is it {'very ' * (n % 5)}{n}?", "chosen": f"Yes,{' yes' * (n % 3)}.", "rejected": "No."}
+        for n in range(20)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "mine.py").write_text(
+        "def score(prompts, answers):\n    return [len(a) / 10 for a in answers]\n"
+    )
+    settings = [
+        name, "--model", model_folder("llama"), "--world", "pairs.jsonl", "--lora", "--lora-rank", 4, "--steps", 4,
+        "--batch-size", 6,
+    ]  # fmt: skip
+    settings += ["--reward", "mine.py:score", "--max-new-tokens", 6] if name == "ppo" else ["--pairs", 9]
+    assert rlhflab("train", *settings, "--out", "one")[0] == 0
+    code, _, err = two(*settings, "--out", "two")
+    assert code == 0, err
+    assert_same_course("one", "two")
+    assert (tmp_path / "two" / "model" / "adapter_model.safetensors").is_file()
+    notes = Run.open("two").environment["notes"].values()
+    assert all(err.count(f"rlhflab: {note}") == 1 for note in notes)
+
+
+def test_interrupted_processes_stop_together_and_go_on(root, two, tmp_path):
+    launched = subprocess.Popen(
+        [*LAUNCH, "dpo", "--steps", "3000", "--pairs", "50", "--batch-size", "8", "--out", "run"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)}, start_new_session=True, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    records = tmp_path / "run" / "records.jsonl"
+    try:
+        until = time.monotonic() + 60
+        while not (records.exists() and records.stat().st_size > 2000):
+            assert time.monotonic() < until and launched.poll() is None
+            time.sleep(0.1)
+        os.killpg(launched.pid, signal.SIGINT)  # as a terminal does
+        _, err = launched.communicate(timeout=60)
+    finally:
+        if launched.poll() is None:
+            os.killpg(launched.pid, signal.SIGKILL)
+    run = Run.open(tmp_path / "run")
+    assert run.status["status"] == "stopped", err
+    step = run.status["steps"]
+    assert [record.step for record in run.records()] == list(range(1, step + 1))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "steps": step + 3}))
+    code, _, lines = two("dpo", "--resume", "run")
+    assert code == 0, lines
+    assert [record.step for record in run.records()] == list(range(1, step + 4))
+
+
+def test_what_one_process_cannot_do_ends_all(two, model_folder, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(
+        json.dumps({"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."})
+    )
+    (tmp_path / "mine.py").write_text(
+        "import os\n\n\ndef score(prompts, answers):\n    return [1 / (1 - int(os.environ['RANK']))] * len(answers)\n"
+    )
+    code, _, err = two(
+        "ppo", "--model", model_folder("llama"), "--world", "pairs.jsonl", "--reward", "mine.py:score", "--lora",
+        "--batch-size", 4, "--max-new-tokens", 3, "--steps", 2,
+    )  # fmt: skip
+    assert code != 0
+    assert sum("ZeroDivisionError: division by zero" in line for line in err) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ("sft",),
+            "rlhflab: sft on micro trains in one process; several are for reward, dpo, ppo on language",
+        ),
+        (("dpo", "--batch-size", 1), "batch_size must be ≥ 2, a row for each of 2 processes, got 1"),
+    ],
+)
+def test_what_several_processes_do_not_do_is_one_line(two, tmp_path, settings, words):
+    code, out, err = two(*settings)
+    assert code != 0 and not out and not list(tmp_path.iterdir())
+    said = [line for line in err if line.startswith("rlhflab: ")]
+    assert len(said) == 1 and words in said[0]
+
+
+def test_a_launcher_is_refused_where_it_makes_no_sense(rlhflab, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="one process"):
+        engine_class("trl", PPO)
+    code, _, err = rlhflab("sweep", "--algorithms", "dpo", "--out", "grid")
+    assert code == 2 and err == "rlhflab: a sweep starts its own processes: start it without a launcher\n"
+
+
+def test_accelerate_starts_one_process_where_it_is_told_cpu(rlhflab, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    code, _, err = rlhflab("train", "dpo", "--beta", 0)
+    assert code == 2 and "accelerate launch --cpu starts no more" in err.splitlines()[0]
+
+
+@pytest.mark.parametrize("rows", [4, 5, 6, 17])
+def test_shares_cover_the_batch(monkeypatch, rows):
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    parts = [list(range(rows)[processes.share(rows, of)]) for of in range(4)]
+    assert [row for part in parts for row in part] == list(range(rows))
+    assert {len(part) for part in parts} <= {processes.largest_share(rows), processes.largest_share(rows) - 1}
+    with pytest.raises(ValueError, match="a row for each of 4 processes, got 3"):
+        processes.require_rows(3)
+
+
+def test_a_process_alone_has_everything():
+    values = torch.arange(3.0, requires_grad=True)
+    assert processes.whole(values, 3) is values and processes.total(values) is values
+    assert processes.share(5) == slice(0, 5) and processes.largest(7) == 7
+    assert processes.agree(True) and not processes.agree(False)
+    with pytest.raises(OSError, match="gone"), processes.together():
+        raise OSError("gone")
