@@ -11,7 +11,7 @@ import torch
 def one_number_each(
     function: Callable[..., Any], args: tuple[Any, ...], number: int, each: str, what: str = "loss"
 ) -> Any:
-    """Return the function's tensor of `number` values, or what is wrong as text.
+    """Return the function's tensor of `number` values in single precision, or what is wrong as text.
 
     Args:
         function: the learner's.
@@ -24,7 +24,7 @@ def one_number_each(
     try:
         losses = function(*args)
     except Exception as error:  # the learner's own code: any error is a finding
-        return f"it raised {type(error).__name__}: {error}"
+        return raised(error)
     if losses is None:
         return f"not written yet: return a tensor with one {what} {each_one}"
     if not isinstance(losses, torch.Tensor):
@@ -33,7 +33,12 @@ def one_number_each(
         return f"it returned one number; keep one {what} {each_one}, the mean comes later"
     if losses.shape != (number,):
         return f"it returned the shape {tuple(losses.shape)} for {number} {each}s; ({number},) is wanted"
-    return losses
+    return losses.float()
+
+
+def raised(error: Exception) -> str:
+    """The learner's own error in one line."""
+    return f"it raised {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def say(verdict: str, praise: str) -> bool:

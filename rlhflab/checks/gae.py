@@ -91,7 +91,7 @@ def _verdict(function: Callable[..., Any]) -> str:
     found = one_number_each(function, args, len(EXPECTED), "step", "advantage")
     if isinstance(found, str):
         return found
-    found = found.detach().float()
+    found = found.detach()
     if torch.allclose(found, torch.tensor(EXPECTED), atol=1e-4):
         return ""
     for words, wrong in MISTAKES.items():

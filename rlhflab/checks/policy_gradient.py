@@ -34,9 +34,8 @@ WEIGHTS: dict[str, Weights] = {
     ),
     "only the reward of the step itself: what comes later is owed to the action too": lambda r, g: r,
     "nothing is discounted: a reward k steps later counts γ^k": lambda r, g: _to_go(r, 1.0),
-    "discounted from the start of the episode, not from the action on: γ^k for k steps later": lambda r, g: _to_go(
-        _from_start(r, g), 1.0
-    ),
+    "discounted from the start of the episode, γ^t·G_t: the exact gradient of a discounted J, but late steps "
+    "hardly count; G_t itself discounts from the action on": lambda r, g: _to_go(_from_start(r, g), 1.0),
     "the sums run forwards: the return to go is of the rewards from t on": lambda r, g: _to_go(r.flip(1), g).flip(1),
     "the action's own reward is missing: G_t begins with r_t": lambda r, g: _to_go(r, g) - r,
     "the reward of the action itself is discounted: γ^0 = 1": lambda r, g: g * _to_go(r, g),

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhflab.checks.common import one_number_each, say
+
 # Five tokens with their ratios π_θ/π_old, and ε = 0.2. By hand, −min(ratio·A, clipped ratio·A) is
 # −min(3, 2.4), −min(−3, −2.4), −min(1, 1.6), −min(−1, −1.6), −min(1.1, 1.1).
 RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
@@ -59,25 +61,15 @@ def check_clip_loss(function: Callable[..., Any]) -> bool:
         function: takes (logps, old_logps, advantages, clip_range), the log-probabilities of tokens under π_θ and π_old
             [tokens], their advantages [tokens] and a number; returns one loss a token, [tokens].
     """
-    verdict = _verdict(function)
-    print(f"✗ {verdict}" if verdict else "✓ Right: the loss and its gradient, on both sides of the clip.")
-    return not verdict
+    return say(_verdict(function), "Right: the loss and its gradient, on both sides of the clip.")
 
 
 def _verdict(function: Callable[..., Any]) -> str:
     logps = (OLD_LOGPS + RATIOS.log()).requires_grad_()
-    try:
-        losses = function(logps, OLD_LOGPS.clone(), ADVANTAGES.clone(), CLIP_RANGE)
-    except Exception as error:  # the learner's own code: any error is a finding
-        return f"it raised {type(error).__name__}: {error}"
-    if losses is None:
-        return "not written yet: return a tensor with one loss a token"
-    if not isinstance(losses, torch.Tensor):
-        return f"it returned a {type(losses).__name__}; a tensor with one loss a token is wanted"
-    if losses.shape == ():
-        return "it returned one number; keep one loss a token, the mean comes later"
-    if losses.shape != EXPECTED.shape:
-        return f"it returned the shape {tuple(losses.shape)} for 5 tokens; (5,) is wanted"
+    args = (logps, OLD_LOGPS.clone(), ADVANTAGES.clone(), CLIP_RANGE)
+    losses = one_number_each(function, args, len(EXPECTED), "token")
+    if isinstance(losses, str):
+        return losses
     if torch.allclose(losses, EXPECTED, atol=1e-4):
         return _verdict_on_gradient(losses, logps)
     for words, wrong in MISTAKES.items():

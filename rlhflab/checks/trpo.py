@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhflab.checks.common import say
+from rlhflab.checks.common import raised, say
 
 # One state, three actions, logits θ with π = (0.5, 0.3, 0.2): H = diag(π) − ππᵀ. By hand, with v = (2, 0, −1):
 # π·v = 0.8, so H·v = (0.5·2 − 0.5·0.8, −0.3·0.8, −0.2 − 0.2·0.8).
@@ -59,10 +59,11 @@ def _verdict(function: Callable[..., Any]) -> str:
         return "it returned one number: vᵀHv perhaps, or ∇KL·v; its gradient by θ is wanted"
     if product.shape != EXPECTED.shape:
         return f"it returned the shape {tuple(product.shape)} for 3 parameters; (3,) is wanted"
+    product = product.float()
     if not torch.allclose(product, EXPECTED, atol=1e-4):
         return _named(product)
     try:
-        again = function(kl, theta, _SECOND.clone())
+        again = function(kl, theta, _SECOND.clone()).float()
     except Exception as error:
         return f"once it is right, but conjugate gradient asks ten times: {_explained(error)}"
     if not torch.allclose(again, torch.zeros(3), atol=1e-4):
@@ -76,7 +77,7 @@ def _explained(error: Exception) -> str:
         return "∇KL has no graph to be differentiated again: create_graph=True in the first derivative"
     if "second time" in text:
         return "the graph is gone after its first use: retain_graph=True in the second derivative"
-    return f"it raised {type(error).__name__}: {text.splitlines()[0] if text else ''}"
+    return raised(error)
 
 
 def _named(product: Tensor) -> str:

@@ -26,7 +26,8 @@ def test_right_answers_pass(capsys):
     assert check_reinforce_loss(
         lambda lp, r, g: -torch.einsum("et,et->e", lp, discounted_returns(r, ends, g))
     )
-    assert capsys.readouterr().out.count("✓") == 2
+    assert check_reinforce_loss(lambda lp, r, g: weighed(to_go)(lp, r, g).double())
+    assert capsys.readouterr().out.count("✓") == 3
 
 
 def test_the_case_by_hand_is_what_the_package_computes():
@@ -40,6 +41,10 @@ def test_the_case_by_hand_is_what_the_package_computes():
 
 def discount(r, g):
     return torch.tensor([[1, g, g * g]]) * r
+
+
+def broken(lp, r, g):
+    raise RuntimeError("one line\nand another")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +73,10 @@ def discount(r, g):
         (lambda lp, r, g: lp * r, "shape (2, 3)"),
         (lambda lp, r, g: 7 * lp.sum(1), "by hand it is"),
         (lambda lp, r: lp, "it raised TypeError"),
+        (broken, "it raised RuntimeError: one line"),
     ],
 )
 def test_wrong_answers_are_named(wrong, words, capsys):
     assert not check_reinforce_loss(wrong)
     out = capsys.readouterr().out
-    assert out.startswith("✗") and words in out, out
+    assert out.startswith("✗") and words in out and len(out.splitlines()) == 1, out

@@ -22,7 +22,8 @@ def test_right_answers_pass(capsys):
         )[0]
     )
     assert check_fisher_product(lambda kl, theta, v: FisherVectorProduct(kl, [theta], damping=0.0)(v))
-    assert capsys.readouterr().out.count("✓") == 3
+    assert check_fisher_product(lambda kl, theta, v: right(kl, theta, v).double())
+    assert capsys.readouterr().out.count("✓") == 4
 
 
 def test_the_case_by_hand_is_diag_minus_outer():
