@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 TRIES = 10  # of the line search, each 0.8 of the one before
+MOST = 0.5  # the largest δ
 
 
 class StepExplorable(Explorable):
     """Drag δ: predicted and true KL and gain of the step, the line search's tries, conjugate gradient's residuals.
 
     Args:
-        radii: √δ of the measured points, rising from 0.
+        radii: √δ of the measured points, rising from 0 to √0.5 or more, so that every δ was measured.
         kls, gains: [directions][points], true mean KL and surrogate gain there.
         slopes: [directions], predicted gain per unit of the radius.
         iterations: [directions], of conjugate gradient.
         residuals: ‖g − H·x_k‖/‖g‖ from k = 0 to the most iterations, or to where it stopped.
-        max_kl: the first δ, from 0.001 to the last radius squared.
+        max_kl: the first δ, from 0.001 to 0.5.
 
     Attributes:
         max_kl, iterations: as last left by the person, or by Python.
@@ -36,7 +37,7 @@ class StepExplorable(Explorable):
 
     _script = "step.js"
 
-    max_kl = Number(0.05, 0.001, 0.5)
+    max_kl = Number(0.05, 0.001, MOST)
     iterations = traitlets.Int(10).tag(sync=True)
 
     def __init__(
@@ -55,10 +56,13 @@ class StepExplorable(Explorable):
         for name, rows in (("kls", kls), ("gains", gains)):
             if any(len(row) != len(radii) for row in rows):
                 raise ValueError(f"{name} must have {len(radii)} points a direction, as radii has")
+        if not residuals:
+            raise ValueError("residuals must have a number or more, got none")
+        for name, rows in (("kls", kls), ("gains", gains), ("slopes", [slopes]), ("residuals", [residuals])):
             if not all(math.isfinite(value) for row in rows for value in row):
                 raise ValueError(f"{name} must be finite")
-        if list(radii) != sorted(set(radii)) or radii[0] != 0:
-            raise ValueError("radii must rise from 0")
+        if not radii or list(radii) != sorted(set(radii)) or radii[0] != 0 or radii[-1] < MOST**0.5 - 1e-9:
+            raise ValueError(f"radii must rise from 0 to √{MOST} = {MOST**0.5:.4f} or more")
         payload = {
             "radii": list(radii), "kls": [list(row) for row in kls], "gains": [list(row) for row in gains],
             "slopes": list(slopes), "iterations": list(iterations), "residuals": list(residuals), "tries": TRIES,

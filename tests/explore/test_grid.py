@@ -75,3 +75,20 @@ def test_the_page_and_python_agree_and_trajectories_earn_the_value(
             sum(view.gamma**t * step["r"] for t, step in enumerate(steps))
         )
     assert abs(sum(uniform) / 4000 - 0.5) < 0.02 and min(uniform) >= 0 and max(uniform) < 1
+
+
+@needs_node
+def test_the_arrow_keys_lead_from_free_cell_to_free_cell(tmp_path_factory: pytest.TempPathFactory) -> None:
+    script = "result = sent.ways.map(([s, right, down]) => m.nextFree(sent, s, right, down));"
+    ways = [
+        [8, 1, 0],
+        [8, 0, -1],
+        [4, 1, 0],
+        [6, 1, 0],
+        [2, 1, 0],
+        [8, 0, 1],
+        [0, -1, 0],
+    ]  # wall in 5, ends in 3, 7
+    sent = {"rows": GridExplorable().data["rows"], "ways": ways}
+    found = run_module(GridExplorable, script, sent, tmp_path_factory)
+    assert found == [9, 4, 6, None, None, None, None]

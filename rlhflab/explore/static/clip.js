@@ -159,14 +159,14 @@ function epochsOver(context, at, theme, { values, paths, goal }) {
 function epochsUnder(context, at, theme, { values: { objective: chosen } }) {
   axes(context, at, theme, { xName: "epochs on this batch", yName: "gain over π_old" });
   const items = KINDS.map((kind) => [NAMES[kind], COLOURS[kind]]);
-  legend(context, items, at.left + 100, 8, theme);
+  legend(context, items, at.left, 8, theme);
   line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
 }
 
 function batchCaption({ values: { epoch, objective: chosen }, now, batch }) {
   const stopped = now.live.filter((live) => !live).length;
   const held = chosen === "none" ? "nothing stops it" : `${stopped} of ${batch.actions.length} are stopped by the clip (hollow)`;
-  return `After ${epoch} epochs: ${held}; the largest ratio is ${short(now.largest)}. Green did better than the mean, pink worse; shaded: 1 ± ε.`;
+  return `After ${epoch} ${epoch === 1 ? "epoch" : "epochs"}: ${held}; the largest ratio is ${short(now.largest)}. Green did better than the mean, pink worse; shaded: 1 ± ε.`;
 }
 
 function epochsCaption({ now, values: { objective: chosen }, goal }) {
@@ -245,7 +245,9 @@ function render({ model, el }) {
         under: (context, at, theme, state) => clipUnder(context, at, theme, state, "∂L/∂ρ"),
         over: (context, at, theme, state) => clipOver(context, at, theme, state, true),
         underKey: shape, drag: dragRatio, keys: ["ratio"],
-        caption: "Blue is 0 on one side only; the clip alone (orange) is 0 on both, ρA (red) nowhere.",
+        caption: ({ values: { advantage: A } }) => (A
+          ? "Blue is 0 on one side only; the clip alone (orange) is 0 on both, ρA (red) nowhere."
+          : "A is 0, and so is the gradient, with the clip and without."),
         aria: ({ values: v }) => (isLive("min", v.ratio, v.advantage, v.clip_range) ? `Gradient ${plain(v.advantage, 2)}` : "Gradient 0: clipped"),
       },
       {
@@ -257,7 +259,7 @@ function render({ model, el }) {
       },
       {
         name: "epochs", title: "What the batch promises, and what is true", column: 1, formula: FORMULAS.epochs,
-        layout: (size, { paths }) => plotLayout(size, { x: [0, paths.min.length - 1], y: GAINS, top: 22 }),
+        layout: (size, { paths }) => plotLayout(size, { x: [0, paths.min.length - 1], y: GAINS, top: 26 }),
         under: epochsUnder, over: epochsOver, underKey: ({ values: { objective: chosen } }) => chosen,
         drag: (at, px, py, { paths }) => ({ epoch: clamp(Math.round(at.valueX(px)), 0, paths.min.length - 1) }), keys: ["epoch"],
         caption: epochsCaption,

@@ -18,6 +18,14 @@ export function movesOf(rows, slip) {
 }
 
 const cellsOf = ({ rows }) => rows.join("");
+
+/** The next free cell from s, `right` and `down` by so many (−1, 0, 1), over walls and ends; null where there is none. */
+export function nextFree({ rows }, s, right, down) {
+  const width = rows[0].length;
+  let [r, c] = [Math.floor(s / width) + down, (s % width) + right];
+  while (rows[r]?.[c] && rows[r][c] !== ".") [r, c] = [r + down, c + right];
+  return rows[r]?.[c] ? r * width + c : null;
+}
 const rewardOf = ({ ends, stepReward }, cell) => ends[cell] ?? stepReward;
 
 /** {policy, values}: π(a|s) best but for ε, with V^π; both by sweeps until nothing moves any more. */
@@ -86,7 +94,7 @@ export function trajectoryOf(data, { policy, moves }, { start, gamma }, seed) {
 
 const nameOf = (data, s) => {
   const width = data.rows[0].length;
-  return "abcdefghij"[s % width] + (data.rows.length - Math.floor(s / width));
+  return String.fromCharCode(97 + (s % width)) + (data.rows.length - Math.floor(s / width));
 };
 
 function gridLayout({ width, height }, { data }) {
@@ -211,7 +219,11 @@ function render({ model, el }) {
           ["math", "V^π(s) = Σ_a π(a|s) Σ_s' P(s'|s,a)·(r + γ·V^π(s'))"],
           ["note", "Arrows: π(a|s). Numbers and colours: V^π(s). Orange: a trajectory τ."],
         ],
-        layout: gridLayout, under: gridUnder, over: gridOver, keys: ["start", "start"],
+        layout: gridLayout, under: gridUnder, over: gridOver,
+        arrow: (right, up, { data, start }) => {
+          const s = nextFree(data, start, right, -up);
+          return s === null ? null : { start: s };
+        },
         underKey: ({ values: { values, policy } }) => `${values} ${policy}`,
         drag: (at, px, py, { data }) => {
           const s = at.cell(px, py);

@@ -175,7 +175,7 @@ const FORMULAS = {
     ["note", "The normalised estimate has a bias that vanishes with n; its variance is to first order in 1/n."],
   ],
   map: [
-    ["math", "ESS = (Σw)²/Σw² → n / E_q[w²]"],
+    ["math", "ESS = (Σw)²/Σw² ≈ n / E_q[w²] for large n"],
     ["math", "E_q[w²] = s²/(σ·√(2s² − σ²)) · exp((μ − m)²/(2s² − σ²))"],
     ["note", "p = N(μ, σ²), q = N(m, s²). For σ² ≥ 2s² the integral is infinite: the tails of q are too thin."],
   ],

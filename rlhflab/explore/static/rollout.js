@@ -17,7 +17,7 @@ export const horizonOf = (gamma) => (gamma < 1 ? 1 / (1 - gamma) : Infinity);
 const COLOURS = [BLUE, VERMILION, GREEN, PURPLE, ORANGE];
 const [LIMIT, TILT] = [2.4, 0.2095]; // where CartPole-v1 ends: metres, radians
 
-/** Cart and pole to scale, the action as an arrow and π(a|s) as bars. */
+/** Cart and pole to scale, the action as an arrow; `ratio` is pixels a metre, and the pole is a metre long. */
 function sceneOver(context, at, theme, { data, t }) {
   const { width, height, ratio } = at;
   const [x, , angle] = data.states[t];
@@ -27,7 +27,7 @@ function sceneOver(context, at, theme, { data, t }) {
   const fallen = Math.abs(angle) > TILT || Math.abs(x) > LIMIT;
   context.fillStyle = theme.ink;
   context.fillRect(px - w / 2, rail - h, w, h);
-  const tip = [px + Math.sin(angle) * at.pole, rail - h - Math.cos(angle) * at.pole];
+  const tip = [px + Math.sin(angle) * ratio, rail - h - Math.cos(angle) * ratio];
   line(context, [[px, rail - h], tip], { colour: fallen ? VERMILION : ORANGE, width: 0.08 * ratio });
   dot(context, px, rail - h, 0.05 * ratio, BLUE);
   if (t < data.actions.length) {
@@ -49,7 +49,7 @@ function sceneUnder(context, at, theme) {
   }
 }
 
-/** What is here to be seen, as π(a|s) bars; the chosen action is filled. */
+/** π(a|s) as bars; the action that was drawn is in colour. */
 function choiceOver(context, at, theme, { data, t }) {
   const chosen = data.actions[t];
   const row = (at.base - at.top) / data.actionNames.length;
@@ -110,7 +110,7 @@ function render({ model, el }) {
   const given = model.get("data");
   const scene = {
     name: "scene", title: "The cart, and the push that was drawn", column: 0, height: 210,
-    layout: ({ width, height }) => ({ width, height, ratio: Math.min(width / 5.8, (height - 60) / 1.45), get pole() { return this.ratio; } }),
+    layout: ({ width, height }) => ({ width, height, ratio: Math.min(width / 5.8, (height - 60) / 1.45) }),
     under: sceneUnder, over: sceneOver, underKey: () => "",
     caption: "The pole may tilt by 12°, the cart may leave by 2.4 m; every step on the way earns 1.",
     aria: ({ t, data }) => `Cart at ${plain(data.states[t][0], 2)} metres, pole at ${plain((data.states[t][2] * 180) / Math.PI, 1)} degrees`,

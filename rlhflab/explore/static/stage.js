@@ -4,6 +4,8 @@
 // panel's underKey changes) and an over layer (drawn every frame of a drag). Everything is drawn in
 // requestAnimationFrame, at most once a frame; the kernel hears of a value when a drag has ended.
 
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
 /**
  * Show an explorable in `el`; returns what ends it. Call it from anywidget's `render`.
  *
@@ -13,13 +15,14 @@
  *   control of its own: dragged in a plot). min and max are by default those of the trait, data.ranges[name]. With `format`
  *   (value → text) a slider has a text instead of a number field. `play`: a ▶ button, in units a second.
  * - compute(values, data) → state: pure; values is {name: value}, data the model's `data`.
- * - panels: [{name, title, layout, under, over, underKey, drag, keys, hover, caption, aria, formula, height, column}]:
+ * - panels: [{name, title, layout, under, over, underKey, drag, keys, arrow, hover, caption, aria, formula, height, column}]:
  *   layout(size, state) → at, where size is {width, height};
  *   under(context, at, theme, state), over(context, at, theme, state);
  *   underKey(state) → text that changes when the layout or the under layer must; without it they follow every change;
  *   drag(at, px, py, state, grip) → {name: value, …}, or null to leave all as it is (on pointerdown: nothing is taken hold
  *   of); grip is {px, py, state} of the pointerdown, where a drag may also note what it holds;
- *   keys: names moved by the arrow keys ← → and ↑ ↓, by default the first slider;
+ *   keys: names moved by the arrow keys ← → and ↑ ↓, by default the first slider; or arrow(right, up, state), each −1, 0
+ *   or 1 → {name: value, …} or null, where a key is no share of a range;
  *   hover(at, px, py, state) → text of the tooltip; caption(state) → text, or a text; aria(state) → text;
  *   formula: [["math" | "note", text]] behind a "?"; height: pixels at least, a number or state → number; column: from 0.
  * - readouts: [{label, hint, value(state) → text, reference(state) → text}]; readoutCard: {title, caption, formula, columns}.
@@ -166,6 +169,12 @@ export function stage({
 
   // --- pointer and keys
   const firstSlider = () => Object.keys(made).find((name) => made[name].nudged);
+  const nudgeOf = (keys, key) => {
+    const [across, up] = keys ?? [firstSlider()];
+    const moves = { ArrowLeft: [across, -0.01], ArrowRight: [across, 0.01], PageDown: [across, -0.1], PageUp: [across, 0.1], ArrowDown: [up, -0.01], ArrowUp: [up, 0.01] };
+    const [name, share] = moves[key] ?? [];
+    return name === undefined ? null : { [name]: made[name].nudged(values[name], share) };
+  };
   for (const panel of shown) {
     const { canvas } = panel;
     const place = (event) => {
@@ -173,7 +182,7 @@ export function stage({
       return [event.clientX - box.left, event.clientY - box.top];
     };
     let grip = null;
-    canvas.classList.add(!panel.drag ? "still" : (panel.keys?.length ?? 1) > 1 ? "plane" : "sideways");
+    canvas.classList.add(!panel.drag ? "still" : panel.arrow || panel.keys?.length > 1 ? "plane" : "sideways");
     canvas.addEventListener("pointermove", (event) => {
       if (!panel.at) return;
       if (grip) {
@@ -199,12 +208,11 @@ export function stage({
     };
     for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(kind, end, { signal });
     canvas.addEventListener("keydown", (event) => {
-      const [across, up] = panel.keys ?? [firstSlider()];
-      const moves = { ArrowLeft: [across, -0.01], ArrowRight: [across, 0.01], PageDown: [across, -0.1], PageUp: [across, 0.1], ArrowDown: [up, -0.01], ArrowUp: [up, 0.01] };
-      const [name, share] = moves[event.key] ?? [];
-      if (name === undefined) return;
-      event.preventDefault();
-      change({ [name]: made[name].nudged(values[name], share) }, null);
+      const way = panel.arrow && DIRECTIONS[event.key];
+      const moved = way ? panel.arrow(...way, current()) : panel.arrow ? null : nudgeOf(panel.keys, event.key);
+      if (way || moved) event.preventDefault();
+      if (!moved) return;
+      change(moved, null);
       commit();
     }, { signal });
   }

@@ -315,11 +315,11 @@ const gainOfJ = ({ now, problem }, trial) => exact(trial.end.map(sigmoid), probl
 function regionCaption({ now, maxKl }) {
   const over = now.natural.at(1).kl / maxKl;
   const tries = now.trials.length;
-  const word = over > 1.005 ? "more" : "less";
+  const word = over > 1.005 ? "more than" : over < 0.995 ? "less than" : "just what";
   const search = !(now.taken.share > 0) ? "No try of the line search is accepted." : tries === 1
     ? "The full step is taken." : `Accepted at the ${tries}${["th", "st", "nd", "rd"][tries] ?? "th"} try.`;
   return `J = ${plain(now.objective)}; ${percent(now.visits[1])} of the time in B. The full step's true KL is ${plain(over, 2)}·δ: ` +
-    `${word} than the dashed ellipse says. ${search}`;
+    `${word} the dashed ellipse says. ${search}`;
 }
 
 function policyCaption({ surrogate, circles }) {
