@@ -95,9 +95,9 @@ def leave_one_out(returns: Tensor, groups: Tensor) -> Tensor:
 def leave_one_out_to_go(returns: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
     """The same at every step: A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t} over the others that are still under way at t.
 
-    How long the others last does not depend on the actions of row i, so wherever another one is under way the gradient
-    stays unbiased. Steps that no other row reaches count for nothing: of the late steps a share of the gradient is lost,
-    as large as the chance of being alone there.
+    How long the others last does not depend on the actions of row i, so where another one is under way the gradient
+    stays unbiased. Steps that no other row reaches count for nothing: late in an episode the gradient is short by the
+    chance of being alone there.
 
     Args:
         returns: [batch, time], return to go G_t.
