@@ -53,7 +53,7 @@ class GridExplorable(Explorable):
         trajectory: number of the trajectory shown, 1 to 300.
 
     Raises:
-        ValueError: rows of different lengths, unknown letters, or not exactly one start.
+        ValueError: rows of different lengths, unknown letters, not exactly one start, or no way to an end.
     """
 
     _script = "grid.js"
@@ -70,8 +70,10 @@ class GridExplorable(Explorable):
         cells = "".join(grid)
         if len(set(map(len, grid))) != 1 or set(cells) - set(".#+-@") or cells.count("@") != 1:
             raise ValueError(f"a grid is rows of one length of . # + - and one @, got {list(grid)}")
-        if not set(cells) & set(ENDS):
-            raise ValueError("a grid needs an end, + or -: an episode would never be over")
+        if not _all_lead_to_an_end(grid):
+            raise ValueError(
+                "a grid needs an end, + or -, for every free cell: else an episode would never be over"
+            )
         payload = {
             "rows": [row.replace("@", ".") for row in grid],
             "stepReward": STEP_REWARD,
@@ -86,6 +88,12 @@ class GridExplorable(Explorable):
         if cells and not (0 <= index < len(cells) and cells[index] == "."):
             raise ValueError(f"start must be a free cell, got {index}")
         return index
+
+    @traitlets.validate("trajectory")
+    def _check_trajectory(self, proposal: dict[str, int]) -> int:
+        if not 1 <= proposal["value"] <= TRAJECTORIES:
+            raise ValueError(f"trajectory must be from 1 to {TRAJECTORIES}, got {proposal['value']}")
+        return proposal["value"]
 
     def exact(self) -> GridValues:
         """Return π and V^π at the present ε, slip and γ: value iteration, then V = (I − γP)⁻¹r."""
@@ -136,3 +144,14 @@ class GridExplorable(Explorable):
         figure = go.Figure(heat)
         figure.update_yaxes(autorange="reversed")
         return figure.update_layout(template="plotly_white", height=360, title_text="V of every cell")
+
+
+def _all_lead_to_an_end(grid: Sequence[str]) -> bool:
+    """Whether every free cell has a way to an end: found from the ends backwards."""
+    cells = {(r, c): cell for r, row in enumerate(grid) for c, cell in enumerate(row) if cell != "#"}
+    reached = fresh = {place for place, cell in cells.items() if cell in ENDS}
+    while fresh:
+        beside = {(r + down, c + right) for r, c in fresh for down, right in WAYS}
+        fresh = {place for place in beside if place in cells} - reached
+        reached = reached | fresh
+    return set(cells) == reached

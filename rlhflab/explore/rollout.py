@@ -27,7 +27,7 @@ class RolloutPlayer(Explorable):
 
     Args:
         states: [time + 1, size], s_0 … s_T, the state after the last step included.
-        actions: [time], whole numbers.
+        actions: [time], whole numbers from 0.
         rewards: [time].
         probabilities: [time, actions], π(a|s_t).
         gamma: the first discount, 0 to 1.
@@ -39,7 +39,7 @@ class RolloutPlayer(Explorable):
         gamma: γ.
 
     Raises:
-        ValueError: lengths that do not fit together, or more than 1,000 steps.
+        ValueError: lengths that do not fit together, more than 1,000 steps, or numbers that make no sense.
     """
 
     _script = "rollout.js"
@@ -73,6 +73,13 @@ class RolloutPlayer(Explorable):
         if len(names) != size or len(action_names) != choices:
             raise ValueError(
                 f"{size} names and {choices} action names are needed, got {len(names)} and {len(action_names)}"
+            )
+        for name, values in (("states", states), ("rewards", rewards), ("probabilities", probabilities)):
+            if not values.isfinite().all():
+                raise ValueError(f"{name} must be finite")
+        if actions.is_floating_point() or not ((actions >= 0) & (actions < choices)).all():
+            raise ValueError(
+                f"actions must be whole numbers from 0 to {choices - 1}, got {actions.min().item():g} to {actions.max().item():g}"
             )
         payload = {
             "states": _rounded(states),

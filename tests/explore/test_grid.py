@@ -33,11 +33,14 @@ def test_bad_grids_and_starts_are_one_line() -> None:
     for grid in (("..", "@"), ("@x+",), ("..+",), ("@@+",)):
         with pytest.raises(ValueError, match="a grid is rows of one length"):
             GridExplorable(grid)
-    with pytest.raises(ValueError, match="needs an end"):
-        GridExplorable(("@..",))
+    for grid in (("@..",), ("@#+",), ("@+", "##", "..")):
+        with pytest.raises(ValueError, match="needs an end"):
+            GridExplorable(grid)
     view = GridExplorable()
     with pytest.raises(ValueError, match="start must be a free cell, got 5"):
         view.start = 5
+    with pytest.raises(ValueError, match="trajectory must be from 1 to 300, got 0"):
+        view.trajectory = 0
     assert view.figure().data
 
 

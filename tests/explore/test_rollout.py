@@ -43,6 +43,10 @@ def test_what_does_not_fit_together_is_one_line() -> None:
         RolloutPlayer(states[:1], one[:0].long(), one[:0], torch.zeros(0, 2))
     with pytest.raises(ValueError, match="4 names and 2 action names are needed, got 1 and 2"):
         RolloutPlayer(states, one.long(), one, torch.zeros(2, 2), names=("a",))
+    with pytest.raises(ValueError, match=r"actions must be whole numbers from 0 to 1, got 0 to 2"):
+        RolloutPlayer(states, torch.tensor([2, 0]), one, torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="rewards must be finite"):
+        RolloutPlayer(states, one.long(), one / 0, torch.zeros(2, 2))
     view = player(steps=5)
     view.time = 5
     with pytest.raises(ValueError, match="time must be from 0 to 5, got 6"):
