@@ -78,8 +78,9 @@ class RolloutPlayer(Explorable):
             if not values.isfinite().all():
                 raise ValueError(f"{name} must be finite")
         if actions.is_floating_point() or not ((actions >= 0) & (actions < choices)).all():
+            least, most = actions.min().item(), actions.max().item()
             raise ValueError(
-                f"actions must be whole numbers from 0 to {choices - 1}, got {actions.min().item():g} to {actions.max().item():g}"
+                f"actions must be whole numbers from 0 to {choices - 1}, got {least:g} to {most:g}"
             )
         payload = {
             "states": _rounded(states),
