@@ -105,8 +105,8 @@ def _framed(
         figure.add_hline(y=height, line=line, annotation=text)
     figure.update_layout(
         title={"text": html.escape(title), "font": {"size": 15}},
-        xaxis={"title": x, "type": "log" if log_x else "linear"},
-        yaxis={"title": y, "type": "log" if log_y else "linear"},
+        xaxis={"title": html.escape(x), "type": "log" if log_x else "linear"},
+        yaxis={"title": html.escape(y), "type": "log" if log_y else "linear"},
         template="plotly_white",
         height=380,
         margin={"l": 60, "r": 30, "t": 60, "b": 50},

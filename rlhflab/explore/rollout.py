@@ -5,6 +5,7 @@ CartPole is drawn as a cart and a pole; of any other environment the observation
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ class RolloutPlayer(Explorable):
             rows=2, cols=1, shared_xaxes=True, subplot_titles=("States", "Return to go G_t")
         )
         for name, values in zip(self.data["names"], zip(*self.data["states"], strict=True), strict=True):
-            figure.add_scatter(y=values, name=name, row=1, col=1)
+            figure.add_scatter(y=values, name=html.escape(name, quote=False), row=1, col=1)
         figure.add_scatter(y=self.returns().tolist(), name=f"G at γ = {self.gamma:g}", row=2, col=1)
         figure.update_xaxes(title_text="step t", row=2, col=1)
         return figure.update_layout(template="plotly_white", height=480)

@@ -6,9 +6,10 @@ from rlhflab.explore.curves import bands, curves
 
 
 def test_names_are_escaped_and_levels_drawn():
-    figure = curves({"<b>x</b>": ([1, 2], [3.0, 4.0])}, "<i>t</i>", "step", "regret", levels={"J*": 0.4})
+    figure = curves({"<b>x</b>": ([1, 2], [3.0, 4.0])}, "<i>t</i>", "<x>", "<y>", levels={"J*": 0.4})
     assert figure.data[0].name == "&lt;b&gt;x&lt;/b&gt;" and list(figure.data[0].y) == [3.0, 4.0]
     assert figure.layout.title.text == "&lt;i&gt;t&lt;/i&gt;"
+    assert figure.layout.xaxis.title.text == "&lt;x&gt;" and figure.layout.yaxis.title.text == "&lt;y&gt;"
     assert figure.layout.shapes[0].y0 == 0.4
 
 

@@ -33,6 +33,8 @@ def test_cartpole_is_known_by_its_four_numbers() -> None:
     assert not other.data["cartpole"] and other.data["actionNames"] == ["0", "1", "2"]
     assert not player(names=("a", "b", "c", "d")).data["cartpole"]
     assert len(other.figure().data) == 4
+    named = player(size=1, names=("<b>x</b>",)).figure()
+    assert named.data[0].name == "&lt;b&gt;x&lt;/b&gt;"
 
 
 def test_what_does_not_fit_together_is_one_line() -> None:

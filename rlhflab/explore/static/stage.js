@@ -231,7 +231,7 @@ export function stage({
   }, 400);
   const observer = new ResizeObserver(() => {
     root.classList.toggle("narrow", root.clientWidth < 960);
-    root.classList.toggle("tiny", root.clientWidth < 560);
+    root.classList.toggle("tiny", root.clientWidth < 680); // below it the legends of two columns are cut off
     schedule();
   });
   observer.observe(root);
