@@ -257,7 +257,7 @@ class TRPO(PolicyGradient):
         if self._optimiser is not None:
             self._optimiser.load_state_dict(state["optimiser"])
         if self._preconditioner is not None:
-            self._preconditioner.squares = state["squares"]
+            self._preconditioner.squares = state.get("squares")  # absent in runs of before it
 
 
 @torch.no_grad()
