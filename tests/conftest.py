@@ -105,13 +105,18 @@ def rlhflab(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def colab_python() -> Path:
-    """The Python of an environment with Colab's versions of the widget stack, without rlhflab in it."""
+def colab_python():
+    """The Python of an environment with Colab's versions of the widget stack, without rlhflab in it; ours alone."""
+    from filelock import FileLock
+
+    from rlhflab.files import cache_folder
     from tests.colab_stack import make
 
-    try:
-        return make()
-    except RuntimeError as error:  # no package index: on a train, but not in CI
-        if os.environ.get("RLHFLAB_REQUIRE_BROWSER") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with FileLock(cache_folder() / "colab-stack.lock"):
+        try:
+            python = make()
+        except RuntimeError as error:  # no package index: on a train, but not in CI
+            if os.environ.get("RLHFLAB_REQUIRE_BROWSER") == "1":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield python
