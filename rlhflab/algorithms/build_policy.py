@@ -77,7 +77,8 @@ def build_reinforce(
         prompt_words: words of a text with a label that are its prompt.
         max_new_tokens: a real model's longest answer.
         steps: iterations; each samples `batch_size` answers.
-        batch_size: answers an iteration; by default 252, and 32 for real models.
+        batch_size: answers an iteration; by default 252, and 32 for real models. Of a real model REINFORCE takes four
+            to a prompt.
         evaluate_every: iterations between exact evaluations.
         seed: prompts, answers and the reward model's data.
         device: "auto", "cpu" or "cuda".
