@@ -390,6 +390,20 @@ def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, re
         )  # fmt: skip
 
 
+def test_trpo_computes_in_float32_where_others_take_float16(model_folder, reviews_file, monkeypatch):
+    for module in ("models.loading", "algorithms.build_policy"):
+        monkeypatch.setattr(f"rlhflab.{module}.choose_dtype", lambda *_: torch.float16)
+    given = {
+        "world": reviews_file,
+        "model": str(model_folder("gpt2")),
+        "reward": count_letters,
+        **LORA,
+        **QUIET,
+    }
+    assert build_trpo(**given).policy.dtype == torch.float32
+    assert build_reinforce(**given).policy.dtype == torch.float16
+
+
 def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
