@@ -49,6 +49,9 @@ def join(device: str = "auto") -> None:
 
     Args:
         device: "cpu" for processes on CPUs; otherwise each takes the GPU of its local rank, where there are GPUs.
+
+    Raises:
+        ValueError: there are GPUs, and fewer than processes, in one line.
     """
     global _state
     if launched() == 1 or _state is not None:
@@ -56,8 +59,14 @@ def join(device: str = "auto") -> None:
     import torch
     from accelerate import PartialState
 
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if 0 < gpus < here:
+        raise ValueError(
+            f"{here} processes need a GPU each, and torch sees {gpus}: start {gpus}, or give --device cpu"
+        )
     with _meeting():
-        _state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+        _state = PartialState(cpu=not gpus)
 
 
 def end(code: int) -> NoReturn:
@@ -86,6 +95,11 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes and prints."""
     return rank() == 0
+
+
+def speaks() -> bool:
+    """Whether this process tells what is wrong: the main one, also before it has joined the others."""
+    return is_main() if _state is not None or launched() == 1 else int(os.environ.get("RANK") or 0) == 0
 
 
 def share(rows: int, of: int | None = None) -> slice:
@@ -194,12 +208,23 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process of a machine does this first, so that the others find what it left in a cache."""
+    """The main process of a machine does this first, so that the others find what it left in a cache.
+
+    They come after it where it failed too (accelerate's own would let them wait).
+    """
     if count() == 1:
         yield
         return
-    with _state.local_main_process_first():
+    first = _state.is_local_main_process
+    try:
+        if not first:
+            with _meeting():
+                _state.wait_for_everyone()
         yield
+    finally:
+        if first:
+            with _meeting():
+                _state.wait_for_everyone()
 
 
 @contextmanager

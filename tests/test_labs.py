@@ -7,6 +7,8 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from rlhflab.algorithms.builders import builder
+from rlhflab.runs.drive import begin, drive
 from tests.real_models import write_classifier
 
 LABS = Path(__file__).resolve().parent.parent / "labs"
@@ -158,7 +160,7 @@ REAL_TASKS = {
         """form.fill(task="sentiment", model="GPT2", world="REVIEWS", reward="CLASSIFIER", updates=8)""",
         """
         assert "LoRA of rank 16 on c_attn" in notes["model"] and "40 prompts" in notes["data"]
-        assert not choices and any(record.samples for record in records)
+        assert "engine" not in config and any(record.samples for record in records)
         """,
     ),
     "chat": (
@@ -214,6 +216,23 @@ def test_lab_10_trains_models_from_folders(task, model_folder, hh_rlhf, tmp_path
     for name, path in paths.items():
         fill = fill.replace(f'"{name}"', repr(str(path)))
     execute(filled_in(fill), tmp_path, REAL_PROMISE + promise)
+
+
+def test_lab_10_goes_on_in_a_new_session_whatever_the_form_says(tmp_path):
+    config = {"algorithm": "ppo", "steps": 4, "batch_size": 36, "world": "micro", "model": "tiny", "seed": 0}
+    drive(*begin(builder, config, tmp_path / "kept"), lambda record: record.step == 2)
+    notebook = nbformat.read(LABS / "10_real_models.ipynb", as_version=4)
+    first, again, wait = (
+        next(at for at, cell in enumerate(notebook.cells) if text in cell.source)
+        for text in ("board_of(kept)\nboard", "KeptRuns.open(", "none missing, none twice")
+    )
+    notebook.cells[again].source = f'folder = "{tmp_path / "kept"}"\n{notebook.cells[again].source}'
+    notebook.cells = [*notebook.cells[: first + 1], notebook.cells[again], notebook.cells[wait]]
+    promise = """
+        assert board.title == "PPO · tiny · micro" and board.history.step == 4 and str(kept.run.folder) == folder
+        assert kept.run.status["status"] == "finished"
+    """
+    execute(notebook, tmp_path, promise)
 
 
 def test_lab_10_names_what_cannot_be_reached_in_one_line(tmp_path):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -180,6 +181,41 @@ def test_accelerate_starts_one_process_where_it_is_told_cpu(rlhflab, monkeypatch
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     code, _, err = rlhflab("train", "dpo", "--beta", 0)
     assert code == 2 and "accelerate launch --cpu starts no more" in err.splitlines()[0]
+
+
+def test_only_the_first_of_several_processes_says_what_is_wrong(rlhflab, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        code, _, err = rlhflab("train", "dpo", "--steps", "many")
+        assert code == 2
+        said.append(err.count("rlhflab: "))
+    assert said == [1, 0]
+
+
+def test_more_processes_than_gpus_are_one_line(rlhflab, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    code, _, err = rlhflab("train", "dpo")
+    assert code == 2 and err.startswith(
+        "rlhflab: 2 processes need a GPU each, and torch sees 1: start 1, or give"
+    )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_who_comes_first_lets_the_others_come_where_it_failed(monkeypatch, first):
+    did = []
+    state = SimpleNamespace(
+        num_processes=2, is_local_main_process=first, wait_for_everyone=lambda: did.append("waited")
+    )
+    monkeypatch.setattr(processes, "_state", state)
+    with pytest.raises(OSError, match="no space"), processes.main_first():
+        did.append("worked")
+        raise OSError("no space")
+    assert did == (["worked", "waited"] if first else ["waited", "worked"])
 
 
 @pytest.mark.parametrize("rows", [4, 5, 6, 17])

@@ -21,7 +21,7 @@ from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKn
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
-from rlhflab.models.loading import choose_device, frozen_copy
+from rlhflab.models.loading import choose_device, choose_dtype, frozen_copy
 from rlhflab.models.reward import read_reward_model
 from rlhflab.worlds.world import World
 
@@ -77,7 +77,8 @@ def build_reinforce(
         prompt_words: words of a text with a label that are its prompt.
         max_new_tokens: a real model's longest answer.
         steps: iterations; each samples `batch_size` answers.
-        batch_size: answers an iteration; by default 252, and 32 for real models.
+        batch_size: answers an iteration; by default 252, and 32 for real models. Of a real model REINFORCE takes four
+            to a prompt.
         evaluate_every: iterations between exact evaluations.
         seed: prompts, answers and the reward model's data.
         device: "auto", "cpu" or "cuda".
@@ -201,8 +202,12 @@ def build_trpo(
         gae_lambda: λ in [0, 1].
         damping: added to the Fisher matrix's diagonal, ≥ 0.
         cg_iterations: Fisher-vector products a step.
+        dtype: auto is float32 where others take float16, which is too coarse for these products.
     """
     settings = _settings(locals())
+    coarse = choose_dtype(choose_device(device)) == torch.float16
+    if coarse and dtype == "auto" and model != "tiny":
+        settings["dtype"] = "float32"
     knobs = TRPOKnobs(beta=settings["beta"], max_kl=max_kl, gae_lambda=gae_lambda)
     config = TRPOConfig(
         steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed

@@ -19,6 +19,9 @@ from rlhflab.worlds.hub import beginnings, read_data, split
 
 REWARDS = "the folder of a reward-model run, a text classifier's folder or hub id, FILE.py:FUNCTION or MODULE:FUNCTION"
 
+EACH = 4
+"""Answers to a prompt in a rollout without a value model: the mean of the other three is an answer's baseline."""
+
 
 def text_task(
     model: str, world: str, loading: LoadSettings, reward: str | Callable[..., Any], most: int, max_new_tokens: int,
@@ -67,6 +70,7 @@ def text_task(
         policy, ref_policy, [ids[place] for place in kept], encoder.stop_ids, max_new_tokens,
         _scores(function, prompts, encoder, policy), batch_size, seed, value,
         evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
+        each=EACH if value == "none" else 1,
     )  # fmt: skip
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
     notes = {"model": loaded.note, "dialogues": encoder.note, "data": note}

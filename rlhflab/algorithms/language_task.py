@@ -56,6 +56,7 @@ class LanguageTask:
         missing_stop_penalty: subtracted from the score of an answer that was cut before it stopped; 0 where answers
             may end by their length.
         evaluator: exact evaluation and samples, where the world offers them.
+        each: answers in a rollout to every prompt that comes; where the others' mean is the baseline, at least two.
     """
 
     kind = "language"
@@ -73,6 +74,7 @@ class LanguageTask:
         value: str = "shared",
         missing_stop_penalty: float = 0.0,
         evaluator: Evaluator | None = None,
+        each: int = 1,
     ) -> None:
         if value not in VALUE_MODELS:
             raise ValueError(f"value must be one of {', '.join(VALUE_MODELS)}, got {value!r}")
@@ -92,7 +94,8 @@ class LanguageTask:
         self.stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
         self._stops = torch.tensor(self.stop_ids, device=policy.device)
         self._penalty = missing_stop_penalty
-        self._prompts = ShuffledBatches(len(prompt_ids), batch_size, seed)
+        self._batch_size, self._each = batch_size, each
+        self._prompts = ShuffledBatches(len(prompt_ids), -(-batch_size // each), seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._hidden = HiddenStates(policy) if value == "shared" else None
         self.trunk = copy.deepcopy(policy.base_model) if value == "own" else None
@@ -114,7 +117,7 @@ class LanguageTask:
     @torch.no_grad()
     def collect(self, knobs: Mapping[str, float]) -> Collected:
         """Sample answers, score them, and make per-token rewards with the KL term at `knobs["beta"]`."""
-        prompts = self._prompts.next()
+        prompts = self._prompts.next().repeat_interleave(self._each)[: self._batch_size]
         heights = random_heights(self._max_tokens, len(prompts), self._generator)
         mine = processes.share(len(prompts))
         rollout, *columns = self._act(prompts[mine], heights[:, mine], knobs["beta"])

@@ -17,7 +17,7 @@ from rlhflab import processes
 
 def say(message: str) -> None:
     """Print one line on stderr; of several processes only the main one does."""
-    if processes.is_main():
+    if processes.speaks():
         print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
 
 

@@ -71,7 +71,8 @@ def train(
             say(
                 "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
             )
-        processes.join(given.get("device", "auto"))
+        with one_line_errors():
+            processes.join(_device(given, resume))
         algorithm, run = _prepare(name, given, out, resume, tracker)
         if run is None:
             _follow(algorithm)
@@ -80,6 +81,14 @@ def train(
     except processes.ProcessLost as lost:
         say(str(lost))
         raise typer.Exit(1) from None
+
+
+def _device(given: Mapping[str, Any], resume: Path | None) -> str:
+    """The device that was asked for: by whoever began the run, where one goes on."""
+    from rlhflab.runs.store import Run
+
+    asked = given if resume is None or "device" in given else Run.open(resume).config
+    return str(asked.get("device", "auto"))
 
 
 def _prepare(
@@ -106,9 +115,12 @@ def _prepare(
 
 
 def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run | None]:
-    taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and processes.is_main():  # before minutes of work
-        raise ValueError(f"--out {out} exists and is not an empty folder; continue a run with --resume {out}")
+    with processes.together():  # before minutes of work
+        taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if taken and processes.is_main():
+            raise ValueError(
+                f"--out {out} exists and is not an empty folder; continue a run with --resume {out}"
+            )
     if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
         given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
     from rlhflab.runs.drive import begin, build_from

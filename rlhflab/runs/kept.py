@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import weakref
 from collections.abc import Mapping
@@ -79,6 +80,7 @@ class KeptRuns:
         """The algorithm that was prepared, or a new one whose settings differ in `changes`."""
         same = all(self.config.get(name) == value for name, value in changes.items())
         algorithm, self._waiting = self._waiting if same else None, None
+        self._continues = self._continues and same  # a run goes on with its own settings only
         self.config = {**self.config, **changes}
         if algorithm is None:
             algorithm = self._built(self.config)
@@ -112,10 +114,20 @@ class KeptRuns:
         self.run.save_checkpoint(algorithm)
         return self.run.folder
 
+    def close(self) -> None:
+        """Let what was prepared go, and write no more: another `KeptRuns` may open the run, or need the memory."""
+        self._waiting = self._made = None
+        if self.run is not None:
+            self.run.close()
+
     def _built(self, config: Mapping[str, Any]) -> Algorithm:
+        gc.collect()  # models stand in circles, and the one before may be among them
         if self.run is not None and self._continues:
             self._continues = False
-            return resume(self._builder, self.run)
+            algorithm = resume(self._builder, self.run)
+            if algorithm.step >= algorithm.steps:  # no record will come that ends it again
+                finish(algorithm, self.run, "finished", 0.0)
+            return algorithm
         if self.run is not None:
             self.run.close()
         self.run = None

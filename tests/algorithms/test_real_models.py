@@ -350,6 +350,19 @@ def test_products_with_the_fisher_matrix_of_adapters_on_four_bit_weights(model_f
     assert float((found - wanted).norm() / wanted.norm()) < 0.02
 
 
+def test_reinforce_learns_from_more_prompts_than_a_batch_has(model_folder, tmp_path):
+    """An answer that is alone with its prompt has no baseline, and its advantage is 0."""
+    rows = [{"prompt": f"Is it {n}?", "chosen": "Yes.", "rejected": "No."} for n in range(200)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = build_reinforce(
+        world=str(tmp_path / "pairs.jsonl"), model=str(model_folder("gpt2", initializer_range=0.5)),
+        reward=count_letters, steps=2, batch_size=18, max_new_tokens=6, **LORA, **QUIET,
+    )  # fmt: skip
+    groups = run.task.collect(run.knobs.snapshot()).rollout.groups
+    assert groups.unique(return_counts=True)[1].sort().values.tolist() == [2, 4, 4, 4, 4]
+    assert all(record.scalars["grad_norm"] > 0 for record in run)
+
+
 def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, reviews_file, tmp_path):
     def build(model):
         return build_trpo(
@@ -375,6 +388,20 @@ def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, re
             world=reviews_file, model=str(model_folder("gpt2")), reward=count_letters, dtype="float16", **LORA,
             **QUIET,
         )  # fmt: skip
+
+
+def test_trpo_computes_in_float32_where_others_take_float16(model_folder, reviews_file, monkeypatch):
+    for module in ("models.loading", "algorithms.build_policy"):
+        monkeypatch.setattr(f"rlhflab.{module}.choose_dtype", lambda *_: torch.float16)
+    given = {
+        "world": reviews_file,
+        "model": str(model_folder("gpt2")),
+        "reward": count_letters,
+        **LORA,
+        **QUIET,
+    }
+    assert build_trpo(**given).policy.dtype == torch.float32
+    assert build_reinforce(**given).policy.dtype == torch.float16
 
 
 def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):

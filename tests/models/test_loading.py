@@ -331,6 +331,13 @@ def test_the_peak_is_counted_from_where_it_was_forgotten():
     assert device_words(device).startswith("cpu (") and free_memory(device) > 1e8
 
 
+def test_what_torch_keeps_for_its_next_tensors_is_free(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (3_000, 16_000))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 9_000)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 2_000)
+    assert free_memory(torch.device("cuda")) == 10_000
+
+
 def test_the_estimate_counts_weights_copies_and_moments():
     from transformers import AutoConfig
 

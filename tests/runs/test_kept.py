@@ -65,6 +65,43 @@ def test_going_on_gives_the_run_that_was_never_stopped(tmp_path):
     assert len(list(Run.open(folder).records())) == 10
 
 
+def test_a_run_that_has_ended_stays_so(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    records = drive(kept, kept.make())
+    other = KeptRuns.open(builder, kept.run.folder)
+    assert drive(other, other.make()) == []
+    assert other.run.status["status"] == "finished" and other.run.status["steps"] == 10
+    assert list(other.run.records()) == records
+
+
+def test_with_another_choice_a_new_run_begins(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    first = kept.make()
+    drive(kept, first, steps=4)
+    folder = kept.save()
+    other = KeptRuns.open(builder, folder)
+    algorithm = other.make(beta=0.5)
+    assert (algorithm.step, algorithm.knobs.beta) == (0, 0.5)
+    drive(other, algorithm, steps=1)
+    assert other.run.folder != folder and other.run.config["beta"] == 0.5
+    assert len(list(Run.open(folder).records())) == 4
+
+
+def test_what_is_closed_holds_nothing_and_writes_nothing(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    kept.prepare()
+    waiting = weakref.ref(kept._waiting)
+    kept.close()
+    gc.collect()
+    assert waiting() is None
+    algorithm = kept.make()
+    drive(kept, algorithm, steps=3)
+    kept.close()
+    with pytest.raises(AssertionError):  # a board's thread whose last step was long
+        kept(next(algorithm))
+    assert len(list(Run.open(kept.run.folder).records())) == 3
+
+
 def test_what_was_prepared_is_used_once_and_only_where_it_was_chosen(tmp_path):
     built.clear()
     kept = KeptRuns(builder, CONFIG, tmp_path)
