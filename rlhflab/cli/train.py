@@ -72,6 +72,8 @@ def train(
                 "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
             )
         with one_line_errors():
+            if resume is not None:
+                _only_device(given, out)
             processes.join(_device(given, resume))
         algorithm, run = _prepare(name, given, out, resume, tracker)
         if run is None:
@@ -81,6 +83,14 @@ def train(
     except processes.ProcessLost as lost:
         say(str(lost))
         raise typer.Exit(1) from None
+
+
+def _only_device(given: Mapping[str, Any], out: Path | None) -> None:
+    """Raise ValueError where more is given than --resume allows."""
+    forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
+    if forbidden:
+        option = forbidden[0].replace("_", "-")
+        raise ValueError(f"--resume takes its settings from the run; --{option} is not allowed with it")
 
 
 def _device(given: Mapping[str, Any], resume: Path | None) -> str:
@@ -102,12 +112,6 @@ def _prepare(
         if tracker is not None:  # before minutes of work
             check_tracker(tracker)
         if resume is not None:
-            forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
-            if forbidden:
-                option = forbidden[0].replace("_", "-")
-                raise ValueError(
-                    f"--resume takes its settings from the run; --{option} is not allowed with it"
-                )
             algorithm, run = _continue(name, resume, given)
         else:
             algorithm, run = _start(name, given, out)
