@@ -230,7 +230,7 @@ class Board:
             return
         self.player.stop()
         self._page.settle()
-        self.player.algorithm = None  # notebooks remember boards that they have shown, and models are large
+        self.player.forget()  # notebooks remember boards that they have shown, and models are large
         self._closed = True
         self._page.close()
 

@@ -193,6 +193,7 @@ class Player:
     def reset(self) -> None:
         """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
         self.stop()
+        self.forget()
         with self._changed:
             self._generation += 1  # a thread that still prepares will see that nobody waits for it
             self.algorithm, self.record, self.error, self.traceback, self.notice = None, None, None, "", ""
@@ -202,6 +203,13 @@ class Player:
             self._marks.clear()
             self._thread = None
         self._set_state("idle", self._generation)
+
+    def forget(self) -> None:
+        """Let the algorithm go. An error remembers it too, in its frames, and notebooks remember the last error."""
+        self.algorithm, error = None, self.error
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
 
     def finish_without_running(self, algorithm: Algorithm) -> None:
         """Take over an algorithm that has been run elsewhere; the state is "finished"."""

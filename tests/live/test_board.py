@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import json
 import math
@@ -10,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import escape
@@ -265,6 +267,19 @@ def test_a_run_that_is_continued_is_shown_from_its_first_step() -> None:
     assert [record.step for record in records] == list(range(9, 21)) and len(second.ghosts) == 1
     second.reset()
     assert second.history.step == 0
+
+
+@pytest.mark.parametrize("driver", ["thread", "blocking"])
+@pytest.mark.parametrize("away", ["close", "reset"])
+def test_a_model_that_failed_is_let_go_though_its_error_is_remembered(driver: Any, away: str) -> None:
+    board = Board(lambda: ToyDPO(fail_at=3, pause=0), "failing", driver=driver, knobs=ToyKnobs)
+    with pytest.raises(RuntimeError) as remembered:
+        board.start()
+        board.wait()
+    model = weakref.ref(board.algorithm)
+    getattr(board, away)()
+    gc.collect()
+    assert model() is None and "NaN" in str(remembered.value)
 
 
 def test_the_still_pictures_show_what_the_records_have() -> None:
