@@ -385,6 +385,7 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
         ),
         (["reward", "--label-noise", "0.7"], r"label_noise must be in \[0, 0.5\], got 0.7"),
         (["sft", "--p-noise", "2"], r"p_noise must be in \[0, 1\], got 2"),
+        (["sft", "--batch-size", "0"], "batch_size must be ≥ 1, got 0"),
         (["pretrain", "--texts", "0"], "texts must be ≥ 1, got 0"),
     ],
 )

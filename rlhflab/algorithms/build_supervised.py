@@ -129,7 +129,8 @@ def build_sft(
     if model != "tiny":
         require_texts(world)
     make = engine_class(engine, Supervised)
-    batch_size = batch_size or (128 if model == "tiny" else 8)
+    if batch_size is None:
+        batch_size = 128 if model == "tiny" else 8
     _check(texts, p_noise, batch_size, seed)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
