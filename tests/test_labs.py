@@ -93,11 +93,18 @@ PROMISES = {
         lost = few_records[-1].scalars["eval/loss"], records[-1].scalars["eval/loss"]
         assert lost[0] > 0.6931 > lost[1]
         assert difference < 1e-12 and abs(total - 1) < 1e-9 and set(regrets) == {2, 4}
-        assert (blind_raw[0] - blind_raw[3]).abs().max() == 0
+        at = {answer: world.answer_position(answer) for answer in ("very good", "not good", "very dull", "not dull")}
+        apart = blind_raw[:, at["very good"]] - blind_raw[:, at["not good"]]
+        assert apart.abs().max() < 1e-5 and BLIND == "negation"
+        assert (raw[:, at["very good"]] > raw[:, at["not good"]] + 0.5).all()
         assert len(set(world.rewards.max(1).values.tolist())) == 1
-        assert all(found.reward[0] < found.reward.max() - 0.2 for found in pursuits.values())
-        bought = pursuits["100 pairs"]
-        assert bought.reward[0] < bought.reward.max() - 0.2 and bought.score[0] > bought.score[-1] + 2
+        sighted, bought, unseeing = pursuits.values()
+        above = [f.reward - best.reward - betas * (f.kl - best.kl) for f in (*sighted, *bought, *unseeing)]
+        assert max(float(gap.max()) for gap in above) < 1e-9
+        assert all(found.score[0] + ref_reward > found.reward[0] + 4 and found.reward.max() < 1.5 for found in bought)
+        most = [sum(float(found.reward.max()) for found in trained) / 3 for trained in (sighted, unseeing)]
+        seeing, not_seeing = ([float((f.reward - f.kl)[20]) for f in trained] for trained in (sighted, unseeing))
+        assert betas[20] == 1 and min(seeing) > max(not_seeing) + 0.05 and most[0] > most[1] + 0.2
         assert len(board.figure().data) >= 12
     """,
     "06_ppo": """

@@ -51,7 +51,9 @@ def assert_same_course(one, other):
     for wanted, found in zip(one, other, strict=True):
         near = FIRST if found.step == 1 else LATER
         assert found.scalars.keys() == wanted.scalars.keys()
-        for name in wanted.scalars.keys() - SHIFT:
+        # the first margins are 0 but for rounding
+        rounded = SHIFT | ({"rewards/accuracies"} if found.step == 1 else set())
+        for name in wanted.scalars.keys() - rounded:
             assert found.scalars[name] == pytest.approx(wanted.scalars[name], **near), (found.step, name)
         if wanted.pairs:
             assert found.pairs.ids == wanted.pairs.ids and found.pairs.chosen == wanted.pairs.chosen

@@ -34,6 +34,7 @@ from rlhflab.models.logps import (
 )
 from rlhflab.models.lora import AdaptersOff, is_adapted, load_trained_state, trained_state
 from rlhflab.models.sampling import left_padded, random_heights, sample_answers
+from rlhflab.models.trie import share_beginnings
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
 VALUE_MODELS = ("shared", "own", "none")
@@ -182,13 +183,13 @@ class LanguageTask:
 
     def distribution(self, rollout: Rollout, twice: bool = False) -> Categorical:
         """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
-        ids, places = rollout.inputs.input_ids, self._places(rollout)
-        keep = {"logits_to_keep": ids.shape[1] - self.prompt_length} if places is None else {}
+        inputs, places = self._inputs(rollout)
+        keep = {"logits_to_keep": rollout.actions.shape[1]} if places is None else {}
         # the fused attention kernels have no second derivative
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
         reading = nullcontext() if places is None else before_head(self.policy, lambda hidden: hidden[places])
         with attention, reading:
-            logits = self.policy(input_ids=ids[:, :-1], use_cache=False, **keep).logits
+            logits = self.policy(**inputs, use_cache=False, **keep).logits
         return Categorical(logits=logits.float(), validate_args=False)
 
     def outputs(self, rollout: Rollout) -> Outputs:
@@ -208,22 +209,26 @@ class LanguageTask:
             with torch.no_grad():
                 self.distribution(rollout)
             return self._value_of_last_pass()
-        places = self._places(rollout)
-        hidden = self.trunk(input_ids=rollout.inputs.input_ids[:, :-1], use_cache=False).last_hidden_state
+        inputs, places = self._inputs(rollout)
+        hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
         return self.head(hidden[:, self.prompt_length - 1 :] if places is None else hidden[places])
 
-    def _places(self, rollout: Rollout) -> tuple[Tensor, Tensor] | None:
-        """Row and position of the hidden state before each token of the answers, [batch, time] together.
+    def _inputs(self, rollout: Rollout) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+        """What the model reads, and row and position of the hidden state before each token of the answers.
 
-        None where all prompts have one length: these are then the positions from its end on.
+        Both are [batch, time]; None where these are the positions from the end of the prompts on.
         """
+        batch = rollout.inputs
+        ids, mask, begin = batch.input_ids[:, :-1], batch.mask, self.prompt_length - 1
         if self._prompt_mask is None:
-            return None
-        mask = rollout.inputs.mask
+            shared = share_beginnings(self.policy, ids, batch.lengths - 1)
+            if shared is None:
+                return {"input_ids": ids}, None
+            return shared.inputs, (shared.rows[:, begin:], shared.places[:, begin:])
         time = torch.arange(rollout.actions.shape[1], device=mask.device)
         places = mask.int().argmax(1, keepdim=True) - 1 + time
         rows = torch.arange(len(mask), device=mask.device).unsqueeze(1)
-        return rows, places.clamp(max=mask.shape[1] - 2)
+        return {"input_ids": ids}, (rows, places.clamp(max=mask.shape[1] - 2))
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
         """The evaluator's verdict; an empty one where there is no evaluator."""

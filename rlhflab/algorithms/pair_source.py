@@ -20,7 +20,8 @@ from rlhflab.models.logps import (
     join_answers,
     sequence_logps,
 )
-from rlhflab.models.shared import can_share, shared_reads
+from rlhflab.models.shared import shared_reads
+from rlhflab.models.trie import can_share
 from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.micro import PairBatch, ReferencePoint
 from rlhflab.worlds.preferences import PreferencePair

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rlhflab.algorithms.sampled import Drawn, answer_texts, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch, join_answers
-from rlhflab.models.shared import Ends, can_share, shared_ends
+from rlhflab.models.shared import Ends, shared_ends
+from rlhflab.models.trie import can_share
 from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.preferences import PreferencePair
 from rlhflab.worlds.world import World

@@ -26,7 +26,7 @@ from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.worlds.world import World
 
 STAGES = ("pretrained", "sft")
-CACHE_VERSION = 3  # raise when the grammar, the tokenizer or the training code changes
+CACHE_VERSION = 4  # raise when the grammar, the tokenizer or the training code changes
 
 
 @dataclass(frozen=True)

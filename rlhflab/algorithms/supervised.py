@@ -19,7 +19,7 @@ from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
 from rlhflab.algorithms.record import Record
-from rlhflab.models.loading import save_model
+from rlhflab.models.loading import in_training, save_model
 from rlhflab.models.logps import AnswerBatch, common_start, token_logps
 from rlhflab.models.lora import load_trained_state, trained_state
 
@@ -62,7 +62,7 @@ class Supervised:
     """Maximise the likelihood of `data`'s answers given their prompts; iterate for one update at a time.
 
     Args:
-        policy: any Hugging Face causal LM; trained in place.
+        policy: any Hugging Face causal LM; trained in place, without dropout of its own.
         data: all texts; rows are drawn in shuffled epochs.
         config, knobs: see their classes.
         evaluator: exact or estimated evaluation and samples at KL strength `beta`, where the world offers them.
@@ -88,7 +88,7 @@ class Supervised:
         self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.evaluator, self.beta = evaluator, beta
         self.backdrop = evaluator.backdrop if evaluator else None
-        self.policy, self.data = policy, data.to(policy.device)
+        self.policy, self.data = in_training(policy), data.to(policy.device)
         self.config = config or SupervisedConfig()
         self.knobs: SupervisedKnobs = knobs or SupervisedKnobs()
         self.steps, self.step = self.config.steps, 0
@@ -123,7 +123,6 @@ class Supervised:
 
     def _update(self, rows: AnswerBatch, learning_rate: float) -> dict[str, float]:
         """Make one update; returns the loss before it and the norm of its gradient."""
-        self.policy.train()
         logps, mask = token_logps(self.policy, rows, self._start)
         loss = -logps.sum() / mask.sum()
         grad_norm = self._optimiser.step(loss, learning_rate)

@@ -2,7 +2,8 @@
 
 Batches are padded on the right. A causal model then never lets a real token see padding, so no attention mask is
 passed (a mask costs time and changes nothing), and no pad token is needed. The LM head is applied to answers only:
-from one position on where all begin together, else to each answer's own tokens.
+from one position on where all begin together, else to each answer's own tokens. Short answers of a small language
+go through the model as tries: see `share_beginnings`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from rlhflab.models.trie import share_beginnings
 
 LOGITS_AT_ONCE = 2**26
 """Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
@@ -190,10 +193,15 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
         return logps[:, begin:], mask[:, begin:]
     if start < 1:
         raise ValueError("an answer needs at least one prompt token before it")
-    kept = input_ids.shape[1] - start
-    logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
-    kept_mask = mask[:, start:]
-    return _logps_of(logits, input_ids[:, start:]).masked_fill(~kept_mask, 0.0), kept_mask
+    kept_mask, targets = mask[:, start:], input_ids[:, start:]
+    shared = share_beginnings(model, input_ids[:, :-1], batch.lengths - 1)
+    if shared is None:
+        logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=targets.shape[1]).logits
+        logps = _logps_of(logits, targets)
+    else:
+        every = model(**shared.inputs, use_cache=False).logits.float().log_softmax(-1)
+        logps = every[shared.rows[:, start - 1 :], shared.places[:, start - 1 :], targets]
+    return logps.masked_fill(~kept_mask, 0.0), kept_mask
 
 
 def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = None) -> Tensor:

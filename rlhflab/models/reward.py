@@ -25,6 +25,7 @@ from rlhflab.models.lora import is_adapted
 from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.shared import Ends
+from rlhflab.models.trie import share_beginnings
 from rlhflab.models.weights import is_adapters, load_weights
 
 HEAD_FILE = "reward_head.safetensors"
@@ -86,8 +87,12 @@ def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
         [batch] float32, with gradient.
     """
     if isinstance(batch, AnswerBatch):
-        rows = torch.arange(len(batch.mask), device=batch.mask.device)
-        batch = Ends({"input_ids": batch.input_ids}, rows, batch.lengths - 1)
+        last = torch.arange(len(batch.mask), device=batch.mask.device), batch.lengths - 1
+        shared = share_beginnings(model, batch.input_ids, batch.lengths)
+        if shared is None:
+            batch = Ends({"input_ids": batch.input_ids}, *last)
+        else:
+            batch = Ends(shared.inputs, shared.rows[last], shared.places[last])
     hidden = _trunk(model)(**batch.inputs, use_cache=False).last_hidden_state
     return _read(model, hidden[batch.rows, batch.places])
 

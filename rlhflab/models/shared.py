@@ -3,30 +3,17 @@
     x x x x | a a a | b b        b stands at the positions after x and does not see a
 
 A dialogue is often longer than its answers, so this saves up to half of the work. It needs an attention mask of its
-own and positions that are told, which not every architecture takes: see `SHARING`.
+own and positions that are told, which not every architecture takes: see `can_share`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlhflab.models.logps import AnswerBatch, Reads
-
-SHARING = (
-    "gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "opt", "phi", "phi3", "qwen2",
-    "qwen3", "smollm3", "stablelm",
-)  # fmt: skip
-"""Architectures (`config.model_type`) that give shared prompts the same log-probabilities; tests hold them to it."""
-
-
-def can_share(model: Any) -> bool:
-    """Whether a model takes such rows: a known architecture without a sliding window, with PyTorch's attention."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    return config.model_type in SHARING and window is None and config._attn_implementation == "sdpa"
 
 
 class Ends(NamedTuple):

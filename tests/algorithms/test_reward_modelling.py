@@ -40,7 +40,7 @@ def test_it_learns_to_rank_what_it_has_not_seen(fitted):
     _, records = fitted
     first, last = records[0], records[-1]
     assert first.scalars["loss"] == pytest.approx(math.log(2), abs=1e-6)
-    assert last.scalars["eval/loss"] < 0.62 and last.scalars["eval/accuracy"] > 0.65
+    assert last.scalars["eval/loss"] < 0.64 and last.scalars["eval/accuracy"] > 0.65
     assert last.exact["rank_correlation"] > 0.5 > abs(first.exact["rank_correlation"])
 
 

@@ -1,0 +1,102 @@
+"""A batch whose rows begin alike, with each beginning in the model once: a trie, laid out in few rows.
+
+    [x a b c]        x a b c . d e f g .        with a mask by which a token sees the tokens before it in its own row
+    [x a b .]   →    0 1 2 3 3 1 2 2 1 2        of the batch, and with its position there
+    [x d e]
+    [x d f]
+    [x g .]
+
+Short answers to few prompts share most of their tokens: of 64 answers of the micro world 167 of 448 are left, of 512
+743 of 3,584. Hidden states, log-probabilities and gradients are those of the batch itself, but for rounding. What
+attention costs grows with a row's length, so that the rows of large batches are spread over several tries.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+SHARING = (
+    "gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "opt", "phi", "phi3", "qwen2",
+    "qwen3", "smollm3", "stablelm",
+)  # fmt: skip
+"""Architectures (`config.model_type`) that give shared beginnings the same hidden states; tests hold them to it."""
+
+WIDTH = 150
+"""About how many tokens a row of tries has; 100 to 200 are equally quick, on a CPU with the tiny model."""
+
+
+def can_share(model: Any) -> bool:
+    """Whether a model takes such rows: a known architecture without a sliding window, with PyTorch's attention."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return config.model_type in SHARING and window is None and config._attn_implementation == "sdpa"
+
+
+class Tries(NamedTuple):
+    """A model's input, and where the batch's tokens stand in it.
+
+    Attributes:
+        inputs: `input_ids` and `position_ids` [tries, width], `attention_mask` [tries, 1, width, width].
+        rows, places: [rows, time] where each token stands; beyond a row's length, where its first one does.
+    """
+
+    inputs: dict[str, Tensor]
+    rows: Tensor
+    places: Tensor
+
+
+def share_beginnings(model: Any, input_ids: Tensor, lengths: Tensor, width: int = WIDTH) -> Tries | None:
+    """Lay a batch out as tries, where that can be and saves time.
+
+    It can be where `can_share`, no dropout is on, and (vocabulary + 1)^time < 2^63, so that a beginning is a number:
+    that is so in small languages only. It saves time where a quarter of the tokens or more are left out, and on a
+    CPU: a GPU reads a batch this small at once.
+
+    Args:
+        model: any Hugging Face model.
+        input_ids: [rows, time] token ids, padded on the right.
+        lengths: [rows] tokens of each row that are read, ≥ 1.
+        width: about how many tokens a trie has at most.
+
+    Returns:
+        None where the batch is better read as it is.
+    """
+    base = model.config.get_text_config().vocab_size + 1
+    possible = base ** input_ids.shape[1] < 2**63 and not model.training and can_share(model)
+    if not possible or input_ids.device.type != "cpu":
+        return None
+    (rows, time), place = input_ids.shape, torch.arange(input_ids.shape[1])
+    # a beginning as a number: its tokens are the leading digits, so that order is that of a dictionary
+    numbers = ((input_ids + 1) * base ** place.flip(0)).cumsum(1)
+    numbers = torch.where(place < lengths.unsqueeze(1), numbers, numbers[:, :1])
+    found, nodes = numbers.unique(return_inverse=True)
+    if len(found) > 0.75 * nodes.numel():
+        return None
+
+    count = -(-len(found) // width)
+    if count > 1:  # neighbours in the dictionary share most: they stay together
+        rank = torch.empty(rows, dtype=torch.long)
+        rank[numbers.amax(1).argsort()] = torch.arange(rows)
+        trie_of_row = (rank * count // rows).unsqueeze(1)
+        within, nodes = (nodes + len(found) * trie_of_row).unique(return_inverse=True)
+        trie = within // len(found)
+    else:
+        trie = torch.zeros(len(found), dtype=torch.long)
+    sizes = trie.bincount(minlength=count)
+    column = torch.arange(len(trie)) - (sizes.cumsum(0) - sizes)[trie]
+
+    source = torch.empty(len(trie), dtype=torch.long)  # the first place where each node's beginning stands
+    source.scatter_reduce_(0, nodes.flatten(), torch.arange(rows * time), "amin", include_self=False)
+    position = source % time
+    path = column[nodes][source // time]  # [nodes, time]
+    path = torch.where(place <= position.unsqueeze(1), path, column.unsqueeze(1))
+
+    ids, positions = torch.zeros(2, count, int(sizes.max()), dtype=torch.long)
+    ids[trie, column], positions[trie, column] = input_ids.flatten()[source], position
+    sees = torch.eye(ids.shape[1], dtype=torch.bool).repeat(count, 1, 1)
+    sees[trie.unsqueeze(1), column.unsqueeze(1), path] = True
+    inputs = {"input_ids": ids, "attention_mask": sees.unsqueeze(1), "position_ids": positions}
+    return Tries(inputs, trie[nodes], column[nodes])
