@@ -27,7 +27,7 @@ def curves(
     """Return a figure with one line a series.
 
     Args:
-        series: name → (x values, y values), of one length.
+        series: name → (x values, y values), of one length; NaN ends a line and begins another.
         title: one sentence, what to look for.
         x, y: axis titles.
         levels: name → height of a dashed horizontal line, for exact values.
