@@ -15,9 +15,10 @@ from rlhflab.algorithms.build import (
 from rlhflab.algorithms.build_text import default_pairs, default_rate, load_settings, prepare_pairs
 from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class, require_pairs
+from rlhflab.algorithms.evaluators import Evaluator
 from rlhflab.algorithms.ranking_source import LongRankings, RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference
-from rlhflab.algorithms.reward_judge import ExactRewardJudge, RewardJudge, SampledRewardJudge
+from rlhflab.algorithms.reward_judge import ExactRewardJudge, SampledRewardJudge
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.loading import choose_device, load_reward_model
@@ -157,7 +158,7 @@ def blindness_of(world: str) -> tuple[str, ...]:
     return {"micro": tuple(BLINDNESS), "reviews": FEATURES}.get(world, ())
 
 
-def _judge(view: ReferencePoint | SampledReference, seed: int) -> RewardJudge:
+def _judge(view: ReferencePoint | SampledReference, seed: int) -> Evaluator:
     return (
         ExactRewardJudge(view, seed) if isinstance(view, ReferencePoint) else SampledRewardJudge(view, seed)
     )

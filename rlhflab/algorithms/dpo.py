@@ -6,7 +6,7 @@ Source: Rafailov et al. (2023), "Direct Preference Optimization". The policy run
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from rlhflab import processes
-from rlhflab.algorithms.evaluators import Evaluated, Evaluator
+from rlhflab.algorithms.evaluators import Evaluator
+from rlhflab.algorithms.frame import Fit, require_finite
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings
 from rlhflab.algorithms.pair_source import PairRows, PairSource
 from rlhflab.algorithms.record import Pairs, Record
-from rlhflab.algorithms.supervised import finite_or_nan, require_finite
-from rlhflab.models.loading import in_training, save_model
+from rlhflab.models.loading import in_training
 from rlhflab.models.logps import sequence_logps
-from rlhflab.models.lora import load_trained_state, trained_state
 from rlhflab.objectives.dpo import dpo_loss, gradient_weights
 
 
@@ -67,7 +66,7 @@ class DPOKnobs(Knobs):
     }
 
 
-class DPO:
+class DPO(Fit):
     """Direct preference optimisation; iterate for one update at a time.
 
     Args:
@@ -80,7 +79,7 @@ class DPO:
     """
 
     name = "dpo"
-    engine = "lab"
+    knobs: DPOKnobs
 
     def __init__(
         self,
@@ -92,29 +91,15 @@ class DPO:
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
-        self.policy, self.pairs = in_training(policy), pairs
-        self.config = config or DPOConfig()
-        self.knobs: DPOKnobs = knobs or DPOKnobs()
-        self.evaluator = evaluator
-        self.backdrop = evaluator.backdrop if evaluator else None
-        self.steps, self.step = self.config.steps, 0
+        backdrop = evaluator.backdrop if evaluator else None
+        super().__init__(config or DPOConfig(), knobs or DPOKnobs(), backdrop, tokenizer, notes)
+        self.policy, self.pairs, self.evaluator = in_training(policy), pairs, evaluator
         self._optimiser = Optimiser(
             policy.parameters(), self.config.max_grad_norm, scaled=policy.dtype == torch.float16
         )
 
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        """Collect a batch, update, record; raises TrainingDiverged where the loss is no longer a number."""
-        if self.step >= self.steps:
-            raise StopIteration
-        self.step += 1
-        knobs = self.knobs.snapshot()
-        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+    def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
         learning_rate = knobs["learning_rate"] * factor
-
         rows = self.pairs.next()
         (losses, chosen, rejected, logps), measured = self._update(rows, knobs["beta"], learning_rate)
         columns = torch.stack((losses, chosen, rejected, *logps.chunk(2)), 1)
@@ -122,10 +107,7 @@ class DPO:
         scalars = _scalars(*columns.tolist()) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
-        found = Evaluated()
-        if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
-            require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
-            found = self.evaluator(self.policy, knobs["beta"])
+        found = self._evaluated(self.evaluator, self.policy, knobs, knobs["beta"])
         seen = self._record_pairs(rows, columns[1], columns[2])
         return Record(self.step, scalars, knobs, seen, found.samples, found.exact, found.estimated)
 
@@ -161,36 +143,14 @@ class DPO:
             flipped=tuple(pair.flipped for pair in texts),
         )
 
-    def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
-        if self.tokenizer is not None:
-            save_model(self.policy, self.tokenizer, folder)
-
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, knobs, position in the data and step."""
-        return {
-            "step": self.step,
-            "knobs": self.knobs.snapshot(),
-            "pairs": self.pairs.state_dict(),
-            **self._learnt(),
-        }
+        """What every fit keeps, and the position in the data."""
+        return {**super().state_dict(), "pairs": self.pairs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
         self.pairs.load_state_dict(state["pairs"])
-        for name, value in state["knobs"].items():
-            setattr(self.knobs, name, value)
-        self.step = int(state["step"])
-        self._relearn(state)
-
-    def _learnt(self) -> dict[str, Any]:
-        """The part of the state that the updates change."""
-        return {"policy": trained_state(self.policy), "optimiser": self._optimiser.state_dict()}
-
-    def _relearn(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `_learnt`."""
-        load_trained_state(self.policy, state["policy"])
-        self._optimiser.load_state_dict(state["optimiser"])
 
 
 def _scalars(

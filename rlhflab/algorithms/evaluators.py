@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -27,26 +28,31 @@ BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
 TRUSTED_ESS = 30  # samples a prompt; with fewer, the spread that gives a standard error is itself a guess
 
 
+Arrays = Mapping[str, tuple[float, ...]]
+
+
 class Evaluated(NamedTuple):
     """What an evaluator found.
 
     Attributes:
-        exact: an exact evaluation, where the world can be enumerated.
+        exact: an exact evaluation, where the world can be enumerated; of a reward model, that of π*_φ.
         estimated: an evaluation from samples, NAME_se being the standard error of NAME; never called exact.
         samples: answers before and now.
+        arrays: columns of plots.
     """
 
     exact: Mapping[str, float] | None = None
     estimated: Mapping[str, float] | None = None
     samples: tuple[Sample, ...] = ()
+    arrays: Arrays = MappingProxyType({})
 
 
 class Evaluator(Protocol):
-    """Judges a policy, or shows samples of it, every `evaluate_every` updates."""
+    """Judges a policy or a reward model, or shows samples, every `evaluate_every` updates."""
 
     backdrop: Backdrop | None
 
-    def __call__(self, policy: Any, beta: float) -> Evaluated: ...
+    def __call__(self, model: Any, beta: float, /) -> Evaluated: ...
 
 
 def frontier_backdrop(reference: ReferencePoint) -> Backdrop:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.evaluators import Evaluated
+from rlhflab.algorithms.frame import Frame, require_finite
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import check_settings, schedule_factor
-from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.algorithms.optimiser import check_settings
+from rlhflab.algorithms.record import Record
 from rlhflab.algorithms.rollout import Collected, Rollout, Task
-from rlhflab.algorithms.supervised import finite_or_nan, require_finite
-from rlhflab.models.loading import save_model
 from rlhflab.objectives.advantages import explained_variance, gae
 
 BETA = Knob(
@@ -77,7 +75,7 @@ class Estimated(NamedTuple):
     explained: float
 
 
-class PolicyGradient(ABC):
+class PolicyGradient(Frame):
     """An iterator of records: each `next()` collects a rollout with the policy as it is and updates it once.
 
     Args:
@@ -87,9 +85,6 @@ class PolicyGradient(ABC):
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
-    name: str
-    engine = "lab"
-
     def __init__(
         self,
         task: Task,
@@ -98,33 +93,18 @@ class PolicyGradient(ABC):
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
+        super().__init__(config, knobs, task.backdrop, tokenizer, notes)
         self.task, self.policy = task, task.policy
         if task.kind != "language":
             self.name = f"{self.name}-{task.kind}"
-        self.config, self.knobs = config, knobs
-        self.backdrop: Backdrop | None = task.backdrop
-        self.steps, self.step = config.steps, 0
 
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        """Collect, update, record; raises TrainingDiverged where a number is no longer one."""
-        if self.step >= self.steps:
-            raise StopIteration
-        self.step += 1
-        knobs = self.knobs.snapshot()
-        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+    def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
         collected = self.task.collect(knobs)
         require_finite(self.step, collected.scalars, knobs)
         update = self._update(collected, knobs, factor)
         scalars = {**collected.scalars, **update.scalars}
         require_finite(self.step, scalars, knobs)
-        found = Evaluated()
-        if self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps):
-            require_finite(self.step, {"a weight": finite_or_nan(self.policy.parameters())}, knobs)
-            found = self.task.judge(knobs)
+        found = self._evaluated(lambda *_: self.task.judge(knobs), self.policy, knobs, knobs.get("beta", 0.0))
         return Record(
             self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated,
             arrays=update.arrays,
@@ -154,21 +134,14 @@ class PolicyGradient(ABC):
         """Whether a loss is to be scaled; see `Optimiser`."""
         return getattr(self.policy, "dtype", None) == torch.float16
 
-    def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
-        if self.tokenizer is not None:
-            save_model(self.policy, self.tokenizer, folder)
-
     def state_dict(self) -> dict[str, Any]:
-        """Task (weights, random states), knobs and step; algorithms add what they keep."""
-        return {"step": self.step, "knobs": self.knobs.snapshot(), "task": self.task.state_dict()}
+        """The task's (weights, random states), knobs and step; algorithms add what they keep."""
+        return {**super().state_dict(), "task": self.task.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
         self.task.load_state_dict(state["task"])
-        for name, value in state["knobs"].items():
-            setattr(self.knobs, name, value)
-        self.step = int(state["step"])
 
 
 def spread(values: Tensor, where: Tensor | None = None, most: int = 256) -> tuple[float, ...]:

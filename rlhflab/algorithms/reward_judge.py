@@ -6,13 +6,18 @@ reward model costs, whatever the algorithm. In the micro world they are exact, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.evaluators import TRUSTED_ESS, estimated_backdrop, frontier_backdrop
+from rlhflab.algorithms.evaluators import (
+    TRUSTED_ESS,
+    Arrays,
+    Evaluated,
+    estimated_backdrop,
+    frontier_backdrop,
+)
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch
@@ -33,30 +38,6 @@ from rlhflab.worlds.world import World
 SHOWN = 300  # answers in the scatter plot
 CALIBRATION_PAIRS = 4000
 CALIBRATION_BINS = 10
-
-Arrays = Mapping[str, tuple[float, ...]]
-
-
-class Judgement(NamedTuple):
-    """What was found of a reward model.
-
-    Attributes:
-        exact: the exact block of π*_φ, with `rank_correlation`, where the world can be enumerated.
-        estimated: the same from samples, NAME_se being the standard error of NAME.
-        arrays: columns of the scatter and calibration plots.
-    """
-
-    exact: Mapping[str, float] | None
-    estimated: Mapping[str, float] | None
-    arrays: Arrays
-
-
-class RewardJudge(Protocol):
-    """Compares r_φ with the true reward every `evaluate_every` updates."""
-
-    backdrop: Backdrop | None
-
-    def __call__(self, reward_model: Any, beta: float) -> Judgement: ...
 
 
 def raw_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
@@ -151,7 +132,7 @@ class ExactRewardJudge:
             (pairs, reference.sample(pairs, generator)), (pairs, reference.sample(pairs, generator))
         )  # fmt: skip
 
-    def __call__(self, reward_model: Any, beta: float) -> Judgement:
+    def __call__(self, reward_model: Any, beta: float) -> Evaluated:
         """Return the exact block of π*_φ with `rank_correlation`, and the plots' columns."""
         reference = self.reference
         scores = all_scores(reference, reward_model)
@@ -165,7 +146,7 @@ class ExactRewardJudge:
             "scatter/model": tuple(scores[self._shown].tolist()),
             **calibration(scores[first], scores[second], rewards[first], rewards[second]),
         }
-        return Judgement(exact, None, arrays)
+        return Evaluated(exact=exact, arrays=arrays)
 
 
 class SampledRewardJudge:
@@ -185,7 +166,7 @@ class SampledRewardJudge:
         self._rewards = world.answer_rewards(*drawn).view(len(world.prompts), samples)
         self.backdrop: Backdrop | None = estimated_backdrop(self._rewards)
 
-    def __call__(self, reward_model: Any, beta: float) -> Judgement:
+    def __call__(self, reward_model: Any, beta: float) -> Evaluated:
         """Return the estimates of π*_φ and the plots' columns.
 
         With NAME_se for their standard errors: `reward` E_{π*_φ}[r], `kl` KL(π*_φ‖π_ref) and `regret`. Without:
@@ -218,7 +199,7 @@ class SampledRewardJudge:
                 rewards[:, :half].flatten(), rewards[:, half:].flatten(),
             ),
         }  # fmt: skip
-        return Judgement(None, estimated, arrays)
+        return Evaluated(estimated=estimated, arrays=arrays)
 
 
 @torch.no_grad()

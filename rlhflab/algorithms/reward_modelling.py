@@ -10,7 +10,7 @@ Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,15 @@ import torch
 from torch import Tensor
 
 from rlhflab import processes
+from rlhflab.algorithms.evaluators import Evaluator
+from rlhflab.algorithms.frame import Fit, require_finite
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings
 from rlhflab.algorithms.policy_gradient import BETA
 from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
 from rlhflab.algorithms.record import Pairs, Record
-from rlhflab.algorithms.reward_judge import Judgement, RewardJudge
-from rlhflab.algorithms.supervised import finite_or_nan, require_finite
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import evaluating
-from rlhflab.models.lora import load_trained_state, trained_state
 from rlhflab.models.reward import answer_scores, save_reward_model
 from rlhflab.objectives.preference import plackett_luce_loss
 
@@ -83,7 +82,7 @@ class RewardKnobs(Knobs):
     }  # fmt: skip
 
 
-class RewardModelling:
+class RewardModelling(Fit):
     """Fit a reward model; iterate for one update at a time.
 
     Args:
@@ -96,7 +95,9 @@ class RewardModelling:
     """
 
     name = "reward"
-    engine = "lab"
+    fitted = "reward_model"
+    config: RewardConfig
+    knobs: RewardKnobs
 
     def __init__(
         self,
@@ -104,17 +105,13 @@ class RewardModelling:
         rankings: RankingSource,
         config: RewardConfig | None = None,
         knobs: RewardKnobs | None = None,
-        judge: RewardJudge | None = None,
+        judge: Evaluator | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
-        self.reward_model, self.rankings = in_training(reward_model), rankings
-        self.config = config or RewardConfig()
-        self.knobs: RewardKnobs = knobs or RewardKnobs()
-        self.judge = judge
-        self.backdrop = judge.backdrop if judge else None
-        self.steps, self.step = self.config.steps, 0
+        backdrop = judge.backdrop if judge else None
+        super().__init__(config or RewardConfig(), knobs or RewardKnobs(), backdrop, tokenizer, notes)
+        self.reward_model, self.rankings, self.judge = in_training(reward_model), rankings, judge
         self._trainable = rankings.size - self.config.held_out
         if self._trainable < 1:
             raise ValueError(
@@ -127,40 +124,23 @@ class RewardModelling:
         )  # fmt: skip
         self._generator = torch.Generator().manual_seed(self.config.seed)
 
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        """Take a batch, update, record; raises TrainingDiverged where the loss is no longer a number."""
-        if self.step >= self.steps:
-            raise StopIteration
-        self.step += 1
-        config, knobs = self.config, self.knobs.snapshot()
-        factor = schedule_factor(config.schedule, self.step, self.steps, config.warmup)
+    def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
+        config, learning_rate = self.config, knobs["learning_rate"] * factor
         among = min(int(knobs["pairs"]), self._trainable)
         ids = torch.randint(among, (config.batch_size,), generator=self._generator)
         rows = self.rankings.take(ids, knobs["label_noise"], processes.share(len(ids)))
-        scores, losses, measured = self._update(rows, knobs["learning_rate"] * factor)
+        scores, losses, measured = self._update(rows, learning_rate)
         scores, losses = (processes.whole(each, len(ids)) for each in (scores, losses))
         scalars = ranking_scalars(scores, losses) | measured
         require_finite(self.step, scalars, knobs)
-        scalars["learning_rate"] = knobs["learning_rate"] * factor
+        scalars["learning_rate"] = learning_rate
         if self._due(config.test_every) and len(self._held_out):
             scalars |= self._test()
-        found = Judgement(None, None, {})
-        if self.judge and self._due(config.evaluate_every):
-            require_finite(self.step, {"a weight": finite_or_nan(self.reward_model.parameters())}, knobs)
-            found = self.judge(self.reward_model, knobs["beta"])
-        pairs = _first_against_last(rows, scores)
+        found = self._evaluated(self.judge, self.reward_model, knobs, knobs["beta"])
         return Record(
-            self.step,
-            scalars,
-            knobs,
-            pairs,
-            exact=found.exact,
-            estimated=found.estimated,
-            arrays=found.arrays,
-        )
+            self.step, scalars, knobs, _first_against_last(rows, scores),
+            exact=found.exact, estimated=found.estimated, arrays=found.arrays,
+        )  # fmt: skip
 
     def _update(self, rows: RankedRows, learning_rate: float) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Make one update.
@@ -173,9 +153,6 @@ class RewardModelling:
         losses = plackett_luce_loss(scores)
         grad_norm = self._optimiser.step(losses.mean(), learning_rate, len(losses) / len(rows.ids))
         return scores.detach(), losses.detach(), {"grad_norm": float(grad_norm)}
-
-    def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step in (1, self.steps)
 
     def _ranked_scores(self, rows: RankedRows) -> Tensor:
         """[rows, K], best first as labelled."""
@@ -197,33 +174,13 @@ class RewardModelling:
             self.tokenizer.save_pretrained(folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, knobs, random state and step."""
-        return {
-            "step": self.step,
-            "knobs": self.knobs.snapshot(),
-            "generator": self._generator.get_state(),
-            **self._learnt(),
-        }
+        """What every fit keeps, and the random state."""
+        return {**super().state_dict(), "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
         self._generator.set_state(state["generator"])
-        for name, value in state["knobs"].items():
-            setattr(self.knobs, name, value)
-        self.step = int(state["step"])
-        self._relearn(state)
-
-    def _learnt(self) -> dict[str, Any]:
-        """The part of the state that the updates change."""
-        return {
-            "reward_model": trained_state(self.reward_model),
-            "optimiser": self._optimiser.state_dict(),
-        }
-
-    def _relearn(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `_learnt`."""
-        load_trained_state(self.reward_model, state["reward_model"])
-        self._optimiser.load_state_dict(state["optimiser"])
 
 
 def ranking_scalars(scores: Tensor, losses: Tensor) -> dict[str, float]:

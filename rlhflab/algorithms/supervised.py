@@ -8,20 +8,19 @@ which gives DPO its reference where no SFT model exists: Rafailov et al. 2023, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.evaluators import Evaluated, Evaluator
+from rlhflab.algorithms.evaluators import Evaluator
+from rlhflab.algorithms.frame import Fit, require_finite
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import Optimiser, check_settings, schedule_factor
+from rlhflab.algorithms.optimiser import Optimiser, check_settings
 from rlhflab.algorithms.record import Record
-from rlhflab.models.loading import in_training, save_model
+from rlhflab.models.loading import in_training
 from rlhflab.models.logps import AnswerBatch, common_start, token_logps
-from rlhflab.models.lora import load_trained_state, trained_state
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class SupervisedKnobs(Knobs):
     }
 
 
-class Supervised:
+class Supervised(Fit):
     """Maximise the likelihood of `data`'s answers given their prompts; iterate for one update at a time.
 
     Args:
@@ -72,7 +71,7 @@ class Supervised:
     """
 
     name = "sft"
-    engine = "lab"
+    knobs: SupervisedKnobs
 
     def __init__(
         self,
@@ -85,38 +84,25 @@ class Supervised:
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.tokenizer, self.notes = tokenizer, dict(notes or {})
-        self.evaluator, self.beta = evaluator, beta
-        self.backdrop = evaluator.backdrop if evaluator else None
+        backdrop = evaluator.backdrop if evaluator else None
+        super().__init__(config or SupervisedConfig(), knobs or SupervisedKnobs(), backdrop, tokenizer, notes)
         self.policy, self.data = in_training(policy), data.to(policy.device)
-        self.config = config or SupervisedConfig()
-        self.knobs: SupervisedKnobs = knobs or SupervisedKnobs()
-        self.steps, self.step = self.config.steps, 0
+        self.evaluator, self.beta = evaluator, beta
         self._start = common_start(data)
         self._optimiser = Optimiser(
             policy.parameters(), weight_decay=0.01, scaled=getattr(policy, "dtype", None) == torch.float16
         )
         self._batches = ShuffledBatches(len(data.input_ids), self.config.batch_size, self.config.seed)
 
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        """One update; the record has `loss` (nats per token) and `grad_norm`."""
-        if self.step >= self.steps:
-            raise StopIteration
-        self.step += 1
-        knobs = self.knobs.snapshot()
-        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+    def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
+        learning_rate = knobs["learning_rate"] * factor
         rows = self.data.rows(self._batches.next())
         if self._start is None:  # texts of many lengths
             rows = rows.trimmed()
-        scalars = self._update(rows, knobs["learning_rate"] * factor)
+        scalars = self._update(rows, learning_rate)
         require_finite(self.step, scalars, knobs)
-        scalars["learning_rate"] = knobs["learning_rate"] * factor
-        found = Evaluated()
-        if self.evaluator and (self.step % self.config.evaluate_every == 0 or self.step in (1, self.steps)):
-            found = self.evaluator(self.policy, self.beta)
+        scalars["learning_rate"] = learning_rate
+        found = self._evaluated(self.evaluator, self.policy, knobs, self.beta)
         return Record(
             self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated
         )
@@ -128,36 +114,14 @@ class Supervised:
         grad_norm = self._optimiser.step(loss, learning_rate)
         return {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
 
-    def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
-        if self.tokenizer is not None:
-            save_model(self.policy, self.tokenizer, folder)
-
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, knobs, order of the data and position."""
-        return {
-            "step": self.step,
-            "knobs": self.knobs.snapshot(),
-            "batches": self._batches.state_dict(),
-            **self._learnt(),
-        }
+        """What every fit keeps, the order of the data and the position in it."""
+        return {**super().state_dict(), "batches": self._batches.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.step = int(state["step"])
-        for name, value in state.get("knobs", {}).items():
-            setattr(self.knobs, name, value)
+        """Continue exactly where `state` was taken."""
+        super().load_state_dict(state)
         self._batches.load_state_dict(state["batches"])
-        self._relearn(state)
-
-    def _learnt(self) -> dict[str, Any]:
-        """The part of the state that the updates change."""
-        return {"policy": trained_state(self.policy), "optimiser": self._optimiser.state_dict()}
-
-    def _relearn(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `_learnt`."""
-        load_trained_state(self.policy, state["policy"])
-        self._optimiser.load_state_dict(state["optimiser"])
 
 
 class ShuffledBatches:
@@ -191,18 +155,3 @@ class ShuffledBatches:
         """Inverse of `state_dict`."""
         self._queue = state["queue"].clone()
         self._generator.set_state(state["generator"])
-
-
-def require_finite(step: int, scalars: Mapping[str, float], knobs: Mapping[str, float]) -> None:
-    """Raise TrainingDiverged naming the step and the knobs if a scalar is NaN or infinite."""
-    bad = [name for name, value in scalars.items() if not -float("inf") < value < float("inf")]
-    if bad:
-        values = ", ".join(f"{name}={value:g}" for name, value in knobs.items())
-        raise TrainingDiverged(f"{', '.join(bad)} became NaN or infinite at step {step} with {values}")
-
-
-def finite_or_nan(parameters: Iterable[torch.Tensor]) -> float:
-    """0.0 if every weight that is trained could be squared and summed to a finite number, else NaN."""
-    with torch.no_grad():
-        total = sum(float(weight.float().square().sum()) for weight in parameters if weight.requires_grad)
-    return 0.0 if total < float("inf") else float("nan")
