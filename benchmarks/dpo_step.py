@@ -90,7 +90,7 @@ def time_bare(setting: Setting) -> Timed:
 
 
 class BareLoop:
-    """Forward, loss, backward, clipping, fused AdamW; the fastest way we know, and nothing else."""
+    """Forward of whole rows (ours makes tries of them), loss, backward, clipping, fused AdamW, and nothing else."""
 
     def __init__(self, setting: Setting) -> None:
         import torch

@@ -14,9 +14,9 @@ All start from the same tiny SFT policy and take batches of 32 answers of at mos
   value models are AutoModelForSequenceClassification with the same weights as ours (its head has no bias). It logs
   every iteration to its progress bar, whose output goes to a file.
 - trl_no_gc: the same process with its calls of gc.collect() and empty_cache() made to do nothing.
-- bare_four, bare_shared: the same model calls and no more: sampling with the cache, one pass each of reference,
-  reward model and value model, then four times forward, loss, backward, clipping, fused AdamW. No masks, no GAE
-  (advantages are centred scores), no diagnostics.
+- bare_four, bare_shared: the same model calls on whole rows (ours makes tries of them) and no more: sampling with the
+  cache, one pass each of reference, reward model and value model, then four times forward, loss, backward, clipping,
+  fused AdamW. No masks, no GAE (advantages are centred scores), no diagnostics.
 
 TRL's update differs from ours where it must: it does not clip gradients, and shuffles a minibatch that is everything.
 One process a number of torch threads; the worker has as many.

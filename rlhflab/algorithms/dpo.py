@@ -109,7 +109,7 @@ class DPO(Fit):
         scalars["learning_rate"] = learning_rate
         found = self._evaluated(self.evaluator, self.policy, knobs, knobs["beta"])
         seen = self._record_pairs(rows, columns[1], columns[2])
-        return Record(self.step, scalars, knobs, seen, found.samples, found.exact, found.estimated)
+        return Record(self.step, scalars, knobs, seen, **found._asdict())
 
     def _update(
         self, rows: PairRows, beta: float, learning_rate: float
@@ -153,6 +153,10 @@ class DPO(Fit):
         self.pairs.load_state_dict(state["pairs"])
 
 
+TIE = 1e-5
+"""Nats: a margin up to here is rounding, as all are at the first update, where π_θ is π_ref."""
+
+
 def _scalars(
     losses: list[float],
     chosen: list[float],
@@ -169,7 +173,7 @@ def _scalars(
         "rewards/chosen": mean_chosen,
         "rewards/rejected": mean_rejected,
         "rewards/margins": sum(margins) / size,
-        "rewards/accuracies": sum(margin > 0 for margin in margins) / size,
+        "rewards/accuracies": sum(margin > TIE for margin in margins) / size,
         "rewards/chosen_std": math.sqrt(sum((c - mean_chosen) ** 2 for c in chosen) / size),
         "rewards/rejected_std": math.sqrt(sum((r - mean_rejected) ** 2 for r in rejected) / size),
         "logps/chosen": sum(chosen_logps) / size,

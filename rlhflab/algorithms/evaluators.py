@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -44,7 +43,7 @@ class Evaluated(NamedTuple):
     exact: Mapping[str, float] | None = None
     estimated: Mapping[str, float] | None = None
     samples: tuple[Sample, ...] = ()
-    arrays: Arrays = MappingProxyType({})
+    arrays: Arrays = {}
 
 
 class Evaluator(Protocol):

@@ -1,4 +1,4 @@
-"""What all algorithms are: an iterator of records with live knobs, a schedule, and a state to continue from."""
+"""What all algorithms but the race are: an iterator of records with live knobs, a schedule and a state."""
 
 from __future__ import annotations
 

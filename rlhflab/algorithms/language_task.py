@@ -34,7 +34,7 @@ from rlhflab.models.logps import (
 )
 from rlhflab.models.lora import AdaptersOff, is_adapted, load_trained_state, trained_state
 from rlhflab.models.sampling import left_padded, random_heights, sample_answers
-from rlhflab.models.trie import share_beginnings
+from rlhflab.models.trie import pick, share_beginnings
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
 
 VALUE_MODELS = ("shared", "own", "none")
@@ -187,7 +187,11 @@ class LanguageTask:
         keep = {"logits_to_keep": rollout.actions.shape[1]} if places is None else {}
         # the fused attention kernels have no second derivative
         attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
-        reading = nullcontext() if places is None else before_head(self.policy, lambda hidden: hidden[places])
+        reading = (
+            nullcontext()
+            if places is None
+            else before_head(self.policy, lambda hidden: pick(hidden, *places))
+        )
         with attention, reading:
             logits = self.policy(**inputs, use_cache=False, **keep).logits
         return Categorical(logits=logits.float(), validate_args=False)
@@ -211,7 +215,7 @@ class LanguageTask:
             return self._value_of_last_pass()
         inputs, places = self._inputs(rollout)
         hidden = self.trunk(**inputs, use_cache=False).last_hidden_state
-        return self.head(hidden[:, self.prompt_length - 1 :] if places is None else hidden[places])
+        return self.head(hidden[:, self.prompt_length - 1 :] if places is None else pick(hidden, *places))
 
     def _inputs(self, rollout: Rollout) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
         """What the model reads, and row and position of the hidden state before each token of the answers.
@@ -224,10 +228,11 @@ class LanguageTask:
             shared = share_beginnings(self.policy, ids, batch.lengths - 1)
             if shared is None:
                 return {"input_ids": ids}, None
-            return shared.inputs, (shared.rows[:, begin:], shared.places[:, begin:])
+            before = shared.since(begin)
+            return before.inputs, (before.rows, before.places)
         time = torch.arange(rollout.actions.shape[1], device=mask.device)
         places = mask.int().argmax(1, keepdim=True) - 1 + time
-        rows = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+        rows = torch.arange(len(mask), device=mask.device).unsqueeze(1).expand_as(places)
         return {"input_ids": ids}, (rows, places.clamp(max=mask.shape[1] - 2))
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:

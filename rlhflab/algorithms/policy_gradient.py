@@ -105,10 +105,7 @@ class PolicyGradient(Frame):
         scalars = {**collected.scalars, **update.scalars}
         require_finite(self.step, scalars, knobs)
         found = self._evaluated(lambda *_: self.task.judge(knobs), self.policy, knobs, knobs.get("beta", 0.0))
-        return Record(
-            self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated,
-            arrays=update.arrays,
-        )  # fmt: skip
+        return Record(self.step, scalars, knobs, **found._replace(arrays=update.arrays)._asdict())
 
     def gamma(self, knobs: Mapping[str, float]) -> float:
         """The discount in force: a knob where the algorithm has it as one, else the configuration's."""

@@ -137,10 +137,7 @@ class RewardModelling(Fit):
         if self._due(config.test_every) and len(self._held_out):
             scalars |= self._test()
         found = self._evaluated(self.judge, self.reward_model, knobs, knobs["beta"])
-        return Record(
-            self.step, scalars, knobs, _first_against_last(rows, scores),
-            exact=found.exact, estimated=found.estimated, arrays=found.arrays,
-        )  # fmt: skip
+        return Record(self.step, scalars, knobs, _first_against_last(rows, scores), **found._asdict())
 
     def _update(self, rows: RankedRows, learning_rate: float) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Make one update.

@@ -61,7 +61,7 @@ class Supervised(Fit):
     """Maximise the likelihood of `data`'s answers given their prompts; iterate for one update at a time.
 
     Args:
-        policy: any Hugging Face causal LM; trained in place, without dropout of its own.
+        policy: any Hugging Face causal LM; trained in place. `load_policy` takes its dropout out.
         data: all texts; rows are drawn in shuffled epochs.
         config, knobs: see their classes.
         evaluator: exact or estimated evaluation and samples at KL strength `beta`, where the world offers them.
@@ -103,9 +103,7 @@ class Supervised(Fit):
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
         found = self._evaluated(self.evaluator, self.policy, knobs, self.beta)
-        return Record(
-            self.step, scalars, knobs, samples=found.samples, exact=found.exact, estimated=found.estimated
-        )
+        return Record(self.step, scalars, knobs, **found._asdict())
 
     def _update(self, rows: AnswerBatch, learning_rate: float) -> dict[str, float]:
         """Make one update; returns the loss before it and the norm of its gradient."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlhflab.models.trie import share_beginnings
+from rlhflab.models.trie import pick, share_beginnings
 
 LOGITS_AT_ONCE = 2**26
 """Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
@@ -200,7 +200,8 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
         logps = _logps_of(logits, targets)
     else:
         every = model(**shared.inputs, use_cache=False).logits.float().log_softmax(-1)
-        logps = every[shared.rows[:, start - 1 :], shared.places[:, start - 1 :], targets]
+        before = shared.since(start - 1)
+        logps = pick(every, before.rows, before.places).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return logps.masked_fill(~kept_mask, 0.0), kept_mask
 
 

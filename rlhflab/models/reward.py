@@ -25,7 +25,7 @@ from rlhflab.models.lora import is_adapted
 from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.shared import Ends
-from rlhflab.models.trie import share_beginnings
+from rlhflab.models.trie import pick, share_beginnings
 from rlhflab.models.weights import is_adapters, load_weights
 
 HEAD_FILE = "reward_head.safetensors"
@@ -94,7 +94,7 @@ def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
         else:
             batch = Ends(shared.inputs, shared.rows[last], shared.places[last])
     hidden = _trunk(model)(**batch.inputs, use_cache=False).last_hidden_state
-    return _read(model, hidden[batch.rows, batch.places])
+    return _read(model, pick(hidden, batch.rows, batch.places))
 
 
 def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:

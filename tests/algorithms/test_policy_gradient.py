@@ -142,7 +142,7 @@ def test_trpo_never_breaks_its_bound(make, max_kl):
         assert record.scalars["trpo/kl_old"] == pytest.approx(kl, rel=1e-3, abs=1e-7)
         accepted.append(record.scalars["trpo/share"] > 0)
         assert (kl > 0) == (record.scalars["trpo/gain"] > 0) == accepted[-1]
-    assert sum(accepted) >= 3
+    assert sum(accepted) >= 3  # at δ = 0.1 ten tries fail now and then
 
 
 def test_a_small_trpo_step_is_what_the_quadratic_model_predicts(make):

@@ -44,6 +44,11 @@ def test_it_learns_to_rank_what_it_has_not_seen(fitted):
     assert last.exact["rank_correlation"] > 0.5 > abs(first.exact["rank_correlation"])
 
 
+def test_records_are_plain_data(fitted):
+    for record in fitted[1][:2]:
+        assert copy.deepcopy(record) == record
+
+
 def test_the_policy_that_is_optimal_for_it_is_worth_more_and_never_passes_the_frontier(fitted):
     _, records = fitted
     first, last = (record.exact for record in (records[0], records[-1]))

@@ -77,7 +77,10 @@ def test_both_engines_agree_on_every_step(build):
             for k, v in expected.items()
             if not (ours.step == 1 and k.endswith(("accuracies", "accuracy")))
         }
-        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=2e-3, abs=1e-4)
+        # rounding grows: reward models start from the same 0 and are trained at a higher rate
+        late = build is build_reward and ours.step > 12
+        near = {"rel": 2e-3, "abs": 1e-4} if late else {"rel": 1e-4, "abs": 2e-5}
+        assert {name: found[name] for name in expected} == pytest.approx(expected, **near)
     assert (lab[-1].exact is None) == (trl[-1].exact is None)
     assert [s.after for s in trl[-1].samples] == [s.after for s in lab[-1].samples]
 

@@ -1,5 +1,7 @@
 """Beginnings that a batch shares: each stands once in a trie, and all numbers are those of the batch itself."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -10,7 +12,7 @@ from rlhflab.models import reward as reward_module
 from rlhflab.models.logps import join_answers, token_logps
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
-from rlhflab.models.trie import share_beginnings
+from rlhflab.models.trie import pick, share_beginnings
 
 
 def batch_of(prompts, seed, words=4, longest=4, rows=40):
@@ -66,12 +68,18 @@ def test_a_node_sees_the_tokens_before_it_and_a_beginning_stands_once(sft, width
         assert len(tokens) == 1 or max(used) < 2 * width
 
 
-def test_log_probabilities_rewards_and_gradients_are_those_of_the_batch(sharing_model, plain):
+@pytest.mark.parametrize("width", [25, 150])
+def test_log_probabilities_rewards_and_gradients_are_those_of_the_batch(
+    sharing_model, plain, width, monkeypatch
+):
+    for module in (logps_module, reward_module):
+        monkeypatch.setattr(module, "share_beginnings", partial(share_beginnings, width=width))
     reward_model = None
     if sharing_model.config.model_type != "granite":  # transformers has no sequence classifier of it
         reward_model = reward_model_from(sharing_model)
         torch.nn.init.normal_(reward_model.score.weight, generator=torch.Generator().manual_seed(0))
-    assert share_beginnings(sharing_model, BATCH.input_ids, BATCH.lengths) is not None
+    found = share_beginnings(sharing_model, BATCH.input_ids, BATCH.lengths, width)
+    assert (len(found.inputs["input_ids"]) > 1) == (width == 25)
 
     def numbers():
         sharing_model.zero_grad()
@@ -116,6 +124,23 @@ def test_policies_and_values_are_those_of_the_batch(value, monkeypatch):
     for found, expected in zip(shared, numbers(), strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
         assert expected.norm() > 0
+
+
+def test_what_is_picked_often_has_the_same_gradient_every_time():
+    """Also with several threads; a plain index adds in any order there."""
+    threads, generator = torch.get_num_threads(), torch.Generator().manual_seed(0)
+    states = torch.randn(4, 150, 64, generator=generator, requires_grad=True)
+    rows, places = (torch.randint(most, (252, 4), generator=generator) for most in (4, 150))
+    weights = torch.randn(252, 4, 64, generator=generator)
+    assert torch.equal(pick(states, rows, places), states[rows, places])
+    torch.set_num_threads(4)
+    try:
+        found = [
+            torch.autograd.grad((pick(states, rows, places) * weights).sum(), states)[0] for _ in range(50)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, found[0]) for gradient in found)
 
 
 def test_batches_that_gain_nothing_are_read_as_they_are(sft, world):
