@@ -230,7 +230,7 @@ LINE_SEARCH = Panel(
 CG = Panel(
     id="cg",
     title="Conjugate gradient now",
-    caption="The residual usually falls well below 1, not at every iteration: the error is lessened as H measures it.",
+    caption="The residual usually falls below 1, not at every iteration: the error is lessened as H measures it.",
     formula=("H x = g", "residual = ‖ g − H x_k ‖ / ‖ g ‖"),
     symbols=(
         ("g", "gradient of the gain"),

@@ -280,7 +280,7 @@ class Columns(NamedTuple):
 COLUMNS = (
     Columns(
         "Conjugate gradient",
-        "The residual usually falls well below 1, not at every iteration: the error is lessened as H measures it.",
+        "The residual usually falls below 1, not at every iteration: the error is lessened as H measures it.",
         "", "cg_residuals", "iteration", "residual", log=True,
     ),
     Columns(

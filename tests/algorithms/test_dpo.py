@@ -31,6 +31,12 @@ def test_first_record_is_at_the_reference(short):
     assert first.scalars["rewards/margins"] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{"pairs": 300}, {"pairs": "fresh"}, {"pairs": 300, "beta": 10.0}])
+def test_at_the_reference_all_pairs_are_ties(settings):
+    (first,) = run(1, **settings)[1]
+    assert first.scalars["rewards/accuracies"] == 0
+
+
 def test_records_hold_what_they_promise(short):
     _, records = short
     assert [record.step for record in records] == list(range(1, 121))
