@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anywidget
 import traitlets
 
 from rlhflab.files import static_source
+from rlhflab.widget import PageWidget
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -54,7 +54,7 @@ class Number(traitlets.Float):
         return number
 
 
-class Explorable(anywidget.AnyWidget):
+class Explorable(PageWidget):
     """A widget whose mathematics runs in the page; a subclass is `_script`, traits, a payload and `figure`.
 
     Args:

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.files import static_source
 from rlhflab.live.player import ENDED
 from rlhflab.runs.buckets import rounded
+from rlhflab.widget import PageWidget
 
 if TYPE_CHECKING:
     from rlhflab.live.board import Board
@@ -72,7 +72,7 @@ def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
     return data
 
 
-class BoardWidget(anywidget.AnyWidget):
+class BoardWidget(PageWidget):
     """The widget behind a board; everything but the picture travels in messages of its own."""
 
     _esm = f"const BOARD_CSS = {json.dumps(static_source(__file__, 'board.css'))};\n" + static_source(

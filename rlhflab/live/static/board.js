@@ -40,8 +40,8 @@ class BoardView {
   }
 
   hello(tries = 0) {
-    // A page that has just been opened again may lose its first messages (JupyterLab sends them to a subshell that it
-    // has deleted meanwhile): ask until there is an answer.
+    // The first messages of a page may be lost, or wait in the main shell behind a cell that runs, until JupyterLab has
+    // a subshell for it: ask until there is an answer.
     if (this.setup || this.closed) return;
     this.send({ op: "hello" });
     if (tries === 3) this.showPicture();
