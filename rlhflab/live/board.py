@@ -186,7 +186,7 @@ class Board:
         self._page.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the training rests (see Player.wait); raises what the algorithm raised."""
+        """Block until the training rests, not while it is paused at the page (see Player.wait); raises its error."""
         try:
             return self.player.wait(timeout)
         finally:
@@ -306,6 +306,7 @@ class Board:
         return {
             "op": "frame",
             "state": "stopping" if player.stopping else player.state,
+            "awaited": player.awaited,
             "step": player.steps_done,
             "steps": player.steps,
             "rate": rounded(player.rate, 3),

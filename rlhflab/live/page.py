@@ -195,7 +195,8 @@ class Page:
         if self._views or self._shown_at is not None:
             self._send_setup_if_new()
             notice = player.notice or board.notice
-            mark = (board.history.records, state, player.stopping, player.knobs, notice, player.rate)
+            states = (state, player.stopping, player.awaited)
+            mark = (board.history.records, states, player.knobs, notice, player.rate)
             if mark != self._sent or not self._views:
                 self._sent = mark
                 self.widget.send(board.frame())

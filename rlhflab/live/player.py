@@ -83,8 +83,8 @@ class Player:
         self._changed = threading.Condition()
         self._state: State = "idle"
         self._thread: threading.Thread | None = None
-        self._stopping = self._pausing = False
-        self._single_steps = self._generation = 0
+        self._stopping = self._pausing = self._resetting = False
+        self._single_steps = self._generation = self._waiting = 0
         self._wanted: dict[str, float] = {}  # every knob somebody has set, for the next algorithm too
         self._mailbox: dict[str, float] = {}  # newest value per knob, not yet taken by the training thread
         self._marks: collections.deque[float] = collections.deque(maxlen=200)
@@ -190,8 +190,14 @@ class Player:
         """Whether a stop was asked for and has not happened yet."""
         return self._stopping and self._state in ("preparing", "running", "paused")
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody is blocked in `wait`: in a notebook, a cell."""
+        return self._waiting > 0
+
     def reset(self) -> None:
         """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
+        self._resetting = True  # the stop is no end: whoever waits goes on waiting
         self.stop()
         self.forget()
         with self._changed:
@@ -202,7 +208,9 @@ class Player:
             self._mailbox = {}
             self._marks.clear()
             self._thread = None
-        self._set_state("idle", self._generation)
+            self._state, self._resetting = "idle", False
+            self._changed.notify_all()
+        self._tell()
 
     def forget(self) -> None:
         """Let the algorithm go. An error remembers it too, in its frames, and notebooks remember the last error."""
@@ -234,23 +242,37 @@ class Player:
             self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the training rests: finished, stopped, failed, paused or never started.
+        """Block until the training rests: finished, stopped, failed, or never started.
+
+        A pause, or steps, asked for before are a rest too. While this blocks neither a pause nor a reset is one: who
+        presses a button while a cell waits wants to go on with this training, not with the next cell.
 
         Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
         """
         end = None if timeout is None else time.monotonic() + timeout
         poll = answer_widgets() if self.driver == "poll" else None
-        while True:
+        with self._changed:
+            if self._state == "idle" and self._thread is None and not self._resetting:
+                return True  # never started
+            pausing = self._pausing
+            self._waiting += 1
+        try:
+            while True:
+                with self._changed:
+                    pausing = pausing and self._pausing
+                    if self._resting(pausing):
+                        break
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    # In slices, so that Ctrl-C and Stop get through everywhere.
+                    self._changed.wait(min(0.05 if poll else 1.0, left if left is not None else 1.0))
+                if poll is not None:
+                    poll()
+        finally:
             with self._changed:
-                if self._resting():
-                    break
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                # In slices, so that Ctrl-C and Stop get through everywhere.
-                self._changed.wait(min(0.05 if poll else 1.0, left if left is not None else 1.0))
-            if poll is not None:
-                poll()
+                self._waiting -= 1
+            self._tell()
         if self.error is not None:
             raise self.error
         return True
@@ -262,12 +284,10 @@ class Player:
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def _resting(self) -> bool:
+    def _resting(self, pausing: bool) -> bool:
         if self._state == "paused":
-            return self._pausing and not self._single_steps
-        if self._state == "idle":
-            return self._thread is None
-        return self._state in ENDED
+            return pausing and not self._single_steps
+        return self._state in ENDED and not self._resetting
 
     def _go(self, pausing: bool, single_steps: int = 0) -> None:
         with self._changed:
@@ -298,6 +318,9 @@ class Player:
                 return  # this thread was given up by a reset
             self._state = state
             self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
         if self._on_change is not None:
             self._on_change()
 

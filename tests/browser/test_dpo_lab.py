@@ -106,32 +106,36 @@ def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it
     lab.in_kernel("board.stop()")
 
 
-BUSY = """
-import time
+WATCH = """
 seen = set()
-end = time.monotonic() + 60
-while time.monotonic() < end and not (min(seen, default=1) < 0.5 and max(seen) > 2):
-    seen.add(board.history.knobs.get("beta", 1))
-    time.sleep(0.1)
+board = Board(lambda: build_dpo(pairs=200, steps=50_000), knobs=DPOKnobs, name="busy", title="Busy", autostart=True,
+              sinks=[lambda record: seen.add(record.knobs["beta"])])
+board
 """
 
 
-def test_a_slider_acts_while_a_cell_runs(steady, world, sft):
-    """As after Run All, where the next cell waits for the training; nothing but the page speaks to the kernel here."""
+def test_the_board_is_steered_while_a_cell_waits_for_it(steady, world, sft):
+    """As after Run All; nothing but the page speaks to the kernel while the cell waits."""
     lab, page = steady, steady.page
-    lab.write("busy.ipynb", SETUP, SHOW, BUSY)
+    lab.write("busy.ipynb", SETUP, WATCH, "board.wait()")
     lab.open("busy.ipynb")
     lab.run_all()
-    view = lab.board("Again")
+    view = lab.board("Busy")
     lab.poll(lambda: view.count() and points(view, "reward") >= 2, 90)
-    busy = page.locator(".jp-InputPrompt", has_text="[*]")
-    assert busy.count() == 1
+    waiting, pill = page.locator(".jp-InputPrompt", has_text="[*]"), view.locator(".rlhf-pill")
+    assert waiting.count() == 1
     for share in (0.2, 0.9):
         lab.drag(view.locator("input[type=range]").first, share)
         page.wait_for_timeout(500)
-    lab.poll(lambda: busy.count() == 0, 20)  # the cell has seen β move, and ended long before its minute
-    assert lab.in_kernel("min(seen) < 0.5 and max(seen) > 2")
-    lab.in_kernel("board.stop()")
+    view.get_by_role("button", name="Pause").click()
+    lab.poll(lambda: pill.inner_text() == "Paused" and "a cell waits" in view.inner_text(), 20)
+    shot(lab, "busy-paused")
+    view.get_by_role("button", name="Resume").click()
+    lab.poll(lambda: pill.inner_text() == "Training", 20)
+    assert waiting.count() == 1  # a pause does not let the cell go
+    view.get_by_role("button", name="Stop").click()
+    lab.poll(lambda: pill.inner_text() == "Stopped" and waiting.count() == 0, 20)
+    assert lab.in_kernel("board.state") == "stopped" and lab.in_kernel("min(seen) < 0.5 and max(seen) > 2")
 
 
 def test_an_exception_is_shown_in_the_view_as_text_and_the_kernel_stays_usable(steady, world, sft):

@@ -308,3 +308,53 @@ def test_wait_has_a_timeout_and_returns_at_once_where_nothing_moves() -> None:
     player.start()
     assert not player.wait(0.02)
     player.stop()
+
+
+def waiter(player: Player) -> tuple[threading.Thread, list[bool]]:
+    """As a cell that waits: a thread, and what `wait` returned, once it has."""
+    returned: list[bool] = []
+    thread = threading.Thread(target=lambda: returned.append(player.wait(20)))
+    thread.start()
+    until(lambda: player.awaited)
+    return thread, returned
+
+
+def test_a_pause_while_somebody_waits_ends_no_wait() -> None:
+    records: list[Record] = []
+    player = player_of(records, steps=60)
+    player.start()
+    thread, returned = waiter(player)
+    until(lambda: len(records) > 3)
+    player.pause()
+    until(lambda: player.state == "paused")
+    player.step()  # a single step from the page neither
+    until(lambda: player.state == "paused" and not player._single_steps)
+    time.sleep(0.05)
+    assert not returned and player.awaited
+    player.resume()
+    thread.join(20)
+    assert returned == [True] and (player.state, len(records), player.awaited) == ("finished", 60, False)
+
+
+def test_a_reset_while_somebody_waits_ends_no_wait_either() -> None:
+    records: list[Record] = []
+    player = player_of(records, steps=40)
+    player.start()
+    thread, returned = waiter(player)
+    until(lambda: len(records) > 3)
+    player.reset()
+    time.sleep(0.05)
+    assert not returned and player.state == "idle"
+    player.start()
+    thread.join(20)
+    assert returned == [True] and player.state == "finished"
+    assert [record.step for record in records[-40:]] == list(range(1, 41))
+
+
+def test_a_stop_ends_a_wait() -> None:
+    player = player_of([])
+    player.start()
+    thread, returned = waiter(player)
+    player.stop()
+    thread.join(20)
+    assert returned == [True] and player.state == "stopped"
