@@ -104,9 +104,9 @@ def rlhflab(monkeypatch, capsys, tmp_path):
     return call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def colab_python():
-    """The Python of an environment with Colab's versions of the widget stack, without rlhflab in it; ours alone."""
+    """The Python of an environment with Colab's versions of the widget stack, without rlhflab; this test's alone."""
     from filelock import FileLock
 
     from rlhflab.files import cache_folder

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 HEADLESS = ("00_start_here", "10_real_models")  # 07 runs in the browser: test_browser.py
 
 
-@pytest.mark.xdist_group("colab-stack")  # one environment, made once
 @pytest.mark.parametrize("name", [name for name in HEADLESS if (ROOT / "labs" / f"{name}.ipynb").is_file()])
 def test_a_lab_installs_itself_and_runs(name: str, colab_python: Path, tmp_path: Path) -> None:
     write_colab(ROOT / "labs", tmp_path / "colab")
