@@ -19,7 +19,7 @@ from rlhflab.algorithms.build_text import (
 )
 from rlhflab.algorithms.builders import WORLDS, is_text_source
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.engines import engine_class
+from rlhflab.algorithms.engines import engine_class, engine_dtype
 from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, LongPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
@@ -134,6 +134,7 @@ def build_dpo(
     if pairs is None:
         pairs = 2000 if tiny else default_pairs(steps, batch_size)
     _validate(world, reference, pairs, label_noise, batch_size, seed)
+    dtype = engine_dtype(engine, model, dtype, device)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
         2 * processes.largest_share(batch_size), device, seed,

@@ -21,7 +21,7 @@ from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKn
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
-from rlhflab.models.loading import choose_device, choose_dtype, frozen_copy
+from rlhflab.models.loading import above_float16, choose_device, frozen_copy
 from rlhflab.models.reward import read_reward_model
 from rlhflab.worlds.world import World
 
@@ -205,9 +205,8 @@ def build_trpo(
         dtype: auto is float32 where others take float16, which is too coarse for these products.
     """
     settings = _settings(locals())
-    coarse = choose_dtype(choose_device(device)) == torch.float16
-    if coarse and dtype == "auto" and model != "tiny":
-        settings["dtype"] = "float32"
+    if model != "tiny":
+        settings["dtype"] = above_float16(dtype, device)
     knobs = TRPOKnobs(beta=settings["beta"], max_kl=max_kl, gae_lambda=gae_lambda)
     config = TRPOConfig(
         steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed

@@ -14,7 +14,7 @@ from rlhflab.algorithms.build import (
 )
 from rlhflab.algorithms.build_text import default_pairs, default_rate, load_settings, prepare_pairs
 from rlhflab.algorithms.builders import WORLDS
-from rlhflab.algorithms.engines import engine_class, require_pairs
+from rlhflab.algorithms.engines import engine_class, engine_dtype, require_pairs
 from rlhflab.algorithms.evaluators import Evaluator
 from rlhflab.algorithms.ranking_source import LongRankings, RankingSource, TextRankings, WorldRankings
 from rlhflab.algorithms.reference import tiny_reference
@@ -110,6 +110,7 @@ def build_reward(
     make = engine_class(engine, RewardModelling)
     if engine == "trl":
         require_pairs(ranked)
+    dtype = engine_dtype(engine, model, dtype, device)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
         2 * processes.largest_share(batch_size), device, seed,

@@ -21,7 +21,7 @@ from rlhflab.algorithms.build_text import (
     sample_evaluator,
 )
 from rlhflab.algorithms.builders import WORLDS
-from rlhflab.algorithms.engines import engine_class
+from rlhflab.algorithms.engines import engine_class, engine_dtype
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
@@ -132,6 +132,7 @@ def build_sft(
     if batch_size is None:
         batch_size = 128 if model == "tiny" else 8
     _check(texts, p_noise, batch_size, seed)
+    dtype = engine_dtype(engine, model, dtype, device)
     loading = load_settings(
         model, four_bit, lora, lora_rank, lora_targets, max_length, gradient_checkpointing, dtype, trust_remote_code,
         batch_size, device, seed,

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from rlhflab import processes
+from rlhflab.models.loading import above_float16
 
 ENGINES = ("lab", "trl")
 TRL_VERSIONS = ">=1.16,<2"
@@ -43,6 +44,19 @@ def require_pairs(ranked: int) -> None:
     """Raise ValueError where rankings are longer than what TRL's RewardTrainer takes."""
     if ranked != 2:
         raise ValueError(f"engine trl takes pairs, so ranked must be 2, got {ranked}")
+
+
+def engine_dtype(engine: str, model: str, dtype: str, device: str) -> str:
+    """Return the precision a real model is loaded in: with engine trl auto is float32 where it would be float16.
+
+    Raises:
+        ValueError: float16 with engine trl: small gradients would be 0, for its loss is not scaled as ours is.
+    """
+    if engine != "trl" or model == "tiny":
+        return dtype
+    if dtype == "float16":
+        raise ValueError("engine trl does not scale its loss for float16: give --dtype float32 or bfloat16")
+    return above_float16(dtype, device)
 
 
 def engine_class(engine: str, lab: type[Any]) -> type[Any]:

@@ -57,6 +57,12 @@ def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
+def above_float16(dtype: str, device: str) -> str:
+    """Return `dtype`, but float32 for "auto" on a device whose precision would be float16, which is too coarse."""
+    coarse = dtype == "auto" and choose_dtype(choose_device(device)) == torch.float16
+    return "float32" if coarse else dtype
+
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -391,8 +391,7 @@ def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, re
 
 
 def test_trpo_computes_in_float32_where_others_take_float16(model_folder, reviews_file, monkeypatch):
-    for module in ("models.loading", "algorithms.build_policy"):
-        monkeypatch.setattr(f"rlhflab.{module}.choose_dtype", lambda *_: torch.float16)
+    monkeypatch.setattr("rlhflab.models.loading.choose_dtype", lambda *_: torch.float16)
     given = {
         "world": reviews_file,
         "model": str(model_folder("gpt2")),
@@ -402,6 +401,19 @@ def test_trpo_computes_in_float32_where_others_take_float16(model_folder, review
     }
     assert build_trpo(**given).policy.dtype == torch.float32
     assert build_reinforce(**given).policy.dtype == torch.float16
+
+
+def test_engine_trl_computes_in_float32_where_ours_takes_float16(model_folder, dialogues, monkeypatch):
+    pytest.importorskip("trl", reason="trl is not installed")
+    monkeypatch.setattr("rlhflab.models.loading.choose_dtype", lambda *_: torch.float16)
+    given = {"world": dialogues, "model": str(model_folder("gpt2")), **LORA, **QUIET}
+    for build in (build_dpo, build_reward, build_sft):
+        made = build(**given, engine="trl")
+        trained = made.reward_model if build is build_reward else made.policy
+        assert trained.dtype == torch.float32
+        with pytest.raises(ValueError, match="engine trl does not scale its loss for float16"):
+            build(**given, engine="trl", dtype="float16")
+    assert build_dpo(**given).policy.dtype == torch.float16
 
 
 def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
