@@ -198,18 +198,20 @@ class Player:
     def reset(self) -> None:
         """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
         self._resetting = True  # the stop is no end: whoever waits goes on waiting
-        self.stop()
-        self.forget()
-        with self._changed:
-            self._generation += 1  # a thread that still prepares will see that nobody waits for it
-            self.algorithm, self.record, self.error, self.traceback, self.notice = None, None, None, "", ""
-            self._stopping = self._pausing = False
-            self._single_steps = 0
-            self._mailbox = {}
-            self._marks.clear()
-            self._thread = None
-            self._state, self._resetting = "idle", False
-            self._changed.notify_all()
+        try:
+            self.stop()
+            self.forget()
+            with self._changed:
+                self._generation += 1  # a thread that still prepares will see that nobody waits for it
+                self.algorithm = self.record = self.error = None
+                self.traceback = self.notice = ""
+                self._stopping = self._pausing = False
+                self._single_steps = 0
+                self._mailbox = {}
+                self._marks.clear()
+                self._thread, self._state = None, "idle"
+        finally:
+            self._resetting = False  # also where Ctrl-C ends the stop
         self._tell()
 
     def forget(self) -> None:
