@@ -31,7 +31,8 @@ const all = (frame) => Object.fromEntries(setup.panels.map((spec) => [spec.id, p
 const bins = inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2], [3, null, 50]);
 const beta = setup.backdrop.beta.map((b) => atBeta(setup.backdrop, "kl", b));
 const middle = atBeta(setup.backdrop, "kl", 0.5);
-console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, middle }));
+const ranges = [[0, 2], [-1, 1], [0.69315, 0.69335], [3, 3], [0, 0]].map(padded);
+console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, middle, ranges }));
 """
 
 
@@ -135,6 +136,15 @@ def test_the_page_and_python_make_the_same_histogram(drawn: Any) -> None:
     assert drawn["bins"]["part"] == pytest.approx(part) and sum(part) == pytest.approx(100 * 2 / 6)
     assert drawn["bins"]["x"] == pytest.approx(centres) and drawn["bins"]["y"] == pytest.approx(shares)
     assert drawn["bins"]["ends"] == pytest.approx(ends)
+
+
+def test_an_axis_is_a_little_longer_than_its_values_and_not_too_short_for_its_labels(drawn: Any) -> None:
+    wide, around, narrow, one, zero = drawn["ranges"]
+    assert wide == pytest.approx([0, 2.16]) and around == pytest.approx([-1.16, 1.16])
+    assert sum(narrow) / 2 == pytest.approx(0.69325) and narrow[1] - narrow[0] == pytest.approx(
+        0.005 * 0.69335
+    )
+    assert one == pytest.approx([2.7, 3.3]) and zero == [0, 0.5]
 
 
 def test_estimates_have_error_bars_and_no_optimum_beyond_what_is_known(tmp_path: Path) -> None:

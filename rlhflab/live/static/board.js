@@ -188,8 +188,9 @@ class BoardView {
     if (f.steps) parts.push(`step ${f.step.toLocaleString("en-US")} of ${f.steps.toLocaleString("en-US")}`);
     else if (f.state === "preparing") parts.push("building the model and its data…");
     else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
-    if (f.awaited && f.state === "paused") parts.push("a cell waits: Resume, or Stop to let the cell go on");
-    else if (f.awaited && f.state === "idle") parts.push("a cell waits for it");
+    const way = f.awaited && { paused: "Resume goes on with it, Stop lets the cell go on", idle: "Start begins it" }[f.state];
+    if (way) parts.push("a cell waits");
+    this.progressText.title = way ? `A cell waits for the end of this training: ${way}.` : "";
     if (f.state === "running" && f.rate) parts.push(`${short(f.rate, 2)} steps/s`);
     if (f.state === "running" && f.left !== null) parts.push(`${seconds(f.left)} left`);
     this.progressText.textContent = parts.join(" · ");

@@ -25,7 +25,8 @@ function extent(lists) {
 }
 
 function padded([low, high]) {
-  const pad = 0.08 * (high - low) || 0.1 * Math.abs(high) || 0.5;
+  const span = high - low, least = 0.005 * Math.max(Math.abs(low), Math.abs(high)); // of less the labels are too long
+  const pad = span > 0 ? Math.max(0.08 * span, (least - span) / 2) : 0.1 * Math.abs(high) || 0.5;
   return [low >= 0 ? Math.max(0, low - pad) : low - pad, high + pad];
 }
 
