@@ -188,6 +188,21 @@ def test_ghosts_are_for_boards_of_the_same_algorithm() -> None:
     assert [ghost["algorithm"] for ghost in again.setup()["ghosts"]] == ["dpo"]
 
 
+def test_another_choice_while_a_cell_waits_goes_on_with_the_new_training() -> None:
+    choices = {"steps": Choice("steps", {10_000: "many", 30: "few"})}
+    board = Board(lambda steps: ToyDPO(steps=steps, pause=0.002), "waited", driver="thread", choices=choices)
+    board.start()
+    returned: list[bool] = []
+    cell = threading.Thread(target=lambda: returned.append(board.wait(20)))
+    cell.start()
+    until(lambda: board.frame()["awaited"] and board.history.step > 3)
+    tell(board, op="choose", name="steps", at=1)
+    cell.join(20)
+    assert returned == [True] and (board.state, board.history.step) == ("finished", 30)
+    assert not board.frame()["awaited"]
+    board.close()
+
+
 def test_a_choice_builds_the_training_anew_and_names_the_ghost_it_leaves() -> None:
     built: list[tuple[int, str]] = []
 
