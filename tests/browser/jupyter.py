@@ -189,6 +189,15 @@ class Lab:
         self.page.mouse.move(box["x"] + share * box["width"], y, steps=8)
         self.page.mouse.up()
 
+    def settled(self, expression: str, before: Any) -> Any:
+        """Return the expression's value once it is not `before` and stays: a drag's values arrive one by one."""
+        value = self.poll(lambda: (now := self.in_kernel(expression)) != before and [now], 60)[0]
+        while True:
+            self.page.wait_for_timeout(500)
+            last, value = value, self.in_kernel(expression)
+            if value == last:
+                return value
+
     def poll(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Wait until `condition()` is true and return its value; plots appear late."""
         end = time.monotonic() + seconds

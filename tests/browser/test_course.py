@@ -43,7 +43,7 @@ def test_in_lab_06_beta_moves_the_optimum_and_the_training_follows(steady, world
     drawn(lab, view, "reward", 2)
     before = lab.poll(lambda: optimum(view, "reward"), 30)
     lab.drag(view.get_by_role("slider", name="β"), 0.2)
-    beta = lab.poll(lambda: (turned := lab.in_kernel("board.player.knobs['beta']")) != 1.0 and turned, 30)
+    beta = lab.settled("board.player.knobs['beta']", 1.0)
     assert beta < 0.5
     exact = lab.in_kernel(f"board.backdrop.at({beta}).reward")
     assert exact > before + 0.3  # a smaller β: the best policy has more reward

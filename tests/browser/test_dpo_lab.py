@@ -42,8 +42,10 @@ def test_a_student_works_through_lab_07(steady, world, sft):
     lab.poll(lambda: lab.in_kernel("board.history.step") >= 5, 60)
     before = lab.in_kernel("board.history.knobs['beta']")
     lab.drag(view.locator("input[type=range]").first, 0.25)
-    lab.poll(lambda: abs(lab.in_kernel("board.history.knobs['beta']") - before) > 0.05, 30)
-    assert lab.in_kernel("board.algorithm.knobs.beta == board.history.knobs['beta']")
+    beta = lab.settled("board.player.knobs['beta']", before)
+    assert abs(beta - before) > 0.05
+    lab.poll(lambda: lab.in_kernel("board.history.knobs['beta']") == beta, 30)
+    assert lab.in_kernel("board.algorithm.knobs.beta") == beta
     shot(lab, "07-beta-dragged")
 
     # Pause stands still, step makes one update, resume goes on, stop ends.

@@ -25,7 +25,7 @@ def test_the_board_works_in_notebook_7(steady, world, sft):
 
     before = lab.in_kernel("board.history.knobs['beta']")
     lab.drag(view.locator("input[type=range]").first, 0.25)
-    turned = lab.poll(lambda: (beta := lab.in_kernel("board.player.knobs['beta']")) != before and beta, 30)
+    turned = lab.settled("board.player.knobs['beta']", before)
     assert abs(turned - before) > 0.05
     view.get_by_role("button", name="Start again").click()
     lab.poll(lambda: lab.in_kernel("board.history.knobs.get('beta')") == turned, 60)

@@ -57,7 +57,7 @@ def test_ppo_and_a_reward_model_on_their_boards(steady, world, sft):
     lab.drag(slider, 0.0)
     assert lab.poll(lambda: lab.in_kernel("reward.player.knobs['label_noise']") == 0.0, 30)
     lab.drag(reward.get_by_role("slider", name="pairs"), 0.3)
-    pairs = lab.poll(lambda: (wanted := lab.in_kernel("reward.player.knobs['pairs']")) != 2000 and wanted, 30)
+    pairs = lab.settled("reward.player.knobs['pairs']", 2000)
     assert pairs == round(pairs)
     reward.get_by_role("button", name="Start").click()
     lab.poll(lambda: lab.in_kernel("reward.state") == "finished", 120)
