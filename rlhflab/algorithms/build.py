@@ -118,7 +118,8 @@ def build_dpo(
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
         device: "auto", "cpu" or "cuda".
-        engine: "lab" for our own loop, or "trl" for TRL's DPOTrainer; both train on the same batches.
+        engine: "lab" for our own loop, or "trl" for TRL's DPOTrainer; both train on the same batches,
+            trl never in float16, for it does not scale its loss: "auto" is float32 there.
         skip_bad: leave bad lines of a file out, with a warning that counts them, instead of refusing the file.
         four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
             loaded; see `LoadSettings`. lora_targets is a comma list.

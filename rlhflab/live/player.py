@@ -79,7 +79,7 @@ class Player:
         self._make = make
         self._sinks = tuple(sinks)
         self._specs: dict[str, Knob] = dict(specs or {})
-        self._on_change = on_change
+        self._on_change = on_change or (lambda: None)
         self._changed = threading.Condition()
         self._state: State = "idle"
         self._thread: threading.Thread | None = None
@@ -212,7 +212,7 @@ class Player:
                 self._thread, self._state = None, "idle"
         finally:
             self._resetting = False  # also where Ctrl-C ends the stop
-        self._tell()
+        self._on_change()
 
     def forget(self) -> None:
         """Let the algorithm go. An error remembers it too, in its frames, and notebooks remember the last error."""
@@ -274,7 +274,7 @@ class Player:
         finally:
             with self._changed:
                 self._waiting -= 1
-            self._tell()
+            self._on_change()
         if self.error is not None:
             raise self.error
         return True
@@ -320,11 +320,7 @@ class Player:
                 return  # this thread was given up by a reset
             self._state = state
             self._changed.notify_all()
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._on_change is not None:
-            self._on_change()
+        self._on_change()
 
     def _main(self, generation: int) -> None:
         try:

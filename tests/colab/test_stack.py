@@ -13,7 +13,7 @@ import pytest
 from rlhflab.colab.notebooks import write_colab
 
 ROOT = Path(__file__).parents[2]
-HEADLESS = ("00_start_here", "10_real_models")  # 07 runs in the browser: test_browser.py
+HEADLESS = ("00_start_here", "10_real_models")  # 07 runs in the browser: test_colab_stack.py
 
 
 @pytest.mark.parametrize("name", [name for name in HEADLESS if (ROOT / "labs" / f"{name}.ipynb").is_file()])
