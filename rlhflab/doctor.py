@@ -97,7 +97,8 @@ def _torchao() -> list[Check]:
 
 def _device() -> list[Check]:
     try:
-        from rlhflab.models.loading import choose_device, choose_dtype
+        from rlhflab.models.devices import choose_device
+        from rlhflab.models.loading import choose_dtype
         from rlhflab.models.memory import device_words
 
         device = choose_device("auto")

@@ -24,13 +24,8 @@ from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactE
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, LongPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
 from rlhflab.algorithms.sampled import SampledReference
-from rlhflab.models.loading import (
-    LoadSettings,
-    choose_device,
-    frozen_copy,
-    load_policy,
-    load_reference,
-)
+from rlhflab.models.devices import choose_device
+from rlhflab.models.loading import LoadSettings, frozen_copy, load_policy, load_reference
 from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
@@ -117,7 +112,7 @@ def build_dpo(
         batch_size: pairs an update; by default 32, 256 of fresh pairs, and 8 for real models.
         evaluate_every: updates between exact evaluations.
         seed: pairs, their order and the samples.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         engine: "lab" for our own loop, or "trl" for TRL's DPOTrainer; both train on the same batches,
             trl never in float16, for it does not scale its loss: "auto" is float32 there.
         skip_bad: leave bad lines of a file out, with a warning that counts them, instead of refusing the file.
@@ -156,7 +151,7 @@ def build_dpo(
             model, world, loading, int(pairs), knobs, learning_rate is None, config, batch_size, seed, skip_bad,
             progress, make,
         )  # fmt: skip
-    target = choose_device(device)
+    target = choose_device(device, "tiny")
     data = None if world in WORLDS else read_pairs(world, skip_bad)[: int(pairs)]
     lab = world_named(world if data is None else "micro")
     if data is not None:
@@ -171,7 +166,7 @@ def build_dpo(
     ref_policy = frozen_copy(start)
     view = view_from(lab, ref_policy)
     if pairs == "fresh" and isinstance(view, ReferencePoint):
-        source: PairSource = FreshPairs(view, label_noise, batch_size, seed)
+        source: PairSource = FreshPairs(view, label_noise, batch_size, seed, target)
     else:
         data = data or view.pair_texts(int(pairs), label_noise, generator)
         source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)

@@ -9,6 +9,7 @@ from rlhflab.algorithms.control_task import ControlTask
 from rlhflab.algorithms.ppo import PPO, PPOConfig
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig
+from rlhflab.models.devices import choose_device
 from rlhflab.worlds.control import Make
 
 # What a setting is where it is not given: in any world (""), and where a world needs something else.
@@ -39,6 +40,7 @@ def build_control_reinforce(
     envs: int | None = None,
     evaluate_every: int = 10,
     seed: int = 0,
+    device: str = "auto",
 ) -> Reinforce:
     """Return a REINFORCE run on a control problem: whole episodes, returns to go, a leave-one-out baseline.
 
@@ -50,6 +52,7 @@ def build_control_reinforce(
         envs: copies of the environment.
         evaluate_every: iterations between evaluations on fresh episodes.
         seed: weights, starts and actions.
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`. Policies act on the CPU on any.
 
     Raises:
         ValueError: a setting that makes no sense or an environment that is not supported, in one line.
@@ -57,7 +60,8 @@ def build_control_reinforce(
     chosen = _chosen("reinforce", world, learning_rate=learning_rate, gamma=gamma, steps=steps, envs=envs)
     knobs = ReinforceControlKnobs(learning_rate=chosen["learning_rate"], gamma=chosen["gamma"])
     config = ReinforceConfig(steps=chosen["steps"], evaluate_every=evaluate_every, seed=seed, to_go=True)
-    return Reinforce(ControlTask(world, chosen["envs"], 1, seed, value=False), config, knobs)
+    task = ControlTask(world, chosen["envs"], 1, seed, value=False, device=choose_device(device, "control"))
+    return Reinforce(task, config, knobs)
 
 
 def build_control_ppo(
@@ -73,6 +77,7 @@ def build_control_ppo(
     minibatches: int | None = None,
     evaluate_every: int = 10,
     seed: int = 0,
+    device: str = "auto",
 ) -> PPO:
     """Return a PPO run on a control problem; arguments as in `build_control_reinforce`, and:
 
@@ -95,7 +100,9 @@ def build_control_ppo(
         steps=chosen["steps"], minibatches=chosen["minibatches"], max_grad_norm=0.5, value_coef=1.0,
         adam_eps=1e-5, evaluate_every=evaluate_every, seed=seed,
     )  # fmt: skip
-    task = ControlTask(world, chosen["envs"], chosen["horizon"], seed)
+    task = ControlTask(
+        world, chosen["envs"], chosen["horizon"], seed, device=choose_device(device, "control")
+    )
     if config.minibatches > task.world.envs:
         raise ValueError(f"minibatches must be ≤ envs = {task.world.envs}, got {config.minibatches}")
     return PPO(task, config, knobs)
@@ -113,6 +120,7 @@ def build_control_trpo(
     horizon: int | None = None,
     evaluate_every: int = 10,
     seed: int = 0,
+    device: str = "auto",
 ) -> TRPO:
     """Return a TRPO run on a control problem; arguments as in `build_control_ppo`, and:
 
@@ -136,7 +144,10 @@ def build_control_trpo(
         steps=chosen["steps"], damping=damping, cg_iterations=cg_iterations, fisher_share=1.0, value_epochs=20,
         minibatches=2, max_grad_norm=0.5, evaluate_every=evaluate_every, seed=seed,
     )  # fmt: skip
-    return TRPO(ControlTask(world, chosen["envs"], chosen["horizon"], seed), config, knobs)
+    task = ControlTask(
+        world, chosen["envs"], chosen["horizon"], seed, device=choose_device(device, "control")
+    )
+    return TRPO(task, config, knobs)
 
 
 def _chosen(algorithm: str, world: Make, **given: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKn
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
-from rlhflab.models.loading import above_float16, choose_device, frozen_copy
+from rlhflab.models.devices import choose_device
+from rlhflab.models.loading import above_float16, frozen_copy
 from rlhflab.models.reward import read_reward_model
 from rlhflab.worlds.world import World
 
@@ -81,7 +82,7 @@ def build_reinforce(
             to a prompt.
         evaluate_every: iterations between exact evaluations.
         seed: prompts, answers and the reward model's data.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
         four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
             loaded; see `LoadSettings`. lora_targets is a comma list.
@@ -275,7 +276,7 @@ def _tiny_task(
     lab = world_named(world)
     if isinstance(reward, str) and reward not in ("true", "model") and not Path(reward).is_dir():
         raise ValueError(f"reward must be true, model or the folder of a reward model, got {reward!r}")
-    policy = tiny_reference(lab, progress=progress).to(choose_device(device))
+    policy = tiny_reference(lab, progress=progress).to(choose_device(device, "tiny"))
     ref_policy = frozen_copy(policy)
     fitting = {"pairs": pairs, "label_noise": label_noise, "blind": blind, "seed": seed, "device": device}
     scores = _reward(reward, lab, ref_policy, {**fitting, "progress": progress})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rlhflab.algorithms.build import view_from, world_named
 from rlhflab.algorithms.race import Race, RaceConfig, RaceKnobs
 from rlhflab.algorithms.reference import tiny_reference
+from rlhflab.models.devices import choose_device
 
 
 def build_race(
@@ -18,6 +19,7 @@ def build_race(
     updates: Mapping[str, int] | None = None,
     reward_updates: int = 300,
     seed: int = 0,
+    device: str = "auto",
 ) -> Race:
     """Return a race, ready to iterate.
 
@@ -27,6 +29,7 @@ def build_race(
         pairs: labelled pairs that DPO, preferred fine-tuning and the reward model see, ≥ 32.
         label_noise: probability in [0, 0.5] that a label is swapped.
         laps, updates, reward_updates, seed: see `RaceConfig`.
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
 
     Raises:
         ValueError: a setting that makes no sense, in one line.
@@ -34,5 +37,5 @@ def build_race(
     knobs = RaceKnobs(beta=beta, pairs=pairs, label_noise=label_noise)
     config = RaceConfig(laps=laps, updates=updates, reward_updates=reward_updates, seed=seed)
     lab = world_named(world)
-    sft = tiny_reference(lab)
+    sft = tiny_reference(lab).to(choose_device(device, "tiny"))
     return Race(view_from(lab, sft), sft, config, knobs)

@@ -21,7 +21,8 @@ from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reward_judge import ExactRewardJudge, SampledRewardJudge
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.sampled import SampledReference
-from rlhflab.models.loading import choose_device, load_reward_model
+from rlhflab.models.devices import choose_device
+from rlhflab.models.loading import load_reward_model
 from rlhflab.models.reward import blindfold, reward_model_from
 from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.grammar import BLINDNESS
@@ -80,7 +81,7 @@ def build_reward(
         evaluate_every: updates between exact evaluations (three seconds each on two cores); of real models, between
             looks at pairs that are held out.
         seed: rankings and their order.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         engine: "lab" for our own loop, or "trl" for TRL's RewardTrainer, which takes pairs only.
         skip_bad: leave bad lines of a file out, with a warning that counts them.
         four_bit, lora, lora_rank, lora_targets, gradient_checkpointing, dtype, trust_remote_code: how a real model is
@@ -132,7 +133,7 @@ def build_reward(
         source = LongRankings(found.pairs, found.tokens, loaded.model, seed)
         notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
         return make(loaded.model, source, config, knobs, None, loaded.tokenizer, notes)
-    target, lab = choose_device(device), world_named(world if world in WORLDS else "micro")
+    target, lab = choose_device(device, "tiny"), world_named(world if world in WORLDS else "micro")
     policy = tiny_reference(lab, progress=progress).to(target)
     reward_model, held_out, judge = reward_model_from(policy), 512, None
     if world in WORLDS:

@@ -25,7 +25,8 @@ from rlhflab.algorithms.engines import engine_class, engine_dtype
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
-from rlhflab.models.loading import choose_device, frozen_copy, load_policy
+from rlhflab.models.devices import choose_device
+from rlhflab.models.loading import frozen_copy, load_policy
 from rlhflab.models.logps import join_answers
 from rlhflab.models.tiny import new_tiny_model
 from rlhflab.worlds.encoding import TextEncoder
@@ -63,14 +64,14 @@ def build_pretrain(
         batch_size: texts an update.
         evaluate_every: updates between evaluations.
         seed: weights, texts and their order.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
 
     Raises:
         ValueError: a setting that makes no sense, in one line.
     """
     lab, made = world_named(world), REFERENCE_OF[world]
     _check(texts, p_noise, batch_size, seed)
-    model = new_tiny_model(lab.tokenizer, made.model, seed).to(choose_device(device))
+    model = new_tiny_model(lab.tokenizer, made.model, seed).to(choose_device(device, "tiny"))
     data = lab.corpus(texts, seed, p_noise)
     config = SupervisedConfig(steps=steps, batch_size=batch_size, seed=seed, evaluate_every=evaluate_every)
     knobs = SupervisedKnobs(learning_rate=learning_rate or made.pretrain_lr)
@@ -150,7 +151,7 @@ def build_sft(
         samples = sample_evaluator(policy, [pair.prompt for pair in found.pairs], encoder, SHOWN_TOKENS, seed)
         notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
         return make(policy, data, config, knobs, samples, beta, loaded.tokenizer, notes)
-    target, lab = choose_device(device), world_named(world if built_in else "micro")
+    target, lab = choose_device(device, "tiny"), world_named(world if built_in else "micro")
     if learning_rate is None:
         knobs.learning_rate = REFERENCE_OF[lab.name].sft_lr
     policy = tiny_reference(lab, "pretrained", progress=progress).to(target)

@@ -6,6 +6,7 @@ it is a whole episode from its start.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.models.control import MLP, ControlPolicy, value_function
+from rlhflab.models.threads import take_one_thread
 from rlhflab.objectives.policy_gradient import last_step, masked_mean
 from rlhflab.worlds.control import ControlWorld, EnvironmentFault, Episode, Make
 
@@ -107,6 +109,7 @@ class ControlTask:
         value: whether there is a value function, a network of its own. Without one a row is a whole episode.
         episodes: episodes an evaluation.
         hidden: sizes of the hidden layers of policy and value function.
+        device: where they are trained. They act on the CPU, where the environments are.
 
     Raises:
         ValueError: an environment that is unknown or not supported; whole episodes where nothing limits them.
@@ -124,6 +127,7 @@ class ControlTask:
         value: bool = True,
         episodes: int = 20,
         hidden: tuple[int, ...] = (64, 64),
+        device: torch.device | str = "cpu",
     ) -> None:
         for name, given in (("horizon", horizon), ("episodes", episodes)):
             if given < 1:
@@ -134,8 +138,10 @@ class ControlTask:
         self.horizon, self.seed = horizon, seed
         self._make, self._episodes = make, episodes
         world = self.world
-        self.policy = ControlPolicy(world.size, world.actions, world.discrete, seed, hidden)
-        self.value: MLP | None = value_function(world.size, seed, hidden) if value else None
+        take_one_thread()
+        self._device = torch.device(device)
+        self.policy = ControlPolicy(world.size, world.actions, world.discrete, seed, hidden).to(device)
+        self.value: MLP | None = value_function(world.size, seed, hidden).to(device) if value else None
         self._generator = torch.Generator().manual_seed(seed)
         self._judged: ControlWorld | None = None
         self._recent: deque[Episode] = deque(maxlen=RECENT)
@@ -154,6 +160,7 @@ class ControlTask:
     def collect(self, knobs: Mapping[str, float]) -> Collected:
         """Act for `horizon` steps of every copy, or for one episode of each where there is no value function."""
         rollout, ended = self._whole_episodes() if self.value is None else self._stretches(self.value)
+        rollout = rollout.to(self._device)
         self._recent.extend(ended)
         self.env_steps += int(rollout.mask.sum())
         scalars = {"env_steps": float(self.env_steps)}
@@ -168,11 +175,15 @@ class ControlTask:
             scalars["policy/entropy_avg"] = float(masked_mean(distribution.entropy(), rollout.mask))
         return Collected(rollout, scalars)
 
+    def _acting(self) -> ControlPolicy:
+        """The policy on the CPU."""
+        return self.policy if self._device.type == "cpu" else copy.deepcopy(self.policy).cpu()
+
     def _stretches(self, value: MLP) -> tuple[Rollout, list[Episode]]:
-        tape = act(self.policy, self.world, self._generator, self.horizon)
+        tape = act(self._acting(), self.world, self._generator, self.horizon)
         mask = tape.counts.T.contiguous()
         with torch.no_grad():
-            values = value(tape.states.transpose(0, 1)).squeeze(-1)
+            values = value(tape.states.transpose(0, 1).to(self._device)).squeeze(-1).cpu()
         between = ~mask
         rollout = _rollout(
             tape, mask,
@@ -185,7 +196,7 @@ class ControlTask:
     def _whole_episodes(self) -> tuple[Rollout, list[Episode]]:
         assert self.world.time_limit is not None
         self.world.reset()
-        tape = act(self.policy, self.world, self._generator, self.world.time_limit, one_episode=True)
+        tape = act(self._acting(), self.world, self._generator, self.world.time_limit, one_episode=True)
         mask = tape.counts.T.contiguous()
         nothing = torch.zeros(mask.shape)
         rollout = _rollout(
@@ -227,7 +238,7 @@ class ControlTask:
     def _played(self) -> list[Episode]:
         if self._judged is None:
             self._judged = ControlWorld(self._make, self._episodes, self.seed)
-        return play(self.policy, self._judged, self.seed).episodes()
+        return play(self._acting(), self._judged, self.seed).episodes()
 
     # ---- state -------------------------------------------------------------------------------------------------
 

@@ -109,7 +109,6 @@ class ExactEvaluator:
         generator = torch.Generator().manual_seed(seed)
         self._heights = torch.rand(prompts, dtype=torch.float64, generator=generator)
         self._before = reference.invert(reference.logps, self._heights)
-        self._grammatical = reference.world.is_grammatical.to(reference.logps.device)
 
     def __call__(self, policy: Any, beta: float) -> Evaluated:
         """Return the exact block, with π's mass on the clean language as `grammatical`, and the samples."""
@@ -126,7 +125,7 @@ class ExactEvaluator:
         return Evaluated(exact, samples=samples)
 
     def _language(self, logps: Tensor) -> dict[str, float]:
-        return {"grammatical": float(logps[:, self._grammatical].exp().sum(1).mean())}
+        return {"grammatical": float(logps[:, self.reference.world.is_grammatical].exp().sum(1).mean())}
 
 
 class LanguageEvaluator(ExactEvaluator):
@@ -144,9 +143,9 @@ class LanguageEvaluator(ExactEvaluator):
 
     def __init__(self, reference: ReferencePoint, seed: int, p_noise: float) -> None:
         super().__init__(reference, seed)
-        world, device = reference.world, reference.logps.device
+        world = reference.world
         language = world.language(p_noise)
-        self._share = (language / (language * world.tree.lengths).sum()).to(device)  # over tokens
+        self._share = language / (language * world.tree.lengths).sum()  # over tokens
         entropy = float(-torch.xlogy(language, language).sum() / (language * world.tree.lengths).sum())
         self._floor = {
             "entropy": entropy,

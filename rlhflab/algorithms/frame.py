@@ -13,6 +13,7 @@ from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
 from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.models.devices import device_name
 from rlhflab.models.loading import save_model
 from rlhflab.models.lora import load_trained_state, trained_state
 
@@ -26,10 +27,14 @@ class Frame(ABC):
         backdrop: the exact frontier where there is one, else None.
         tokenizer: written beside the model by `save_model`; None where nothing is to be written.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+
+    Attributes:
+        fitted: name of the attribute that holds the model that is trained.
     """
 
     name: str
     engine = "lab"
+    fitted: ClassVar[str] = "policy"
     policy: Any
 
     def __init__(
@@ -82,11 +87,24 @@ class Frame(ABC):
             save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step and knobs; algorithms add weights, random states and what else they keep."""
-        return {"step": self.step, "knobs": self.knobs.snapshot()}
+        """Step, knobs, device and precision; algorithms add weights, random states and what else they keep."""
+        return {"step": self.step, "knobs": self.knobs.snapshot(), "arithmetic": self.arithmetic()}
+
+    def arithmetic(self) -> dict[str, str]:
+        """What rounding depends on: the `device` (a GPU's name, or a type) and the `precision` of computation."""
+        weight = next(getattr(self, self.fitted).parameters())
+        precision = getattr(getattr(self, self.fitted), "dtype", weight.dtype)
+        return {"device": device_name(weight.device), "precision": str(precision).removeprefix("torch.")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
+        """Continue where `state` was taken: exactly with the same arithmetic, else with a note that says so."""
+        before, now = state.get("arithmetic"), self.arithmetic()  # absent in checkpoints of before it
+        if before is not None and dict(before) != now:
+            words = ["{device} in {precision}".format(**each) for each in (before, now)]
+            self.notes["resumed"] = (
+                f"the run was on {words[0]} and goes on on {words[1]}: weights, optimiser, random numbers and data are "
+                "the same, rounding differs from here on"
+            )
         for name, value in state["knobs"].items():
             setattr(self.knobs, name, value)
         self.step = int(state["step"])
@@ -95,11 +113,9 @@ class Frame(ABC):
 class Fit(Frame):
     """The frame of an algorithm that fits one model to data by gradient descent.
 
-    Attributes:
-        fitted: name of the attribute that holds the model; the state has it under the same name.
+    The state has the model under the name of its attribute, `fitted`.
     """
 
-    fitted: ClassVar[str] = "policy"
     _optimiser: Optimiser
 
     def state_dict(self) -> dict[str, Any]:

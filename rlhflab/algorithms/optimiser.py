@@ -112,9 +112,9 @@ class Optimiser:
         return moments if self._scaler is None else {**moments, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+        """Inverse of `state_dict`. A scale is taken over where there is one on both sides; else it begins anew."""
         whole = self.adam.state_dict()
         whole["state"] = {int(index): dict(moments) for index, moments in state.items() if index != "scaler"}
-        if self._scaler is not None:
+        if self._scaler is not None and "scaler" in state:
             self._scaler.load_state_dict(dict(state["scaler"]))
         self.adam.load_state_dict(whole)

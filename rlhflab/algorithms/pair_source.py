@@ -164,10 +164,14 @@ class FreshPairs:
         label_noise: probability in [0, 0.5] that a label is swapped.
         batch_size: pairs a batch.
         seed: of the drawing.
+        device: where the policy is.
     """
 
-    def __init__(self, reference: ReferencePoint, label_noise: float, batch_size: int, seed: int) -> None:
-        self._reference, self._noise, self._size = reference, label_noise, batch_size
+    def __init__(
+        self, reference: ReferencePoint, label_noise: float, batch_size: int, seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        self._reference, self._noise, self._size, self._device = reference, label_noise, batch_size, device
         self.start: int | None
         self._generator = torch.Generator().manual_seed(seed)
         self._drawn = 0
@@ -189,9 +193,8 @@ class FreshPairs:
         index, prompts = torch.cat([pairs.chosen[mine], pairs.rejected[mine]]), pairs.prompts[mine].repeat(2)
         input_ids = self._answers[index]
         input_ids[:, : self.start] = self._reference.world.prompt_ids[prompts]
-        device = self._reference.logps.device
-        ref_logps = self._reference.logps[prompts.to(device), index.to(device)].float()
-        rows = AnswerBatch(input_ids, self._mask[index]).to(device)
+        ref_logps = self._reference.logps[prompts, index].float().to(self._device)
+        rows = AnswerBatch(input_ids, self._mask[index]).to(self._device)
         return PairRows(rows, ref_logps, ids, self._reference.texts(pairs))
 
     def state_dict(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, Supervis
 from rlhflab.files import cache_folder
 from rlhflab.models.logps import AnswerBatch, join_answers
 from rlhflab.models.quiet import no_progress_bars
+from rlhflab.models.threads import take_one_thread
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.worlds.world import World
 
@@ -119,6 +120,7 @@ def tiny_reference(
     with processes.main_first():
         if not (folder / stage / "config.json").is_file():
             _train_into(folder, world, config, progress)
+    take_one_thread()
     with no_progress_bars():
         return AutoModelForCausalLM.from_pretrained(folder / stage, use_safetensors=True).eval()
 

@@ -42,7 +42,7 @@ CALIBRATION_BINS = 10
 
 def raw_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
     """r_φ(x, y) of every answer as the model gives it: [prompts, answers] float64; a few seconds on a CPU."""
-    world, device = reference.world, reference.logps.device
+    world, device = reference.world, reward_model.device
     return world.tree.leaf_scores(
         lambda *row: position_scores(reward_model, *row), world.prompt_ids.to(device)
     )
@@ -137,7 +137,7 @@ class ExactRewardJudge:
         reference = self.reference
         scores = all_scores(reference, reward_model)
         exact = reference.evaluate_logps(optimal_logps(reference.logps, scores, beta), beta)._asdict()
-        scores, rewards = scores.cpu(), reference.world.rewards
+        rewards = reference.rewards
         ranks = rank_correlation(scores[:, self._grammatical], rewards[:, self._grammatical])
         exact["rank_correlation"] = float(ranks.mean())
         first, second = self._first, self._second
@@ -206,10 +206,7 @@ class SampledRewardJudge:
 def batch_scores(reward_model: Any, batch: AnswerBatch, chunk: int = 512) -> Tensor:
     """r_φ of many answers, `chunk` at a time; [batch] on the CPU."""
     rows = range(0, len(batch.input_ids), chunk)
-    parts = [
-        answer_scores(reward_model, batch.rows(slice(at, at + chunk)).to(reward_model.device)) for at in rows
-    ]
-    return torch.cat([part.cpu() for part in parts])
+    return torch.cat([answer_scores(reward_model, batch.rows(slice(at, at + chunk))).cpu() for at in rows])
 
 
 def reference_offsets(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -52,6 +53,10 @@ class Rollout:
         inputs = self.inputs.rows(index) if hasattr(self.inputs, "rows") else self.inputs[index]
         rest = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "inputs"}
         return Rollout(inputs, **rest)
+
+    def to(self, device: torch.device | str) -> Rollout:
+        """Move everything."""
+        return Rollout(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
 
 
 class Outputs(NamedTuple):

@@ -257,7 +257,9 @@ class TRPO(PolicyGradient):
         if self._optimiser is not None:
             self._optimiser.load_state_dict(state["optimiser"])
         if self._preconditioner is not None:
-            self._preconditioner.squares = state.get("squares")  # absent in runs of before it
+            squares = state.get("squares")  # absent in runs of before it
+            device = self.task.policy_parameters()[0].device
+            self._preconditioner.squares = None if squares is None else squares.to(device)
 
 
 @torch.no_grad()

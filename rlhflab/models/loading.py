@@ -1,4 +1,4 @@
-"""Models from a folder or a hub, whole or with adapters, in 4 bits or not; the one rule for device and precision.
+"""Models from a folder or a hub, whole or with adapters, in 4 bits or not; the one rule for precision.
 
 Weights are read from safetensors only, and no code that comes with a model is run unless its user says so.
 """
@@ -12,32 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
 from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
+from rlhflab.models.threads import take_all_threads
 from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
 from rlhflab.remedies import one_line, require_four_bit, require_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-DEVICES = ("auto", "cpu", "cuda")
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`: "cpu", "cuda", or "auto" for CUDA where there is one.
-
-    Raises:
-        ValueError: unknown name, or CUDA asked for where there is none.
-    """
-    if name not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ValueError("device cuda was asked for, but torch sees no CUDA device; use auto or cpu")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
@@ -81,7 +67,7 @@ class LoadSettings:
         dtype: of frozen weights and computation: float32, bfloat16, float16, or auto; see `choose_dtype`. Weights that
             are trained are float32.
         rows, max_length: sequences in a forward pass and tokens a sequence, for the estimate of memory.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         device_map: "auto" lets accelerate spread the layers over several GPUs; None keeps them on one device.
         trust_remote_code: run code that comes with the model: only for authors you trust.
         seed: of the adapters.
@@ -216,6 +202,7 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     config, device, compute, empty, targets, needed = _plan(name, settings, reward)
+    take_all_threads()
     code = {"trust_remote_code": settings.trust_remote_code}
     with one_line(f"model {name!r}", EXPECTED):
         tokenizer = AutoTokenizer.from_pretrained(name, **code)

@@ -176,7 +176,7 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
 
     Args:
         model: any Hugging Face causal LM.
-        batch: on the model's device; see `AnswerBatch`.
+        batch: see `AnswerBatch`; it is moved to the model's device.
         start: the position ≥ 1 from which on logits are made for all rows, where all answers begin there or soon
             after; None where they begin anywhere (costs a sync on a GPU).
 
@@ -184,6 +184,7 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
         logps: [batch, kept] float32, nats per token, 0 where `kept_mask` is False.
         kept_mask: [batch, kept] bool, the answers' tokens among the last `kept` positions.
     """
+    batch = batch.to(model.device)
     input_ids, mask = batch.input_ids, batch.mask
     if start is None:
         reads = answer_reads(batch)
@@ -208,11 +209,12 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
 def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = None) -> Tensor:
     """log π(y|x) = Σ_t log π(y_t | x, y_<t), the sum over the answer's tokens, never the mean.
 
-    Args and shapes as in `token_logps`; or `Reads` that are prepared. Returns [batch], nats per answer, ≤ 0.
+    Args and shapes as in `token_logps`; or `Reads` that are prepared. Returns [batch], nats per answer, ≤ 0, on the
+    model's device.
     """
     if isinstance(batch, Reads):
-        found = read_logps(model, batch)
-        return found.new_zeros(batch.mask.shape).masked_scatter(batch.mask, found).sum(1)
+        found = read_logps(model, batch.to(model.device))
+        return found.new_zeros(batch.mask.shape).masked_scatter(batch.mask.to(found.device), found).sum(1)
     return token_logps(model, batch, start)[0].sum(1)
 
 
@@ -239,7 +241,7 @@ def frozen_sequence_logps(model: Any, batch: AnswerBatch, chunk: int = 256) -> T
     start = common_start(batch)
     with evaluating(model):
         parts = [
-            sequence_logps(model, batch.rows(slice(at, at + chunk)).to(model.device), start).cpu()
+            sequence_logps(model, batch.rows(slice(at, at + chunk)), start).cpu()
             for at in range(0, len(batch.input_ids), chunk)
         ]
     return torch.cat(parts)

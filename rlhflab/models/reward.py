@@ -81,11 +81,12 @@ def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
 
     Args:
         model: from `reward_model_from`, `load_reward_model` or `read_reward_model`, wrapped by PEFT or not.
-        batch: on the model's device; or `Ends` that are prepared.
+        batch: moved to the model's device; or `Ends` that are prepared.
 
     Returns:
-        [batch] float32, with gradient.
+        [batch] float32 on the model's device, with gradient.
     """
+    batch = batch.to(model.device)
     if isinstance(batch, AnswerBatch):
         last = torch.arange(len(batch.mask), device=batch.mask.device), batch.lengths - 1
         shared = share_beginnings(model, batch.input_ids, batch.lengths)

@@ -86,7 +86,8 @@ def sample_answers(
     device, batch = model.device, len(prompt_ids)
     if isinstance(generator, torch.Generator):
         generator = random_heights(max_tokens, batch, generator)
-    heights = generator.to(device)
+    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no float64
+    heights = generator.to(exact).to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     answers = torch.full((batch, max_tokens), pad, device=device)
     mask = torch.zeros(batch, max_tokens, dtype=torch.bool, device=device)
@@ -111,7 +112,7 @@ def sample_answers(
                 cache.batch_select_indices(rows)
                 logits, worth, seen = logits[rows], worth[rows], None if seen is None else seen[rows]
             step_logps = logits.float().log_softmax(-1)
-            climb = step_logps.double().exp().cumsum(-1)
+            climb = step_logps.to(exact).exp().cumsum(-1)
             ids = torch.searchsorted(climb, heights[step] * climb[:, -1:], right=True)
             ids.clamp_(max=climb.shape[-1] - 1)
             answers[:, step] = torch.where(alive, ids[:, 0], pad)

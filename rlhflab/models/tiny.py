@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rlhflab.models.threads import take_one_thread
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -49,6 +51,7 @@ def new_tiny_model(
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    take_one_thread()
     shape = config or TinyConfig()
     settings = GPT2Config(
         vocab_size=len(tokenizer),

@@ -177,7 +177,7 @@ class MicroWorld:
         return self.is_grammatical[self.tree.positions(answers, mask)]
 
     def logps(self, model: Any) -> Tensor:
-        """log π(y|x) of every answer to every prompt: [prompts, answers], float64, on the model's device."""
+        """log π(y|x) of every answer to every prompt: [prompts, answers], float64 on the CPU, as all tables are."""
         return self.tree.logps(model, self.prompt_ids)
 
     def fault(self, prompt: str, answer: str) -> str:
@@ -200,13 +200,13 @@ class ReferencePoint:
     Attributes:
         world: the micro world.
         logps: [prompts, answers] log π_ref(y|x), float64.
-        rewards: [prompts, answers] the true rewards on the same device.
+        rewards: [prompts, answers] the true rewards.
     """
 
     def __init__(self, world: MicroWorld, ref_model: Any) -> None:
         self.world = world
         self.logps = world.logps(ref_model)
-        self.rewards = world.rewards.to(self.logps.device)
+        self.rewards = world.rewards
         self._levels = reward_levels(self.logps, self.rewards)
         self._staircase = _staircase(self.logps)
 
@@ -282,6 +282,6 @@ class ReferencePoint:
 
 def _staircase(logps: Tensor) -> Tensor:
     """[prompts·answers] cumulative probabilities; row i climbs from i to i + 1, so one search serves all prompts."""
-    cumulative = logps.exp().cpu().cumsum(-1)
+    cumulative = logps.exp().cumsum(-1)
     rows = torch.arange(len(cumulative), dtype=torch.float64).unsqueeze(-1)
     return (cumulative / cumulative[:, -1:] + rows).flatten()

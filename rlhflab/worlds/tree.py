@@ -117,7 +117,7 @@ class PrefixTree:
             prompt_ids: [prompts, T], prompts of one length.
 
         Returns:
-            `depth` tensors; level d is [prompts, W**d, vocab], float64, on the model's device.
+            `depth` tensors; level d is [prompts, W**d, vocab], float64, on the CPU wherever the model is.
         """
         if prompt_ids.ndim != 2:
             raise ValueError(f"prompt_ids must be [prompts, T], got {tuple(prompt_ids.shape)}")
@@ -147,19 +147,16 @@ class PrefixTree:
         logps = logits.view(prompts, -1, *logits.shape[1:])
         levels = [logps[:, :: n_words ** (self.depth - 2 - level), level] for level in range(self.depth - 1)]
         levels.append(logps[:, :, -n_words:].flatten(1, 2))
-        return [level.double().log_softmax(-1) for level in levels]
+        return [level.cpu().double().log_softmax(-1) for level in levels]
 
     def leaf_logps(self, levels: list[Tensor]) -> Tensor:
         """log π(y|x) of every answer, [prompts, A] float64, in the order of `answers`, from `step_logps`."""
-        rows = len(levels[0])
-        device = levels[0].device
-        words, stops = self.words.to(device), self.stops.to(device)
-        leaves = []
+        rows, leaves = len(levels[0]), []
         prefix = levels[0].new_zeros(rows, 1)
         for step in levels:
             total = prefix.unsqueeze(-1) + step
-            leaves.append(total[..., stops].flatten(1))
-            prefix = total[..., words].flatten(1)
+            leaves.append(total[..., self.stops].flatten(1))
+            prefix = total[..., self.words].flatten(1)
         return torch.cat([*leaves, prefix], 1)
 
     @torch.no_grad()
@@ -176,7 +173,7 @@ class PrefixTree:
             rows: at most so many in one call.
 
         Returns:
-            [prompts, A] float64, in the order of `answers`.
+            [prompts, A] float64 on the CPU, in the order of `answers`.
         """
         prompts, length, device = len(prompt_ids), prompt_ids.shape[1], prompt_ids.device
         stops, words = self.stops.to(device), self.words.to(device)
@@ -192,7 +189,7 @@ class PrefixTree:
                 score(part, sees.expand(1, 1, -1, -1), position.expand(len(part), -1))[:, stem:]
                 for part in ids.split(rows)
             ]
-            scores = torch.cat(parts).double().view(prompts, -1, len(ends))
+            scores = torch.cat(parts).cpu().double().view(prompts, -1, len(ends))
             leaves.append(scores[..., : len(stops)].flatten(1))
             if level == self.depth - 1:
                 leaves.append(scores[..., len(stops) :].flatten(1))
@@ -201,7 +198,7 @@ class PrefixTree:
 
     @torch.no_grad()
     def logps(self, model: Any, prompt_ids: Tensor) -> Tensor:
-        """log π(y|x) of every answer under `model`: [prompts, A], float64; each row's exp sums to 1."""
+        """log π(y|x) of every answer under `model`: [prompts, A], float64 on the CPU; each row's exp sums to 1."""
         return self.leaf_logps(self.step_logps(model, prompt_ids))
 
     def soft_values(

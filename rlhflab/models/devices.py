@@ -1,0 +1,121 @@
+"""Which device a training uses: one rule, and one place that changes it for a whole process.
+
+"auto" is, in this order: what `use_device` was told, the environment variable RLHFLAB_DEVICE, and else
+- for real models the GPU, where there is one;
+- for the tiny model the GPU too where it was measured to be faster (`remember_speed`), and the CPU before that;
+- for control problems the CPU: their environments run in Python, and their networks are smaller still.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import Literal
+
+import torch
+
+from rlhflab.files import cache_folder, written_beside
+from rlhflab.models.memory import device_words
+from rlhflab.models.threads import take_one_thread
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+VARIABLE = "RLHFLAB_DEVICE"
+
+Use = Literal["real", "tiny", "control"]
+"""What is trained: a real model, the tiny model of a built-in world, or a control problem's networks."""
+
+_told = "auto"
+
+
+def use_device(name: str = "auto") -> str:
+    """Let "auto" mean the device `name` from now on, in this process: one line for a whole notebook.
+
+    Args:
+        name: one of DEVICES; "auto" for the rule above.
+
+    Returns:
+        in one line where the tiny model trains now, and why.
+
+    Raises:
+        ValueError: unknown name, or a device that is not there.
+    """
+    global _told
+    choose_device(name)
+    _told = name
+    take_one_thread()
+    device = choose_device("auto", "tiny")
+    words = f"trains on {device_words(device)}"
+    if _wanted("auto") != "auto" or not torch.cuda.is_available():
+        return words
+    speed = known_speed(torch.device("cuda", torch.cuda.current_device()))
+    if speed is None:
+        return f'{words}; rlhflab doctor --device cuda measures whether the GPU is faster, DEVICE = "cuda" takes it'
+    return f"{words}; cuda, {speed:.2g} times the CPU"
+
+
+def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
+    """Return the device called `name`; a GPU with its number, which in several processes is that of this one.
+
+    Args:
+        name: one of DEVICES; see above for "auto".
+        use: what "auto" is asked for.
+
+    Raises:
+        ValueError: unknown name, or a device that is not there.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
+    wanted = _wanted(name)
+    if wanted == "cpu" or (wanted == "auto" and (use == "control" or not torch.cuda.is_available())):
+        return torch.device("cpu")
+    if wanted == "mps":
+        if not torch.backends.mps.is_available():
+            raise ValueError("device mps was asked for, but torch sees no Apple GPU; use auto or cpu")
+        return torch.device("mps")
+    if not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch sees no CUDA device; use auto or cpu")
+    found = torch.device("cuda", torch.cuda.current_device())
+    slower = wanted == "auto" and use == "tiny" and (known_speed(found) or 0.0) <= 1
+    return torch.device("cpu") if slower else found
+
+
+def _wanted(name: str) -> str:
+    """What `name` comes to before it is looked at what there is."""
+    if name != "auto" or _told != "auto":
+        return name if name != "auto" else _told
+    given = os.environ.get(VARIABLE) or "auto"
+    if given not in DEVICES:
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(DEVICES)}, got {given!r}")
+    return given
+
+
+def remember_speed(device: torch.device, speed: float) -> None:
+    """Keep in the cache folder how many times the CPU's speed a GPU trains the tiny model with."""
+    path = cache_folder() / "devices.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps({**_speeds(), _key(device): round(speed, 3)}, indent=1) + "\n")
+
+
+def known_speed(device: torch.device) -> float | None:
+    """What `remember_speed` kept for this GPU beside this CPU and this torch; None where it was not measured."""
+    return _speeds().get(_key(device))
+
+
+def _speeds() -> dict[str, float]:
+    with suppress(
+        OSError, ValueError, AttributeError, TypeError
+    ):  # not there, or damaged: it is measured again
+        found = json.loads((cache_folder() / "devices.json").read_text())
+        return {str(key): float(speed) for key, speed in found.items()}
+    return {}
+
+
+def _key(device: torch.device) -> str:
+    return f"{device_name(device)}, {os.cpu_count()} CPUs, torch {torch.__version__}"
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a GPU's model, or the device's type."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
