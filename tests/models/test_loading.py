@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import (
     LoadSettings,
-    choose_device,
     choose_dtype,
     frozen_copy,
     load_policy,
