@@ -29,7 +29,7 @@ def test_device_and_precision(monkeypatch):
     assert choose_dtype(torch.device("cuda")) == torch.float16
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert choose_dtype(torch.device("cuda")) == torch.bfloat16
-    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda, got 'tpu'"):
+    with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda, mps, got 'tpu'"):
         choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
