@@ -14,6 +14,7 @@ import torch
 
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
+from rlhflab.models.precision import PRECISIONS, choose_dtype
 from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
@@ -40,30 +41,10 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
-    """Return the precision to compute in.
-
-    On CUDA bfloat16 from compute capability 8 on, else float16; torch.cuda.is_bf16_supported() is not asked: it says
-    yes on a T4, by emulation. On a CPU float32, but bfloat16 where the CPU has AMX and the model is at least 512 wide:
-    a step then takes 0.4 of the time (width 1024, with 4-bit weights or without); small models are slower in it.
-
-    Args:
-        device: where the model is.
-        width: its hidden size.
-    """
-    if device.type != "cuda":
-        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        return torch.bfloat16 if width >= 512 and amx() else torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-
-
 def above_float16(dtype: str, device: str) -> str:
     """Return `dtype`, but float32 for "auto" on a device whose precision would be float16, which is too coarse."""
     coarse = dtype == "auto" and choose_dtype(choose_device(device)) == torch.float16
     return "float32" if coarse else dtype
-
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
