@@ -56,6 +56,12 @@ def in_16_bits(model: Any) -> bool:
     return model.get_output_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
 
 
+def computes_in(model: Any) -> str:
+    """How a causal LM computes, in words: log-probabilities of two models are comparable where it is the same."""
+    words = str(model.get_output_embeddings().weight.dtype).removeprefix("torch.")
+    return f"{words} on {model.device.type}"
+
+
 @contextmanager
 def float32_logits(model: Any) -> Iterator[None]:
     """Let the LM head of a model in 16 bits give logits in float32; one in float32 is left as it is.
