@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rlhflab import processes
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
+from rlhflab.models.attention import twice_differentiable
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import (
@@ -190,8 +190,7 @@ class LanguageTask:
         """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
         inputs, places = self._inputs(rollout)
         keep = {"logits_to_keep": rollout.actions.shape[1]} if places is None else {}
-        # the fused attention kernels have no second derivative
-        attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+        attention = twice_differentiable(self.policy) if twice else nullcontext()
         reading = (
             nullcontext()
             if places is None

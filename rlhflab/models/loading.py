@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from rlhflab.models.attention import has_fused
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
 from rlhflab.models.precision import PRECISIONS, choose_dtype
@@ -62,6 +63,7 @@ class LoadSettings:
         dtype: of frozen weights and computation: float32, bfloat16, float16, or auto; see `choose_dtype`. Weights that
             are trained are float32.
         rows, max_length: sequences in a forward pass and tokens a sequence, for the estimate of memory.
+        answer_tokens, twice: for the estimate too; see `memory.estimate`.
         device: "auto", "cpu" or "cuda".
         device_map: "auto" lets accelerate spread the layers over several GPUs; None keeps them on one device.
         trust_remote_code: run code that comes with the model: only for authors you trust.
@@ -78,6 +80,8 @@ class LoadSettings:
     dtype: str = "auto"
     rows: int = 8
     max_length: int = 512
+    answer_tokens: int = 0
+    twice: float = 0.0
     device: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
@@ -103,6 +107,8 @@ class LoadSettings:
         for name in ("rows", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
+        if not 0 <= self.twice <= 1:
+            raise ValueError(f"twice must be in [0, 1], got {self.twice}")
 
 
 @dataclass(frozen=True)
@@ -303,6 +309,7 @@ def _require_memory(
             empty, other.rows, min(other.max_length, positions_of(empty)), compute,
             other.lora_rank if other.lora else 0, other.lora_targets, other.four_bit,
             other.gradient_checkpointing, copies=1 if other.lora or reward else 2, logits=not reward,
+            answer_tokens=other.answer_tokens, twice=other.twice, fused=has_fused(device, compute),
         )  # fmt: skip
 
     asked, free = needed(), free_memory(device)

@@ -1,17 +1,21 @@
 """Runs in 16 bits: ratios that start at 1, references judged as they compute now, reward models read anywhere."""
 
 import json
+from itertools import accumulate
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.profiler import ProfilerActivity, profile
 
 from rlhflab.algorithms.build import build_dpo
-from rlhflab.algorithms.build_policy import build_ppo
+from rlhflab.algorithms.build_policy import build_ppo, build_trpo
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.rewards import ClassifierReward
+from rlhflab.models import loading
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import AdaptersOff
+from rlhflab.models.memory import estimate
 from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
@@ -90,6 +94,37 @@ def test_what_an_older_run_kept_without_saying_how_is_judged_again(model_folder,
     del state["ref_logps_in"]
     run.pairs.load_state_dict(state)
     assert run.pairs.state_dict()["ref_logps"].isnan().all()
+
+
+def peak(step):
+    """Most bytes that tensors take beyond those that are there, by the CPU's allocations one by one."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    events = seen.profiler.kineto_results.events()
+    sizes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    return max(accumulate(size for _, size in sorted(sizes)))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
+@pytest.mark.parametrize("how", [{"lora": True, "gradient_checkpointing": True}, {}], ids=["lora", "whole"])
+def test_trpo_takes_the_memory_that_is_expected(model_folder, texts, monkeypatch, kind, how):
+    """Two derivatives through attention that is not fused; half as long it takes less than half."""
+    wide = {"n_embd": 128, "n_layer": 3, "n_head": 4} if kind == "gpt2" else {
+        "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3}  # fmt: skip
+    seen = []
+    monkeypatch.setattr(loading, "estimate", lambda *a, **k: seen.append(estimate(*a, **k)) or seen[-1])
+    totals = []
+    for new in (48, 96):
+        run = build_trpo(
+            world=texts, model=str(model_folder(kind, **wide)), reward=letters, batch_size=16, max_new_tokens=new,
+            max_length=new + 12, cg_iterations=2, evaluate_every=100, steps=3, **how, **QUIET,
+        )  # fmt: skip
+        next(run)
+        weights = sum(w.numel() * w.element_size() for w in run.policy.parameters()) * (1 if how else 2)
+        ratio = seen[-1].total / (weights + peak(lambda run=run: next(run)))
+        assert 1 <= ratio < 1.8, ratio
+        totals.append(seen[-1].activations)
+    assert totals[1] > 1.75 * totals[0]
 
 
 @pytest.mark.parametrize("four_bit", [False, True])
