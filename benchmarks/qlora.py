@@ -220,8 +220,9 @@ def train_trl(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from rlhflab.models.loading import choose_device, choose_dtype
+    from rlhflab.models.loading import choose_device
     from rlhflab.models.lora import lora_targets
+    from rlhflab.models.precision import choose_dtype
     from rlhflab.models.quantised import keep_gradients, nf4
     from tests.real_models import tokenizer
 

@@ -98,8 +98,8 @@ def _torchao() -> list[Check]:
 def _device() -> list[Check]:
     try:
         from rlhflab.models.devices import choose_device
-        from rlhflab.models.loading import choose_dtype
         from rlhflab.models.memory import device_words
+        from rlhflab.models.precision import choose_dtype
 
         device = choose_device("auto")
         words, dtype = device_words(device), choose_dtype(device)

@@ -204,6 +204,7 @@ def build_trpo(
         damping: added to the Fisher matrix's diagonal, ≥ 0.
         cg_iterations: Fisher-vector products a step.
         dtype: auto is float32 where others take float16, which is too coarse for these products.
+        gradient_checkpointing: no help here: the Fisher matrix's graph, the largest, keeps its activations.
     """
     settings = _settings(locals())
     if model != "tiny":
@@ -213,7 +214,7 @@ def build_trpo(
         steps=steps, damping=damping, cg_iterations=cg_iterations, evaluate_every=evaluate_every, seed=seed
     )
     value = "own" if model == "tiny" else "shared"  # a real model is there once
-    task, _, tokenizer, notes = _task(settings, value, settings["batch_size"])
+    task, _, tokenizer, notes = _task(settings, value, settings["batch_size"], config.fisher_share)
     return TRPO(task, config, knobs, tokenizer, notes)
 
 
@@ -228,7 +229,7 @@ def _settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(
-    settings: Mapping[str, Any], value: str, rows: int
+    settings: Mapping[str, Any], value: str, rows: int, twice: float = 0.0
 ) -> tuple[LanguageTask, float | None, Any, dict[str, str]]:
     """The tiny model's task or a real one's; the usual step size of a real one, its tokenizer, and notes in words.
 
@@ -236,9 +237,12 @@ def _task(
         settings: of the builder; see `_settings`.
         value: the value model; see `LanguageTask`.
         rows: answers that a forward pass with gradient has at most, of all processes together.
+        twice: share of them whose graph is differentiated twice.
     """
     named = {name: settings[name] for name in LOADING}
-    loading = load_settings(**named, rows=processes.largest_share(rows))
+    loading = load_settings(
+        **named, rows=processes.largest_share(rows), answer_tokens=settings["max_new_tokens"], twice=twice
+    )
     if loading is None:
         names = (
             "world",

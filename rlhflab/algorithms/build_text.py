@@ -21,6 +21,7 @@ SHOWN_TOKENS = 48
 def load_settings(
     model: str, four_bit: bool, lora: bool, lora_rank: int, lora_targets: str, max_length: int,
     gradient_checkpointing: bool, dtype: str, trust_remote_code: bool, rows: int, device: str, seed: int,
+    answer_tokens: int = 0, twice: float = 0.0,
 ) -> LoadSettings | None:  # fmt: skip
     """How a builder's model is loaded; None for "tiny", which has none of these settings.
 
@@ -33,7 +34,7 @@ def load_settings(
     settings = LoadSettings(
         four_bit=four_bit, lora=lora, lora_rank=lora_rank, lora_targets=names, max_length=max_length,
         gradient_checkpointing=gradient_checkpointing, dtype=dtype, trust_remote_code=trust_remote_code, rows=rows,
-        device=device, seed=seed,
+        device=device, seed=seed, answer_tokens=answer_tokens, twice=twice,
     )  # fmt: skip
     if model != "tiny":
         return settings

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rlhflab import processes
 from rlhflab.algorithms.evaluators import Evaluated, Evaluator
 from rlhflab.algorithms.rewards import Answers, RewardFunction
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.supervised import ShuffledBatches
+from rlhflab.models.attention import twice_differentiable
 from rlhflab.models.heads import HiddenStates, ValueHead, hidden_size
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import (
@@ -33,6 +33,7 @@ from rlhflab.models.logps import (
     token_logps,
 )
 from rlhflab.models.lora import AdaptersOff, is_adapted, load_trained_state, trained_state
+from rlhflab.models.precision import float32_logits, in_16_bits
 from rlhflab.models.sampling import left_padded, random_heights, sample_answers
 from rlhflab.models.trie import pick, share_beginnings
 from rlhflab.objectives.policy_gradient import kl_shaped_rewards, last_step
@@ -157,7 +158,11 @@ class LanguageTask:
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
-        ref_logps = self._ref_logps(batch, mask)
+        if in_16_bits(
+            self.policy
+        ):  # a token at a time the layers round otherwise than in training's whole passes
+            logps = self._logps(self.policy, batch, mask)
+        ref_logps = self._logps(self.ref_policy, batch, mask)
         rollout = Rollout(
             inputs=batch, actions=tokens, logps=logps,
             rewards=kl_shaped_rewards(penalised, logps, ref_logps, mask, beta),
@@ -172,11 +177,11 @@ class LanguageTask:
         assert self.head is not None and self._hidden is not None
         return self.head(self._hidden.take())
 
-    def _ref_logps(self, batch: AnswerBatch, mask: Tensor) -> Tensor:
-        """log π_ref of the answers' tokens, [batch, time] like `mask`."""
+    def _logps(self, model: Any, batch: AnswerBatch, mask: Tensor) -> Tensor:
+        """log π of the answers' tokens under `model`, from a whole pass: [batch, time] like `mask`."""
         if self._prompt_mask is None:
-            return token_logps(self.ref_policy, batch, self.prompt_length)[0]
-        found = read_logps(self.ref_policy, answer_reads(batch))
+            return token_logps(model, batch, self.prompt_length)[0]
+        found = read_logps(model, answer_reads(batch))
         return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
     # ---- judging anew ------------------------------------------------------------------------------------------
@@ -185,14 +190,13 @@ class LanguageTask:
         """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
         inputs, places = self._inputs(rollout)
         keep = {"logits_to_keep": rollout.actions.shape[1]} if places is None else {}
-        # the fused attention kernels have no second derivative
-        attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+        attention = twice_differentiable(self.policy) if twice else nullcontext()
         reading = (
             nullcontext()
             if places is None
             else before_head(self.policy, lambda hidden: pick(hidden, *places))
         )
-        with attention, reading:
+        with attention, reading, float32_logits(self.policy):
             logits = self.policy(**inputs, use_cache=False, **keep).logits
         return Categorical(logits=logits.float(), validate_args=False)
 

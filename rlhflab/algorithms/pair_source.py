@@ -20,6 +20,7 @@ from rlhflab.models.logps import (
     join_answers,
     sequence_logps,
 )
+from rlhflab.models.precision import computes_in
 from rlhflab.models.shared import shared_reads
 from rlhflab.models.trie import can_share
 from rlhflab.worlds.encoding import PairTokens
@@ -110,8 +111,9 @@ class LongPairs:
     """A data set of real texts in shuffled epochs: long, of many lengths, for a model that is not quick.
 
     A batch is as long as its longest row. The reference judges a pair when it first comes, and not all pairs before
-    the first step; what it found is kept, and belongs to the state. Where the model can, chosen and rejected answer
-    share their prompt.
+    the first step; what it found is kept, and belongs to the state. A run that goes on in another precision or on
+    another device lets it go: π_θ's log-probabilities would be compared with those of another model. Where the model
+    can, chosen and rejected answer share their prompt.
 
     Args:
         pairs: the data set.
@@ -128,6 +130,7 @@ class LongPairs:
         self.start: int | None = None
         self._share = can_share(ref_policy)
         self._ref_logps = torch.full((2, len(pairs)), float("nan"))
+        self._judged_in = computes_in(ref_policy)
         self._batches = ShuffledBatches(len(pairs), batch_size, seed)
 
     def next(self) -> PairRows:
@@ -148,12 +151,17 @@ class LongPairs:
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the shuffled data, and the reference's log-probabilities as far as they are known."""
-        return {**self._batches.state_dict(), "ref_logps": self._ref_logps}
+        return {
+            **self._batches.state_dict(), "ref_logps": self._ref_logps, "ref_logps_in": self._judged_in
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+        """Inverse of `state_dict`, but for what the reference found in another precision or on another device."""
         self._batches.load_state_dict(state)
-        self._ref_logps = state["ref_logps"].clone()
+        same = state.get("ref_logps_in") == self._judged_in
+        self._ref_logps = (
+            state["ref_logps"].clone() if same else torch.full_like(self._ref_logps, float("nan"))
+        )
 
 
 class FreshPairs:

@@ -124,7 +124,8 @@ def expected(config: Mapping[str, Any]) -> Memory:
         return estimate(model, 2 * (config["batch_size"] or 32), model.config.n_positions, copies=2)
     batch_size = config["batch_size"] or (32 if config["algorithm"] == "ppo" else 8)
     rows = -(-batch_size // config["minibatches"]) if config["algorithm"] == "ppo" else 2 * batch_size
-    settings = load_settings(config["model"], rows=rows, **{name: config[name] for name in LOADING})
+    given = {name: config[name] for name in LOADING} | {"answer_tokens": config.get("max_new_tokens", 0)}
+    settings = load_settings(config["model"], rows=rows, **given)
     return expected_memory(config["model"], settings, reward)
 
 

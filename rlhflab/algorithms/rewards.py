@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.precision import reading_dtype
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import answer_scores
 from rlhflab.remedies import one_line
@@ -101,7 +102,7 @@ class ClassifierReward(TextReward):
     Args:
         name: a folder or a hub id of a sequence classifier with at least two labels, such as of sentiment.
         prompts, decode: see `TextReward`.
-        device: where it runs.
+        device: where it runs, in the precision that `reading_dtype` says.
 
     Raises:
         ValueError: nothing to load there, or no classifier, in one line.
@@ -118,7 +119,10 @@ class ClassifierReward(TextReward):
             if "ForSequenceClassification" not in str(labels.architectures) or labels.num_labels < 2:
                 raise ValueError("it is no classifier with two labels")
             self.tokenizer = AutoTokenizer.from_pretrained(name)
-            self.model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True)
+            width = getattr(labels.get_text_config(), "hidden_size", 0)
+            self.model = AutoModelForSequenceClassification.from_pretrained(
+                name, use_safetensors=True, dtype=reading_dtype(labels.dtype, device, width)
+            )
         self.model = self.model.to(device).eval().requires_grad_(False)
         names = {place: str(label).lower() for place, label in labels.id2label.items()}
         self.wanted = next(

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from rlhflab.models.attention import has_fused
 from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
+from rlhflab.models.precision import PRECISIONS, choose_dtype
 from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
@@ -26,30 +28,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
-    """Return the precision to compute in.
-
-    On CUDA bfloat16 from compute capability 8 on, else float16; torch.cuda.is_bf16_supported() is not asked: it says
-    yes on a T4, by emulation. On a CPU float32, but bfloat16 where the CPU has AMX and the model is at least 512 wide:
-    a step then takes 0.4 of the time (width 1024, with 4-bit weights or without); small models are slower in it.
-
-    Args:
-        device: where the model is.
-        width: its hidden size.
-    """
-    if device.type != "cuda":
-        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        return torch.bfloat16 if width >= 512 and amx() else torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-
-
 def above_float16(dtype: str, device: str) -> str:
     """Return `dtype`, but float32 for "auto" on a device whose precision would be float16, which is too coarse."""
     coarse = dtype == "auto" and choose_dtype(choose_device(device)) == torch.float16
     return "float32" if coarse else dtype
-
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -67,6 +49,7 @@ class LoadSettings:
         dtype: of frozen weights and computation: float32, bfloat16, float16, or auto; see `choose_dtype`. Weights that
             are trained are float32.
         rows, max_length: sequences in a forward pass and tokens a sequence, for the estimate of memory.
+        answer_tokens, twice: for the estimate too; see `memory.estimate`.
         device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         device_map: "auto" lets accelerate spread the layers over several GPUs; None keeps them on one device.
         trust_remote_code: run code that comes with the model: only for authors you trust.
@@ -83,6 +66,8 @@ class LoadSettings:
     dtype: str = "auto"
     rows: int = 8
     max_length: int = 512
+    answer_tokens: int = 0
+    twice: float = 0.0
     device: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
@@ -108,6 +93,8 @@ class LoadSettings:
         for name in ("rows", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
+        if not 0 <= self.twice <= 1:
+            raise ValueError(f"twice must be in [0, 1], got {self.twice}")
 
 
 @dataclass(frozen=True)
@@ -309,6 +296,7 @@ def _require_memory(
             empty, other.rows, min(other.max_length, positions_of(empty)), compute,
             other.lora_rank if other.lora else 0, other.lora_targets, other.four_bit,
             other.gradient_checkpointing, copies=1 if other.lora or reward else 2, logits=not reward,
+            answer_tokens=other.answer_tokens, twice=other.twice, fused=has_fused(device, compute),
         )  # fmt: skip
 
     asked, free = needed(), free_memory(device)

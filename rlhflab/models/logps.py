@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rlhflab.models.precision import float32_logits
 from rlhflab.models.trie import pick, share_beginnings
 
 LOGITS_AT_ONCE = 2**26
@@ -143,7 +144,7 @@ def read_logps(model: Any, reads: Reads) -> Tensor:
     scaled = any(getattr(config, name, None) is not None for name in SCALED_LOGITS)
     if not scaled and len(reads.targets) * config.vocab_size > LOGITS_AT_ONCE:
         return _read_in_parts(model, reads, max(1, LOGITS_AT_ONCE // config.vocab_size))
-    with before_head(model, lambda hidden: hidden[reads.rows, reads.places]):
+    with before_head(model, lambda hidden: hidden[reads.rows, reads.places]), float32_logits(model):
         logits = model(**reads.inputs, use_cache=False).logits
     return _logps_of(logits, reads.targets)
 
@@ -161,7 +162,8 @@ def _read_in_parts(model: Any, reads: Reads, size: int) -> Tensor:
     head = model.get_output_embeddings()
 
     def part(hidden: Tensor, targets: Tensor) -> Tensor:
-        return _logps_of(head(hidden), targets)
+        with float32_logits(model):
+            return _logps_of(head(hidden), targets)
 
     pieces = zip(kept[0].split(size), reads.targets.split(size), strict=True)
     return torch.cat([checkpoint(part, *piece, use_reentrant=False) for piece in pieces])
@@ -196,11 +198,16 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
         raise ValueError("an answer needs at least one prompt token before it")
     kept_mask, targets = mask[:, start:], input_ids[:, start:]
     shared = share_beginnings(model, input_ids[:, :-1], batch.lengths - 1)
+    with float32_logits(model):
+        if shared is None:
+            kept = targets.shape[1]
+            logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
+        else:
+            logits = model(**shared.inputs, use_cache=False).logits
     if shared is None:
-        logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=targets.shape[1]).logits
         logps = _logps_of(logits, targets)
     else:
-        every = model(**shared.inputs, use_cache=False).logits.float().log_softmax(-1)
+        every = logits.float().log_softmax(-1)
         before = shared.since(start - 1)
         logps = pick(every, before.rows, before.places).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return logps.masked_fill(~kept_mask, 0.0), kept_mask

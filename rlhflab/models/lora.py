@@ -110,6 +110,26 @@ def add_lora(
         )  # PEFT asks by the older name
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    return _in_float32(adapted)
+
+
+def read_lora(model: Any, folder: str) -> Any:
+    """Put adapters on `model` that were saved in `folder`, to be used and not trained; they compute as in training.
+
+    Args:
+        model: what they were trained on, in any precision; changed in place.
+        folder: written by PEFT's save_pretrained.
+
+    Returns:
+        PEFT's model.
+    """
+    from peft import PeftModel
+
+    # in the base's precision they would be rounded before they could be brought to float32
+    return _in_float32(PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True))
+
+
+def _in_float32(adapted: Any) -> Any:
     for module in adapted.modules():
         if hasattr(module, "lora_A"):
             module.cast_input_dtype_enabled = False

@@ -3,7 +3,8 @@
 Of activations each linear layer's input and output are counted once. That is what stays for the backward pass of a
 transformer with fused attention (16·h numbers a token and layer in GPT-2, as in Korthikanti et al., 2022, "Reducing
 activation recomputation in large transformer models", without dropout and attention matrix); with gradient
-checkpointing one input a layer stays, and one layer whole.
+checkpointing one input a layer stays, and one layer whole. Where attention is not fused, heads × time × time numbers a
+layer stay besides. A graph to be differentiated twice holds TWICE as much, and no gradient checkpointing helps.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from rlhflab.models.logps import LOGITS_AT_ONCE
 from rlhflab.models.lora import linear_layers, lora_targets
 
 HEADROOM = 1.2  # on all of it: allocator, kernels' work space, whatever else grows
+TWICE = (
+    4.5  # measured on CPUs, adapters or not: 3 (OPT), 4 (GPT-2), 5 (Qwen2: gated layers and float32 norms)
+)
+VECTORS = 11  # as long as all trained weights, that a conjugate-gradient step has at once; measured too
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Memory:
     Attributes:
         weights: the model's, and those of a separate reference where there is one.
         adapters: LoRA's, in float32.
-        optimiser: gradients and AdamW's two moments, in float32.
+        optimiser: gradients and AdamW's two moments, in float32; or conjugate gradient's vectors.
         activations: what one batch leaves for the backward pass, logits included.
     """
 
@@ -62,7 +67,7 @@ def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
 def estimate(
     model: Any, rows: int, length: int, dtype: torch.dtype = torch.float32, lora_rank: int = 0,
     named: tuple[str, ...] = (), four_bit: bool = False, checkpointing: bool = False, copies: int = 1,
-    logits: bool = True,
+    logits: bool = True, answer_tokens: int = 0, twice: float = 0.0, fused: bool = True,
 ) -> Memory:  # fmt: skip
     """Estimate one training.
 
@@ -77,6 +82,10 @@ def estimate(
         checkpointing: gradient checkpointing.
         copies: of the weights: 2 where the reference is a model of its own.
         logits: whether the output layer is used; a reward model has none.
+        answer_tokens: tokens an answer whose logits are all there at once; 0 where they are made in parts.
+        twice: share in [0, 1] of the rows whose graph is differentiated twice, as for TRPO's Fisher matrix.
+        fused: whether the device has fused attention in this precision; see `attention.has_fused`. A model whose own
+            attention is not PyTorch's has none anywhere.
     """
     size = dtype.itemsize if lora_rank else 4
     layers = list(linear_layers(model))
@@ -90,16 +99,25 @@ def estimate(
     )
     text = model.config.get_text_config()
     tokens, blocks = rows * length, text.num_hidden_layers
-    kept = size * sum(inputs + outputs for _, inputs, outputs in layers)
+    linears = size * sum(inputs + outputs for _, inputs, outputs in layers)
+    scores = text.num_attention_heads * length  # a token and layer
+    kept = linears
+    if not fused or text._attn_implementation == "eager":
+        # softmax is in float32, before it is brought back to 16 bits; a cap on the scores keeps theirs
+        entry = (4 if size == 4 else 6) + 4 * bool(getattr(text, "attn_logit_softcapping", None))
+        kept += blocks * entry * scores
     if checkpointing:
         kept = size * blocks * text.hidden_size + kept / blocks
+    kept = max(kept, twice * TWICE * (linears + blocks * 4 * scores))
     read = 0.0
-    if logits:  # as they are, in float32, their log-softmax and its gradient
+    if answer_tokens and logits:  # and those of the distribution before, and what the loss makes of them
+        read = 24.0 * rows * min(answer_tokens, length) * text.vocab_size
+    elif logits:  # in float32, their log-softmax, its gradient, and that in the model's precision
         read = (3 * 4 + size) * min(tokens * text.vocab_size, LOGITS_AT_ONCE)
     return Memory(
         weights=copies * ((every - linear) * size + linear * (quantised.BYTES if four_bit else size)),
         adapters=4.0 * adapters,
-        optimiser=12.0 * (adapters if lora_rank else every),
+        optimiser=4.0 * (VECTORS if twice else 3) * (adapters if lora_rank else every),
         activations=tokens * kept + read,
     )
 

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from rlhflab.models.logps import AnswerBatch
-from rlhflab.models.lora import is_adapted
+from rlhflab.models.lora import is_adapted, read_lora
+from rlhflab.models.precision import reading_dtype
 from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.shared import Ends
 from rlhflab.models.trie import pick, share_beginnings
-from rlhflab.models.weights import is_adapters, load_weights
+from rlhflab.models.weights import base_of, is_adapters, load_weights
 
 HEAD_FILE = "reward_head.safetensors"
 
@@ -125,11 +126,14 @@ def save_reward_model(model: Any, folder: str | Path) -> None:
 def read_reward_model(folder: str | Path, device: torch.device) -> Any:
     """Load what `save_reward_model` wrote, in evaluation mode; adapters on what they were trained on.
 
+    What was trained in 16 bits is read in the precision of `device`, see `reading_dtype`: not every device has the one
+    it was trained on. Adapters and head are float32, as in training.
+
     Raises:
         ValueError: the folder holds no reward model, or what its adapters belong to is not there, in one line.
     """
     from safetensors import safe_open
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     head, adapters = Path(folder) / HEAD_FILE, is_adapters(str(folder))
     if not head.is_file():
@@ -137,24 +141,28 @@ def read_reward_model(folder: str | Path, device: torch.device) -> Any:
     try:
         with safe_open(head, framework="pt") as file:
             made, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        base, settings = str(folder), {}
+        base = str(folder)
         if adapters:
             base = str(
                 json.loads((Path(folder) / "adapter_config.json").read_text())["base_model_name_or_path"]
             )
-            settings = {"dtype": getattr(torch, made["dtype"])}
-            if made["four_bit"] == "True":
-                settings["quantization_config"] = nf4(settings["dtype"])
+        config = AutoConfig.from_pretrained(base_of(base), num_labels=1)
+        width = config.get_text_config().hidden_size
+        dtype = reading_dtype(made.get("dtype", config.dtype), device, width)
+        quantised = {"quantization_config": nf4(dtype)} if made.get("four_bit") == "True" else {}
         model = load_weights(
-            AutoModelForSequenceClassification, base, num_labels=1, device_map={"": device}, **settings
+            AutoModelForSequenceClassification,
+            base,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            **quantised,
         )
         replace_head(model)
         model.score.load_state_dict(weights)
         keep_gradients(model)
         if adapters:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(folder))
+            model = read_lora(model, str(folder))
         if getattr(model.config, "blind_table", None):
             _put_blindfold_on(model)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

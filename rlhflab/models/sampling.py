@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_on_right
 
+from rlhflab.models.precision import float32_logits
+
 
 class Sampled(NamedTuple):
     """Answers y ∼ π(·|x); all [batch, max_tokens].
@@ -103,9 +105,14 @@ def sample_answers(
     model.eval()
     try:
         for step in range(max_tokens):
-            output = model(
-                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **_places(seen, ids)
-            )
+            with float32_logits(model):
+                output = model(
+                    input_ids=ids,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    **_places(seen, ids),
+                )
             logits, cache = output.logits[:, -1], output.past_key_values
             worth = value()[:, -1] if value else logits.new_zeros(len(logits))
             if step == 0:  # from one row a prompt to one row an answer

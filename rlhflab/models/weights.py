@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlhflab.models.attention import keep_fused
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.remedies import one_line
 
@@ -38,6 +39,7 @@ def load_weights(kind: Any, name: str, **settings: Any) -> Any:
         ValueError: nothing to load there, in one line.
     """
     *adapters, base = _chain(name)
+    keep_fused()
     with one_line(f"model {name!r}", EXPECTED), quiet_loading():
         model = kind.from_pretrained(base, use_safetensors=True, **settings)
         for folder in reversed(adapters):

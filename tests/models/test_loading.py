@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoTokenizer
 
 from rlhflab.models.devices import choose_device
@@ -86,6 +88,7 @@ def test_tiny_models_are_reproducible_and_leave_the_random_state_alone(world):
         ({"dtype": "bfloat16"}, "weights that are trained are float32: bfloat16 needs --lora"),
         ({"rows": 0}, "rows must be ≥ 1, got 0"),
         ({"max_length": 0}, "max_length must be ≥ 1, got 0"),
+        ({"twice": 1.5}, r"twice must be in \[0, 1\], got 1.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_one_line(settings, says):
@@ -317,6 +320,50 @@ def test_the_estimate_is_near_what_stays_for_the_backward_pass():
             found = estimate(empty_model(config), 4, 128, dtype, rank, logits=False)
             ratio = found.activations / sum(size for size, _ in kept.values())
             assert 0.8 < ratio < 1.6, (kind, rank, dtype, ratio)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "fused"),
+    [
+        ("llama", {}, False),
+        ("gpt_neo", {"attention_types": [[["global"], 2]]}, True),
+        ("gemma2", {"head_dim": 8}, True),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_estimate_counts_matrices_of_attention_that_is_not_fused(kind, own, fused, dtype):
+    """A llama on the mathematical path, and two that have their own attention anywhere."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    rows, time, heads = 4, 256, 8
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_layers" if kind == "gpt_neo" else "num_hidden_layers": 2,
+             "num_heads" if kind == "gpt_neo" else "num_attention_heads": heads}  # fmt: skip
+    config = AutoConfig.for_model(kind, vocab_size=50, bos_token_id=1, eos_token_id=2, **shape, **own)
+    model, kept = AutoModelForCausalLM.from_config(config).to(dtype).eval(), {}
+
+    def keep(tensor):
+        if tensor.numel() >= rows * heads * time * time:
+            kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    math = sdpa_kernel(SDPBackend.MATH) if not fused else nullcontext()
+    with math, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.base_model(input_ids=torch.randint(0, 50, (rows, time)), use_cache=False)
+    empty = empty_model(config)
+    found = estimate(empty, rows, time, dtype, 4, logits=False, fused=fused).activations
+    empty.config._attn_implementation = "sdpa"
+    without = estimate(empty, rows, time, dtype, 4, logits=False).activations
+    ratio = (found - without) / sum(size for size, _ in kept.values())
+    assert 0.7 < ratio < 1.6, ratio
+
+
+def test_a_policys_logits_are_counted_all_at_once():
+    from transformers import AutoConfig
+
+    empty = empty_model(AutoConfig.for_model("gpt2", n_embd=64, n_layer=1, n_head=2))
+    small, large = (estimate(empty, 16, 1024, answer_tokens=n).activations for n in (100, 1000))
+    assert large - small == pytest.approx(24 * 16 * 900 * 50257)
+    assert large > 2 * estimate(empty, 16, 1024).activations  # where they are made in parts
 
 
 def test_the_peak_is_counted_from_where_it_was_forgotten():
