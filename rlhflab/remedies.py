@@ -65,11 +65,15 @@ def require_package(package: str, purpose: str) -> None:
         raise ValueError(f"{purpose} needs {package}: python -m pip install {package}")
 
 
-class Refusal(ValueError):
-    """What is wrong and what mends it, in one line; notebooks show it without a traceback."""
+class OneLine(Exception):
+    """An error whose line says all: notebooks show it without a traceback."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
         return [f"✗ {self}"]
+
+
+class Refusal(OneLine, ValueError):
+    """What is wrong and what mends it, in one line."""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from rlhflab.algorithms.control_knobs import PPOControlKnobs, ReinforceControlKn
 from rlhflab.algorithms.control_task import ControlTask
 from rlhflab.algorithms.ppo import PPO, PPOConfig
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig
 from rlhflab.worlds.control import Make
 
@@ -31,6 +32,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@fits
 def build_control_reinforce(
     world: Make = "CartPole-v1",
     learning_rate: float | None = None,
@@ -60,6 +62,7 @@ def build_control_reinforce(
     return Reinforce(ControlTask(world, chosen["envs"], 1, seed, value=False), config, knobs)
 
 
+@fits
 def build_control_ppo(
     world: Make = "CartPole-v1",
     learning_rate: float | None = None,
@@ -101,6 +104,7 @@ def build_control_ppo(
     return PPO(task, config, knobs)
 
 
+@fits
 def build_control_trpo(
     world: Make = "CartPole-v1",
     max_kl: float | None = None,

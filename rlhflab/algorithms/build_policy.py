@@ -20,6 +20,7 @@ from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.loading import above_float16, choose_device, frozen_copy
 from rlhflab.models.reward import read_reward_model
@@ -33,6 +34,7 @@ LOADING = (
 """Settings that say how a model is loaded."""
 
 
+@fits
 def build_reinforce(
     world: str = "micro",
     model: str = "tiny",
@@ -104,6 +106,7 @@ def build_reinforce(
     return Reinforce(task, config, knobs, tokenizer, notes)
 
 
+@fits
 def build_ppo(
     world: str = "micro",
     model: str = "tiny",
@@ -165,6 +168,7 @@ def build_ppo(
     return PPO(task, config, knobs, tokenizer, notes)
 
 
+@fits
 def build_trpo(
     world: str = "micro",
     model: str = "tiny",

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from rlhflab.algorithms.build import view_from, world_named
 from rlhflab.algorithms.race import Race, RaceConfig, RaceKnobs
 from rlhflab.algorithms.reference import tiny_reference
+from rlhflab.algorithms.room import fits
 
 
+@fits
 def build_race(
     world: str = "micro",
     beta: float = 1.0,

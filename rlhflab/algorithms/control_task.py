@@ -229,6 +229,9 @@ class ControlTask:
             self._judged = ControlWorld(self._make, self._episodes, self.seed)
         return play(self.policy, self._judged, self.seed).episodes()
 
+    def release(self) -> None:
+        """Nothing of a pass is kept."""
+
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
