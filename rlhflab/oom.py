@@ -26,8 +26,8 @@ MEANS = re.compile(
 )
 """What the message of a RuntimeError says where it means that memory is short."""
 
-_UNITS = {"bytes": 1, "byte": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = r"([\d.]+) ?([KMGT](?=i?B)|bytes?\b|B\b)"
+_UNITS = {"bytes": 1, "byte": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+_SIZE = r"([\d.]+) ?([KMGTP](?=i?B)|bytes?\b|B\b)"
 _TOLD = {
     "asked": rf"(?:tried to allocate|unable to allocate|invalid buffer size:?) {_SIZE}",
     "free": rf"{_SIZE}(?:i?B)?(?: is)? free",
@@ -93,8 +93,10 @@ class DoesNotFit(OneLine):
     def __str__(self) -> str:
         return self.words(self.options)
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"✗ {self.words(options=False)}"]
+    @property
+    def line(self) -> str:
+        """With settings named as a builder's arguments."""
+        return self.words(options=False)
 
 
 class OutOfMemory(DoesNotFit, RuntimeError):
@@ -136,7 +138,7 @@ def out_of_memory(
         otherwise: what helps where no setting does; by default what uses the same memory beside this.
 
     Returns:
-        None where the error means something else; then nothing is changed. An `OutOfMemory` is returned as it is.
+        None where the error means something else; then nothing is changed. An `OutOfMemory` keeps its line.
     """
     if not is_out_of_memory(error):
         return None
@@ -148,9 +150,9 @@ def out_of_memory(
             ways,
             otherwise or "nothing here; close what else uses this memory, such as other notebooks and boards",
         )
-        for each in chain(error):
-            traceback.clear_frames(each.__traceback__)
-            each.__traceback__ = None
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)
+        each.__traceback__ = None
     release()
     return found
 

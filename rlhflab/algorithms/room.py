@@ -57,10 +57,6 @@ def fits(build: Callable[Given, Made]) -> Callable[Given, Made]:
     @functools.wraps(build)
     def built(*given: Given.args, **named: Given.kwargs) -> Made:
         def failed(error: Exception) -> OutOfMemory | None:
-            if isinstance(
-                error, OutOfMemory
-            ):  # of a training within this one, whose settings nobody gives here
-                error.ways = []
             phase = phase_of(error)
             place = f"{phase}, building {name}" if phase else f"in building {name}"
             return out_of_memory(error, place, _ways(settings, gradients=False, batches=False))
@@ -104,6 +100,8 @@ def _guarded(work: Callable[[], Made], failed: Callable[[Exception], OutOfMemory
     try:
         return work()
     except Exception as error:
+        if isinstance(error, OutOfMemory):
+            error.ways = []  # those of a training within this one: nobody can give them here
         found = failed(error)
         if found is None:
             raise
