@@ -65,11 +65,20 @@ def require_package(package: str, purpose: str) -> None:
         raise ValueError(f"{purpose} needs {package}: python -m pip install {package}")
 
 
-class Refusal(ValueError):
-    """What is wrong and what mends it, in one line; notebooks show it without a traceback."""
+class OneLine(Exception):
+    """An error whose line says all: notebooks show it without a traceback."""
+
+    @property
+    def line(self) -> str:
+        """What a person at a notebook reads."""
+        return str(self)
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
-        return [f"✗ {self}"]
+        return [f"✗ {self.line}"]
+
+
+class Refusal(OneLine, ValueError):
+    """What is wrong and what mends it, in one line."""
 
 
 @contextmanager
@@ -78,7 +87,12 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Refusal(str(error)) from None
+        raise Refusal(error.line if isinstance(error, OneLine) else str(error)) from None
+
+
+def headline(error: BaseException) -> str:
+    """An error in one line: by itself where that says all, else after the name of its class."""
+    return error.line if isinstance(error, OneLine) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.oom import OutOfMemory
+
+__all__ = ["Algorithm", "OutOfMemory", "TrainingDiverged"]
 
 
 class TrainingDiverged(RuntimeError):
@@ -35,7 +38,11 @@ class Algorithm(Protocol):
     def __iter__(self) -> Iterator[Record]: ...
 
     def __next__(self) -> Record:
-        """Make one update and return its record; raise StopIteration after `steps`, TrainingDiverged on NaN."""
+        """Make one update and return its record; raise StopIteration after `steps`.
+
+        An update that fails does not count. It raises TrainingDiverged on NaN, and OutOfMemory, which holds nothing of
+        the update, where memory runs out: then one with other settings can be built, or the next update tried.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from rlhflab.algorithms.engines import engine_class, engine_dtype
 from rlhflab.algorithms.evaluators import EstimatingEvaluator, Evaluator, ExactEvaluator
 from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs, LongPairs, PairSource
 from rlhflab.algorithms.reference import preferred_finetune, tiny_reference
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import LoadSettings, frozen_copy, load_policy, load_reference
@@ -71,6 +72,7 @@ def evaluator_of(view: ReferencePoint | SampledReference, seed: int) -> Evaluato
     return ExactEvaluator(view, seed) if isinstance(view, ReferencePoint) else EstimatingEvaluator(view, seed)
 
 
+@fits
 def build_dpo(
     world: str = "micro",
     model: str = "tiny",

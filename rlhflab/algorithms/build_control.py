@@ -8,6 +8,7 @@ from rlhflab.algorithms.control_knobs import PPOControlKnobs, ReinforceControlKn
 from rlhflab.algorithms.control_task import ControlTask
 from rlhflab.algorithms.ppo import PPO, PPOConfig
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig
 from rlhflab.models.devices import choose_device
 from rlhflab.worlds.control import Make
@@ -32,6 +33,7 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@fits
 def build_control_reinforce(
     world: Make = "CartPole-v1",
     learning_rate: float | None = None,
@@ -64,6 +66,7 @@ def build_control_reinforce(
     return Reinforce(task, config, knobs)
 
 
+@fits
 def build_control_ppo(
     world: Make = "CartPole-v1",
     learning_rate: float | None = None,
@@ -108,6 +111,7 @@ def build_control_ppo(
     return PPO(task, config, knobs)
 
 
+@fits
 def build_control_trpo(
     world: Make = "CartPole-v1",
     max_kl: float | None = None,

@@ -20,6 +20,7 @@ from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TextReward, TrueReward
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import above_float16, frozen_copy
@@ -34,6 +35,7 @@ LOADING = (
 """Settings that say how a model is loaded."""
 
 
+@fits
 def build_reinforce(
     world: str = "micro",
     model: str = "tiny",
@@ -105,6 +107,7 @@ def build_reinforce(
     return Reinforce(task, config, knobs, tokenizer, notes)
 
 
+@fits
 def build_ppo(
     world: str = "micro",
     model: str = "tiny",
@@ -166,6 +169,7 @@ def build_ppo(
     return PPO(task, config, knobs, tokenizer, notes)
 
 
+@fits
 def build_trpo(
     world: str = "micro",
     model: str = "tiny",

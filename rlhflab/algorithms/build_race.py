@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from rlhflab.algorithms.build import view_from, world_named
 from rlhflab.algorithms.race import Race, RaceConfig, RaceKnobs
 from rlhflab.algorithms.reference import tiny_reference
+from rlhflab.algorithms.room import fits
 from rlhflab.models.devices import choose_device
 
 
+@fits
 def build_race(
     world: str = "micro",
     beta: float = 1.0,

@@ -20,6 +20,7 @@ from rlhflab.algorithms.ranking_source import LongRankings, RankingSource, TextR
 from rlhflab.algorithms.reference import tiny_reference
 from rlhflab.algorithms.reward_judge import ExactRewardJudge, SampledRewardJudge
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import load_reward_model
@@ -35,6 +36,7 @@ from rlhflab.worlds.reviews_grammar import FEATURES
 HELD_OUT = 64  # pairs of real texts; each look at them costs as much as a few updates
 
 
+@fits
 def build_reward(
     world: str = "micro",
     model: str = "tiny",

@@ -24,6 +24,7 @@ from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class, engine_dtype
 from rlhflab.algorithms.evaluators import Evaluator, HeldOutEvaluator, LanguageEvaluator
 from rlhflab.algorithms.reference import REFERENCE_OF, encode_texts, tiny_reference
+from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import frozen_copy, load_policy
@@ -38,6 +39,7 @@ from rlhflab.worlds.reviews import ReviewsWorld
 HELD_OUT = 512  # texts
 
 
+@fits
 def build_pretrain(
     world: str = "micro",
     texts: int = 20_000,
@@ -80,6 +82,7 @@ def build_pretrain(
     )
 
 
+@fits
 def build_sft(
     world: str = "micro",
     model: str = "tiny",

@@ -240,6 +240,9 @@ class ControlTask:
             self._judged = ControlWorld(self._make, self._episodes, self.seed)
         return play(self._acting(), self._judged, self.seed).episodes()
 
+    def release(self) -> None:
+        """Nothing of a pass is kept."""
+
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

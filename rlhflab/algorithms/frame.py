@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
 from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.algorithms.room import counted
 from rlhflab.models.devices import device_name
 from rlhflab.models.loading import save_model
 from rlhflab.models.lora import load_trained_state, trained_state
@@ -36,6 +38,8 @@ class Frame(ABC):
     engine = "lab"
     fitted: ClassVar[str] = "policy"
     policy: Any
+    built_with: Mapping[str, Any] = MappingProxyType({"batch_size": None})
+    """The builder's settings where there was one: what could be made smaller where memory runs out."""
 
     def __init__(
         self,
@@ -53,12 +57,23 @@ class Frame(ABC):
         return self
 
     def __next__(self) -> Record:
-        """Make one update and return its record; raises TrainingDiverged where a number is no longer one."""
+        """Make one update and return its record; raises TrainingDiverged on NaN, OutOfMemory where memory runs out.
+
+        An update that fails does not count: the next call tries again, with the next batch.
+        """
         if self.step >= self.steps:
             raise StopIteration
-        self.step += 1
+        return counted(self, self._update_by_schedule)
+
+    def _update_by_schedule(self) -> Record:
         factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
         return self._advance(self.knobs.snapshot(), factor)
+
+    def release(self) -> None:
+        """Let go what an update that failed has left: gradients, and what keeps a graph alive."""
+        optimiser: Optimiser | None = getattr(self, "_optimiser", None)
+        if optimiser is not None:
+            optimiser.release()
 
     @abstractmethod
     def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:

@@ -243,6 +243,11 @@ class LanguageTask:
         """The evaluator's verdict; an empty one where there is no evaluator."""
         return self.evaluator(self.policy, knobs["beta"]) if self.evaluator else Evaluated()
 
+    def release(self) -> None:
+        """Let the hidden states of a pass that failed go, with their graph."""
+        if self._hidden is not None:
+            self._hidden.release()
+
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

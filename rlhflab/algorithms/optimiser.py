@@ -106,6 +106,15 @@ class Optimiser:
         scaler.update()
         return torch.where(norm.isfinite(), norm, 0.0)
 
+    def release(self) -> None:
+        """Let the gradients go, and be ready for the next step where the last one was broken off."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        if self._scaler is not None:  # it may have unscaled gradients that no update followed
+            scale = self._scaler.state_dict()
+            self._scaler = torch.amp.GradScaler(self.parameters[0].device.type)
+            self._scaler.load_state_dict(scale)
+
     def state_dict(self) -> dict[str, Any]:
         """Adam's moments, by parameter position (string keys), and the loss's scale where there is one."""
         moments = {str(index): dict(state) for index, state in self.adam.state_dict()["state"].items()}

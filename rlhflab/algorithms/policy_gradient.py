@@ -97,6 +97,7 @@ class PolicyGradient(Frame):
         self.task, self.policy = task, task.policy
         if task.kind != "language":
             self.name = f"{self.name}-{task.kind}"
+            self.built_with = {"envs": None}
 
     def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
         collected = self.task.collect(knobs)
@@ -106,6 +107,11 @@ class PolicyGradient(Frame):
         require_finite(self.step, scalars, knobs)
         found = self._evaluated(lambda *_: self.task.judge(knobs), self.policy, knobs, knobs.get("beta", 0.0))
         return Record(self.step, scalars, knobs, **found._replace(arrays=update.arrays)._asdict())
+
+    def release(self) -> None:
+        """Let go what an update that failed has left, in the task too."""
+        super().release()
+        self.task.release()
 
     def gamma(self, knobs: Mapping[str, float]) -> float:
         """The discount in force: a knob where the algorithm has it as one, else the configuration's."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKn
 from rlhflab.algorithms.reward_judge import reference_offsets
 from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
 from rlhflab.algorithms.rewards import ModelReward, RewardFunction, TrueReward
+from rlhflab.algorithms.room import counted
 from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
@@ -105,6 +107,7 @@ class Race:
 
     name = "race"
     engine = "lab"
+    built_with: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -138,12 +141,17 @@ class Race:
         """Let the next one of the plan run; the data are drawn and everybody is built at the first call."""
         if self.step >= self.steps:
             raise StopIteration
+        return counted(self, self._advance)
+
+    def release(self) -> None:
+        """Everybody lets go what an update of their own has left."""
+
+    def _advance(self) -> Record:
         knobs = self.knobs.snapshot()
         if self._fitting is None:
             self._draw(knobs)
         assert self._fitting is not None
-        turn = self._plan[self.step]
-        self.step += 1
+        turn = self._plan[self.step - 1]
         scalars: dict[str, float] = {}
         if turn == "reward_model":
             scalars = self._fit(-(-self.config.reward_updates * self.step // 10))

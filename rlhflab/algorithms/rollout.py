@@ -115,6 +115,10 @@ class Task(Protocol):
         """V(s_t) alone, [batch, time], with gradient."""
         ...
 
+    def release(self) -> None:
+        """Let go what a pass that failed has left."""
+        ...
+
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
         """Exact or estimated evaluation, and sample answers."""
         ...

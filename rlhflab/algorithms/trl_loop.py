@@ -106,13 +106,17 @@ class TrainerLoop:
         Returns:
             what the trainer's forward found, see `_Recorded.seen`, and what TRL logged for this step.
         """
+        if self._handover.ended:
+            self._go_on()
         self._start()
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
         self.trainer.data_collator.pad_token_id = pad
-        with _pad_token(self._model, pad):
-            self._handover.send(self.trainer.data_collator(rows))
-        self._model.eval()
+        try:
+            with _pad_token(self._model, pad):
+                self._handover.send(self.trainer.data_collator(rows))
+        finally:
+            self._model.eval()
         return self.trainer.seen, dict(self.trainer.logged)
 
     def checkpoint(self) -> dict[str, Tensor]:
@@ -142,6 +146,14 @@ class TrainerLoop:
         self._handover = self._loop_from(folder)
         self._start()
         shutil.rmtree(folder)
+
+    def _go_on(self) -> None:
+        """Begin the loop again where a step that failed has ended it: from the trainer as it is now."""
+        state = self.trainer.state
+        state.global_step = min(
+            state.global_step, self._steps - 1
+        )  # its last step may have been made, and not counted
+        self.restore(self.checkpoint())
 
     def _loop_from(self, checkpoint: Path | None) -> HandOver:
         trainer, steps = self.trainer, self._steps  # not self: the thread must not keep it alive

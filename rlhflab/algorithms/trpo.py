@@ -156,10 +156,14 @@ class TRPO(PolicyGradient):
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         config = self.config
         proposal = self.propose(rollout, advantages, max_kl)
-        if config.line_search:
-            trials = backtrack(proposal.attempt, max_kl, config.line_search_tries)
-        else:
-            trials = (Trial(1.0, *proposal.attempt(1.0), accepted=True),)
+        try:
+            if config.line_search:
+                trials = backtrack(proposal.attempt, max_kl, config.line_search_tries)
+            else:
+                trials = (Trial(1.0, *proposal.attempt(1.0), accepted=True),)
+        except Exception:  # such as no memory left: a share that was only tried must not stay
+            proposal.withdraw()
+            raise
         taken = trials[-1]
         if not taken.accepted:
             proposal.withdraw()

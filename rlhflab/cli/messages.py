@@ -13,11 +13,12 @@ from typing import Any
 import typer
 
 from rlhflab import processes
+from rlhflab.oom import DoesNotFit, OutOfMemory, out_of_memory
 
 
-def say(message: str) -> None:
-    """Print one line on stderr; of several processes only the main one does."""
-    if processes.speaks():
+def say(message: str, everybody: bool = False) -> None:
+    """Print one line on stderr; of several processes only the main one does, unless `everybody` has their own."""
+    if everybody or processes.speaks():
         print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
 
 
@@ -36,15 +37,29 @@ def _no_nan(value: Any) -> Any:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What a person typed or named wrongly ends the command with one line; a bug keeps its traceback."""
+    """What a person typed or named wrongly, or has no room for, ends the command in one line; a bug in a traceback."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        say(str(error))
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         say("interrupted before the first step; nothing to continue")
         raise typer.Exit(130) from None
+    except Exception as error:
+        short = out_of_memory(error, "before the first step")
+        if short is not None:
+            say(line(short), everybody=True)
+        elif isinstance(error, ValueError | OSError):
+            say(line(error))
+        else:
+            raise
+        raise typer.Exit(2 if short is None else 1) from None
+
+
+def line(error: Exception) -> str:
+    """What an error says, with settings named as options; which of several processes says so, where it ran short."""
+    if not isinstance(error, DoesNotFit):
+        return str(error)
+    mine = isinstance(error, OutOfMemory) and processes.count() > 1
+    return (f"process {processes.rank()}: " if mine else "") + error.words(options=True)
 
 
 def labs_folder() -> Path:

@@ -102,13 +102,13 @@ def _value(name: str, text: str) -> Any:
 
 
 def _summary(swept: Swept, out: Path) -> dict[str, Any]:
-    from rlhflab.runs.sweep_page import measured
+    from rlhflab.runs.sweep_page import STATUSES, measured
 
     return {
         "folder": str(out),
         "cells": len(swept.rows),
         "ran": swept.ran,
-        **{status: swept.count(status) for status in ("finished", "diverged", "failed")},
+        **{status.replace(" ", "_"): swept.count(status) for status in STATUSES},
         "seconds": round(swept.seconds, 3),
         "best": [
             {

@@ -14,8 +14,9 @@ from typer.core import TyperGroup
 
 from rlhflab import processes
 from rlhflab.algorithms.builders import BUILDERS, CONTROL, PARALLEL, builder
-from rlhflab.cli.messages import json_line, one_line_errors, say
+from rlhflab.cli.messages import json_line, line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
+from rlhflab.oom import OutOfMemory
 
 if TYPE_CHECKING:
     from rlhflab.algorithms.algorithm import Algorithm
@@ -187,9 +188,17 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
             bar.update()
             return bool(interrupted)
 
-        result = drive(algorithm, run, watch)
+        result = drive(algorithm, run, watch, line)
     if result["status"] == "diverged":
         say(f"{result['error']}; the run and its last checkpoint are kept in {run.folder}")
+        raise typer.Exit(1)
+    if result["status"] == "out of memory":
+        say(
+            f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}: "
+            f"rlhflab train {name} --resume {run.folder} goes on with the same settings where more memory is "
+            "free (--device may change); smaller ones need a new run",
+            everybody=True,
+        )
         raise typer.Exit(1)
     if result["status"] == "stopped":
         say(f"stopped at step {algorithm.step}; continue with: rlhflab train {name} --resume {run.folder}")
@@ -209,8 +218,12 @@ def _follow(algorithm: Algorithm) -> None:
     """What every process but the main one does: the same steps, of which nothing is kept."""
     from rlhflab.runs.drive import follow
 
-    with _interruptible():
-        follow(algorithm)
+    try:
+        with _interruptible():
+            follow(algorithm)
+    except OutOfMemory as short:  # the launcher ends the others
+        say(line(short), everybody=True)
+        raise typer.Exit(1) from None
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from rlhflab.live.panel import COLOURS, Panel, arrays_of, series_of
 from rlhflab.live.panels import PANELS, best_fit
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
+from rlhflab.remedies import headline
 from rlhflab.runs.buckets import rounded
 from rlhflab.runs.history import History
 
@@ -314,7 +315,7 @@ class Board:
             "notice": player.notice or self.notice,
             "error": None
             if error is None
-            else {"title": f"{type(error).__name__}: {error}"[:600], "traceback": player.traceback},
+            else {"title": headline(error)[:600], "traceback": player.traceback},
             "run": self._runs,
             "choices": self._form.places(),
             "knobs": self._dials.frame(player.knobs),

@@ -25,6 +25,8 @@ from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knob
 from rlhflab.algorithms.record import Record
 from rlhflab.live.colab import answer_widgets
+from rlhflab.oom import out_of_memory
+from rlhflab.remedies import OneLine
 
 State = Literal["idle", "preparing", "running", "paused", "stopped", "finished", "error"]
 Driver = Literal["auto", "thread", "poll", "blocking"]
@@ -338,9 +340,11 @@ class Player:
             self._set_state("stopped", generation)  # with the blocking driver this is how a person stops it
             raise
         except BaseException as error:
+            short = out_of_memory(error, f"after {self.steps_done} steps")
             if generation == self._generation:
-                self.error = error
-                self.traceback = "".join(traceback.format_exception(error))[-6000:]
+                self.error, short = short or error, None  # a frame that knows its error keeps both alive
+                whole = "" if isinstance(self.error, OneLine) else "".join(traceback.format_exception(error))
+                self.traceback = whole[-6000:]
             self._set_state("error", generation)
 
     def _loop(self, algorithm: Algorithm, generation: int) -> None:

@@ -32,6 +32,10 @@ class HiddenStates:
         hidden, self._last = self._last, None
         return hidden
 
+    def release(self) -> None:
+        """Let the hidden states of a pass go that nobody takes, because it failed."""
+        self._last = None
+
 
 class ValueHead(nn.Linear):
     """V(s) = w·h + b on hidden states h [..., hidden_size]; returns [...]. It starts at 0 everywhere.

@@ -15,13 +15,14 @@ import torch
 from rlhflab.models.attention import has_fused
 from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
-from rlhflab.models.memory import Memory, empty_model, estimate, free_memory
+from rlhflab.models.memory import Memory, empty_model, estimate, free_memory, smaller
 from rlhflab.models.precision import PRECISIONS, choose_dtype
 from rlhflab.models.quantised import keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import replace_head, reward_head
 from rlhflab.models.threads import take_all_threads
 from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
+from rlhflab.oom import NoRoom, Way
 from rlhflab.remedies import one_line, require_four_bit, require_lora
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def _change(config: Any) -> None:
 def _require_memory(
     name: str, empty: Any, settings: LoadSettings, device: torch.device, compute: torch.dtype, reward: bool
 ) -> Memory:
-    """The estimate; ValueError with what would help where it is more than what is free."""
+    """The estimate; NoRoom with what would help where it is more than what is free."""
 
     def needed(**changes: Any) -> Memory:
         other = replace(settings, **changes)
@@ -302,18 +303,17 @@ def _require_memory(
     asked, free = needed(), free_memory(device)
     if settings.device_map is not None or asked.total <= free:
         return asked
-    ways: list[tuple[str, dict[str, Any]]] = [
-        ("--lora", {"lora": True}),
-        ("--lora --four-bit", {"lora": True, "four_bit": True}),
-        ("--gradient-checkpointing", {"gradient_checkpointing": True}),
-        ("half the --batch-size", {"rows": max(1, settings.rows // 2)}),
-        ("half the --max-length", {"max_length": max(1, settings.max_length // 2)}),
-    ]
-    found = [(way, needed(**changes).total) for way, changes in ways]
-    helps = [f"{way} ({total / 1e9:.2g} GB)" for way, total in found if total < 0.95 * asked.total]
-    raise ValueError(
-        f"{name} would need about {asked.words()}, and {free / 1e9:.2g} GB are free on {device.type}; what makes it "
-        f"smaller: {', '.join(helps) or 'a smaller model'}"
+    now = {**vars(settings), "model": name, "batch_size": None, "max_length": None}
+    half = {"rows": max(1, settings.rows // 2), "max_length": max(1, settings.max_length // 2)}
+    ways = []
+    for changes in smaller(now):
+        named = {"rows" if key == "batch_size" else key: value for key, value in changes.items()}
+        other = {key: half[key] if value is None else value for key, value in named.items()}
+        ways.append(Way(changes, needed(**other).total))
+    raise NoRoom(
+        f"{name} would need about {asked.words()}, and {free / 1e9:.2g} GB are free on {device.type}",
+        [way for way in ways if way.then < 0.95 * asked.total],
+        "a smaller model",
     )
 
 

@@ -10,6 +10,7 @@ layer stay besides. A graph to be differentiated twice holds TWICE as much, and 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 
 import torch
 
+from rlhflab import processes
 from rlhflab.models import quantised
 from rlhflab.models.logps import LOGITS_AT_ONCE
 from rlhflab.models.lora import linear_layers, lora_targets
+from rlhflab.models.weights import is_adapters
 
 HEADROOM = 1.2  # on all of it: allocator, kernels' work space, whatever else grows
 TWICE = (
@@ -120,6 +123,50 @@ def estimate(
         optimiser=4.0 * (VECTORS if twice else 3) * (adapters if lora_rank else every),
         activations=tokens * kept + read,
     )
+
+
+def smaller(
+    settings: Mapping[str, Any], gradients: bool = True, batches: bool = True
+) -> list[dict[str, Any]]:
+    """Changes of a training's settings that take less memory: only those that are allowed and not made yet.
+
+    Args:
+        settings: a builder's arguments by name; None where a number is not known.
+        gradients: whether what is kept for the backward pass counts.
+        batches: whether a batch is there at all; else the weights and the data are all that counts.
+
+    Returns:
+        setting → new value, several where one needs the other; None for half of a number that is not known.
+
+    >>> smaller({"model": "gpt2", "batch_size": 8, "gradient_checkpointing": True, "lora": True})
+    [{'batch_size': 4}, {'four_bit': True}]
+    >>> smaller({"model": "tiny", "batch_size": None, "lora": False})
+    [{'batch_size': None}]
+    """
+    real, get = settings.get("model", "tiny") != "tiny", settings.get
+    names = ["batch_size", "envs", "horizon"] if batches else [] if real else ["texts", "pairs"]
+    if real and batches:
+        names += ["max_length", "max_new_tokens"]
+    least = {"batch_size": processes.count(), "max_length": (get("max_new_tokens") or 1) + 1}
+    found: list[dict[str, Any]] = []
+    for name in names:
+        now = settings.get(name, 0)
+        if now is None:
+            found.append({name: None})
+        elif isinstance(now, int) and now // 2 >= least.get(name, 1):
+            found.append({name: now // 2})
+    parts, rows = get("minibatches") or 0, get("batch_size", 0)
+    if gradients and 0 < 2 * parts <= (2 * parts if rows is None else rows):
+        found.insert(1, {"minibatches": 2 * parts})
+    shared = {"value": "shared"} if get("value") == "own" else {}  # adapters are put on one trunk
+    found += [shared] if shared else []
+    if real and gradients and not get("gradient_checkpointing"):
+        found.append({"gradient_checkpointing": True})
+    adapters = {} if get("lora") else {"lora": True, **shared}
+    found += [adapters] if real and adapters else []
+    if real and not get("four_bit") and not is_adapters(get("model", "")):
+        found.append({**adapters, "four_bit": True})
+    return found
 
 
 def free_memory(device: torch.device) -> float:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhflab import processes
-from rlhflab.algorithms.algorithm import Algorithm, TrainingDiverged
+from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
 from rlhflab.algorithms.record import Record
+from rlhflab.oom import out_of_memory
 from rlhflab.runs.store import Run, default_run_folder
 
 CHECKPOINT_EVERY = 100  # steps
@@ -58,22 +59,30 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
     return algorithm
 
 
-def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | None = None) -> dict[str, Any]:
+def drive(
+    algorithm: Algorithm,
+    run: Run,
+    watch: Callable[[Record], object] | None = None,
+    line: Callable[[OutOfMemory], str] = str,
+) -> dict[str, Any]:
     """Drive an algorithm to its end; every record, the checkpoints and how it ended are kept in its run.
 
     Args:
         algorithm: new, or where its run's checkpoint was taken.
         run: the run to append to.
         watch: called with every record; when it returns something true the run is stopped, to be continued later.
+        line: what to say where memory runs out.
 
     Returns:
-        What status.json then says, as plain data: `status` ("finished", "stopped" or "diverged"), `algorithm`,
-        `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated` blocks (or None)
-        and the last `scalars`; `error` where it diverged.
+        What status.json then says, as plain data: `status` ("finished", "stopped", "diverged" or "out of memory"),
+        `algorithm`, `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated`
+        blocks (or None) and the last `scalars`; `error` where it diverged; `error` and the step of the last
+        `checkpoint`, from which it can go on, where it ran out of memory.
     """
-    resumed = algorithm.step > 0
+    resumed, kept = algorithm.step > 0, algorithm.step
     seen = Seen()
-    status, error = "finished", {}
+    status = "finished"
+    error: dict[str, Any] = {}
     started = time.perf_counter()
     try:
         for record in algorithm:
@@ -81,12 +90,19 @@ def drive(algorithm: Algorithm, run: Run, watch: Callable[[Record], object] | No
             seen.note(record)
             if record.step % CHECKPOINT_EVERY == 0:
                 run.save_checkpoint(algorithm)
+                kept = record.step
             if processes.agree(bool(watch and watch(record))) and algorithm.step < algorithm.steps:
                 status = "stopped"
                 break
         run.save_checkpoint(algorithm)
     except TrainingDiverged as diverged:
         status, error = "diverged", {"error": str(diverged)}
+    except Exception as failed:
+        short = out_of_memory(failed, f"after step {algorithm.step} of {algorithm.steps} of {algorithm.name}")
+        if short is None:
+            raise
+        status, error = "out of memory", {"error": line(short), "checkpoint": kept}
+        del short
     finally:
         run.close()
     seconds = time.perf_counter() - started
@@ -101,7 +117,7 @@ def finish(
 
     Args:
         algorithm, run: its last checkpoint is there already.
-        status: "finished", "stopped" or "diverged".
+        status: "finished", "stopped", "diverged" or "out of memory".
         seconds: of this stretch.
         seen: the last evaluations; read from the run's records where it is not given.
         error: what else there is to say.

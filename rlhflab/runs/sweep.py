@@ -6,8 +6,8 @@
     sweep.html        the cells on the reward–KL plane, and regret against β
 
 Cells run in processes of this machine (joblib with loky), or on a Dask cluster whose workers see the same folder. A
-cell that finished is never run again, one that was interrupted continues from its checkpoint, one that diverged is
-reported. Left out: locks; one sweep at a time works in a folder.
+cell that finished is never run again, one that was interrupted or ran out of memory continues from its checkpoint, one
+that diverged is reported. Left out: locks; one sweep at a time works in a folder.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhflab.files import written_beside
+from rlhflab.oom import out_of_memory
 from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
 from rlhflab.runs.grid import Cell, Grid
 from rlhflab.runs.store import Run
@@ -49,7 +50,7 @@ class Swept(NamedTuple):
     seconds: float
 
     def count(self, status: str) -> int:
-        """How many cells have this status: "finished", "diverged" or "failed"."""
+        """How many cells have this status, one of `STATUSES`."""
         return sum(row["status"] == status for row in self.rows)
 
     def best(self) -> list[Row]:
@@ -137,7 +138,8 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
 
     Returns:
         The cell's name and what `drive` returned. An exception ends this cell only: its traceback goes to stderr, and
-        the status is "failed", with `error`; a later sweep tries it again.
+        the status is "failed", with `error`; a later sweep tries it again. Where memory runs out, while it is built or
+        later, the status is "out of memory", the line is `error`, and no traceback is shown.
     """
     place = folder / cell.name
     try:
@@ -149,6 +151,8 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
             algorithm, run = begin(builder, cell.config, place)
         return cell.name, drive(algorithm, run)
     except Exception as error:
+        if (short := out_of_memory(error, f"in building {cell.algorithm}")) is not None:
+            return cell.name, {"status": "out of memory", "error": str(short)}
         traceback.print_exc()
         return cell.name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
 
@@ -175,7 +179,11 @@ def _try_settings(builder: Builder, cells: Sequence[Cell]) -> None:
     for cell in cells:
         first.setdefault(f"{cell.algorithm} {cell.swept}", cell)
     for cell in first.values():
-        build_from(builder, cell.config)
+        try:
+            build_from(builder, cell.config)
+        except Exception as error:
+            if out_of_memory(error, f"in building {cell.algorithm}") is None:
+                raise  # else that cell will say so itself, and the others may fit
 
 
 def _outcomes(

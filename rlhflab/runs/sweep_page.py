@@ -30,6 +30,7 @@ COLORS = (
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 Row = dict[str, Any]  # of the results: one cell
+STATUSES = ("finished", "diverged", "out of memory", "failed")  # how a cell may have ended
 
 
 def measured(row: Mapping[str, Any], name: str) -> float | None:
@@ -58,7 +59,11 @@ def write_sweep_page(folder: Path, rows: Sequence[Row], swept: Sequence[str] = (
             backdrops[row["algorithm"]] = backdrop
     plots = [_plane(finished, swept, backdrops), _regrets(finished, swept), *_returns(finished, swept)]
     counts = [f"{len(rows)} cells"]
-    counts += [f"{n} {s}" for s in ("diverged", "failed") if (n := sum(row["status"] == s for row in rows))]
+    counts += [
+        f"{n} {s}"
+        for s in ("diverged", "out of memory", "failed")
+        if (n := sum(row["status"] == s for row in rows))
+    ]
     path = folder / "sweep.html"
     write_page(
         path,

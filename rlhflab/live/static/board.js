@@ -238,7 +238,7 @@ class BoardView {
     this.errorBox.append(
       make("strong", {}, error.title),
       make("div", {}, "The kernel goes on working. Mend the cause, then Reset or run the cell again."),
-      make("details", {}, make("summary", {}, "Traceback"), make("pre", {}, error.traceback)));
+      error.traceback ? make("details", {}, make("summary", {}, "Traceback"), make("pre", {}, error.traceback)) : "");
   }
 
   buildGhosts() {
