@@ -17,6 +17,7 @@ from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.live import still
+from rlhflab.live.colab import in_colab
 from rlhflab.live.controls import Choice, Dials, Form, describe
 from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.marks import Scene
@@ -308,6 +309,7 @@ class Board:
             "op": "frame",
             "state": "stopping" if player.stopping else player.state,
             "awaited": player.awaited,
+            "heard": player.heard,
             "step": player.steps_done,
             "steps": player.steps,
             "rate": rounded(player.rate, 3),
@@ -334,7 +336,7 @@ class Board:
             "choices": self._form.describe(),
             "backdrop": None if backdrop is None else thin_backdrop(backdrop),
             "ghosts": self.ghosts,
-            "polled": self.player.driver == "poll",
+            "polled": in_colab(),
         }
 
     def setup_mark(self) -> Any:

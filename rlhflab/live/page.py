@@ -11,7 +11,6 @@ import base64
 import functools
 import gzip
 import json
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ import traitlets
 
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.files import static_source
+from rlhflab.live.colab import in_colab
 from rlhflab.live.player import ENDED
 from rlhflab.runs.buckets import rounded
 from rlhflab.widget import PageWidget
@@ -48,7 +48,7 @@ def plotly_source() -> bytes:
 def send_plotly(widget: Any) -> None:
     """Send plotly.js to the page of `widget`: one binary buffer, on Colab pieces of text."""
     source = plotly_source()
-    if "google.colab" not in sys.modules:
+    if not in_colab():
         widget.send({"op": "plotly"}, buffers=[source])
         return
     text = base64.b64encode(source).decode()
@@ -195,7 +195,7 @@ class Page:
         if self._views or self._shown_at is not None:
             self._send_setup_if_new()
             notice = player.notice or board.notice
-            states = (state, player.stopping, player.awaited)
+            states = (state, player.stopping, player.awaited, player.heard)
             mark = (board.history.records, states, player.knobs, notice, player.rate)
             if mark != self._sent or not self._views:
                 self._sent = mark
@@ -244,6 +244,7 @@ class Page:
     def _on_message(self, _widget: Any, content: Mapping[str, Any], _buffers: Any) -> None:
         """A message from the page; may come on the main thread or on a subshell's, and must return soon."""
         op = content.get("op")
+        self._board.player.hear()
         if op == "hello":
             self._views += 1
             self._shown_at = None

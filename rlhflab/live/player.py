@@ -1,9 +1,10 @@
 """The player: runs any algorithm to its end, one step at a time, while somebody else looks and turns knobs.
 
-One loop, three drivers. `thread` (the default): the steps happen in a daemon thread, so cells and sliders stay free.
-`poll` (Google Colab): the same thread, but the cell that waits lets the kernel answer buttons and sliders meanwhile,
-because Colab shows nothing that arrives after a cell has ended. `blocking` (headless runs, tests): the steps happen in
-the caller. The environment variable RLHFLAB_DRIVER overrides the choice.
+One loop, three drivers. `thread`: the steps happen in a daemon thread, so cells and sliders stay free. `poll`: the
+same thread, and a cell that waits takes the messages of buttons and sliders out of the queue behind it. `blocking`
+(headless runs, tests): the steps happen in the caller. `auto` (the default) is thread until a cell has waited for a
+second without hearing the page beside it, then poll; what is heard later decides anew. On Colab, where nobody can be
+heard beside a cell, it begins with poll. The environment variable RLHFLAB_DRIVER overrides the choice.
 
 What is left out on purpose: printing, plotting, files. A player knows an algorithm, some sinks for its records, and a
 mailbox for its knobs.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import os
-import sys
 import threading
 import time
 import traceback
@@ -24,15 +24,20 @@ from typing import Any, Literal
 from rlhflab.algorithms.algorithm import Algorithm
 from rlhflab.algorithms.knobs import Knob
 from rlhflab.algorithms.record import Record
-from rlhflab.live.colab import answer_widgets
+from rlhflab.live.colab import in_colab
+from rlhflab.live.comms import answer_widgets
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import OneLine
 
 State = Literal["idle", "preparing", "running", "paused", "stopped", "finished", "error"]
 Driver = Literal["auto", "thread", "poll", "blocking"]
+Heard = Literal["", "directly", "polled"]
 
 ENDED = ("stopped", "finished", "error")
 """States in which no step will follow until somebody starts again."""
+
+UNHEARD = 1.0
+"""Seconds that a cell waits to hear the page beside it, before it polls."""
 
 _DRIVERS = ("auto", "thread", "poll", "blocking")
 _registry: weakref.WeakValueDictionary[str, Player] = weakref.WeakValueDictionary()
@@ -40,13 +45,18 @@ _registry_lock = threading.Lock()
 
 
 def choose_driver(driver: str = "auto") -> str:
-    """Return the driver to use: RLHFLAB_DRIVER where it is set, else `driver`; "auto" is poll on Colab, else thread."""
-    chosen = os.environ.get("RLHFLAB_DRIVER") or driver
-    if chosen not in _DRIVERS:
-        raise ValueError(f"driver must be one of {', '.join(_DRIVERS)}, got {chosen!r}")
+    """Return the driver to begin with: RLHFLAB_DRIVER if set, else `driver`; "auto" is poll on Colab, else thread."""
+    chosen = _wanted(driver)
     if chosen == "auto":
-        return "poll" if "google.colab" in sys.modules else "thread"
+        return "poll" if in_colab() else "thread"
     return chosen
+
+
+def _wanted(driver: str) -> str:
+    wanted = os.environ.get("RLHFLAB_DRIVER") or driver
+    if wanted not in _DRIVERS:
+        raise ValueError(f"driver must be one of {', '.join(_DRIVERS)}, got {wanted!r}")
+    return wanted
 
 
 class Player:
@@ -71,6 +81,8 @@ class Player:
         on_change: Callable[[], Any] | None = None,
     ) -> None:
         self.driver = choose_driver(driver)
+        self.heard: Heard = ""
+        """How the page was last heard while a cell waited: "directly", beside the cell, "polled" by it, or not yet."""
         self.name = name
         self.algorithm: Algorithm | None = None
         self.record: Record | None = None
@@ -78,6 +90,7 @@ class Player:
         self.traceback = ""
         self.notice = ""
         """One line for the person at the view: why a knob was refused."""
+        self._automatic = _wanted(driver) == "auto"
         self._make = make
         self._sinks = tuple(sinks)
         self._specs: dict[str, Knob] = dict(specs or {})
@@ -86,7 +99,8 @@ class Player:
         self._state: State = "idle"
         self._thread: threading.Thread | None = None
         self._stopping = self._pausing = self._resetting = False
-        self._single_steps = self._generation = self._waiting = 0
+        self._single_steps = self._generation = 0
+        self._waiting: list[threading.Thread] = []  # those blocked in `wait`
         self._wanted: dict[str, float] = {}  # every knob somebody has set, for the next algorithm too
         self._mailbox: dict[str, float] = {}  # newest value per knob, not yet taken by the training thread
         self._marks: collections.deque[float] = collections.deque(maxlen=200)
@@ -195,7 +209,18 @@ class Player:
     @property
     def awaited(self) -> bool:
         """Whether somebody is blocked in `wait`: in a notebook, a cell."""
-        return self._waiting > 0
+        return bool(self._waiting)
+
+    def hear(self) -> None:
+        """Note, while a cell waits, how the message of the page that is being handled has reached the kernel."""
+        with self._changed:
+            before, polled = self.heard, threading.current_thread() in self._waiting
+            if self._waiting:
+                self.heard = "polled" if polled else "directly"
+                if self._automatic:
+                    self.driver = "poll" if polled else "thread"
+        if self.heard != before:
+            self._on_change()
 
     def reset(self) -> None:
         """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
@@ -249,17 +274,22 @@ class Player:
         """Block until the training rests: finished, stopped, failed, or never started.
 
         A pause, or steps, asked for before are a rest too. While this blocks neither a pause nor a reset is one: who
-        presses a button while a cell waits wants to go on with this training, not with the next cell.
+        presses a button while a cell waits wants to go on with this training, not with the next cell. Buttons and
+        sliders act meanwhile: beside this cell if the front end can do that, else this cell polls for them.
 
         Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        poll = answer_widgets() if self.driver == "poll" else None
+        poll = answer_widgets() if self._automatic or self.driver == "poll" else None
+        polls_from = time.monotonic() + UNHEARD
         with self._changed:
             if self._state == "idle" and self._thread is None and not self._resetting:
                 return True  # never started
             pausing = self._pausing
-            self._waiting += 1
+            if not self._waiting:
+                self.heard = ""
+            self._waiting.append(threading.current_thread())
+        self._on_change()  # the page is told, and answers
         try:
             while True:
                 with self._changed:
@@ -271,11 +301,13 @@ class Player:
                         return False
                     # In slices, so that Ctrl-C and Stop get through everywhere.
                     self._changed.wait(min(0.05 if poll else 1.0, left if left is not None else 1.0))
-                if poll is not None:
+                if poll is not None and (
+                    self.driver == "poll" or (not self.heard and time.monotonic() > polls_from)
+                ):
                     poll()
         finally:
             with self._changed:
-                self._waiting -= 1
+                self._waiting.remove(threading.current_thread())
             self._on_change()
         if self.error is not None:
             raise self.error

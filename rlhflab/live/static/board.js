@@ -19,6 +19,7 @@ class BoardView {
     this.scheduled = false;
     this.reportedMs = 0;
     this.closed = false;
+    this.asked = 0;
     this.root = make("div", { class: "rlhf", "data-lm-suppress-shortcuts": "true" });
     this.root.addEventListener("keydown", (event) => event.stopPropagation());
     // In a shadow tree the browser need not match the notebook's thousands of style rules against every stroke of a
@@ -113,6 +114,16 @@ class BoardView {
     this.setControls("connecting");
   }
 
+  /** While a cell waits: ask the kernel for an answer, which tells how it hears this page meanwhile, if at all. */
+  askWhetherHeard() {
+    this.asking = !this.closed && this.frame.awaited;
+    if (!this.asking) { this.asked = 0; return; }
+    this.writeProgress();
+    // More than once: JupyterLab may make its subshell only now, and then is heard there from the next message on.
+    if (this.asked++ < 4) this.send({ op: "ping" });
+    setTimeout(() => this.askWhetherHeard(), 1000);
+  }
+
   press(what) {
     if (what === "start") { this.pill.textContent = "Starting…"; this.pill.dataset.kind = "busy"; }
     this.send({ op: "do", what });
@@ -180,6 +191,21 @@ class BoardView {
     this.pill.textContent = text;
     this.pill.dataset.kind = kind;
     this.setControls(f.state);
+    this.writeProgress();
+    if (this.heard && !f.heard) this.asked = 0; // another cell waits
+    this.heard = f.heard;
+    if (f.awaited && !this.asking) this.askWhetherHeard();
+    this.showNotice(this.said || f.notice);
+    this.showError(f.error);
+    this.knobs.follow(f.knobs);
+    this.choices.follow(f.choices);
+    this.noteChanges();
+    this.redraw();
+    this.tables.draw(this.frame.data);
+  }
+
+  writeProgress() {
+    const f = this.frame;
     const share = f.steps ? Math.min(1, f.step / f.steps) : 0;
     this.bar.style.width = `${100 * share}%`;
     this.progress.setAttribute("aria-valuemax", f.steps || 1);
@@ -188,19 +214,25 @@ class BoardView {
     if (f.steps) parts.push(`step ${f.step.toLocaleString("en-US")} of ${f.steps.toLocaleString("en-US")}`);
     else if (f.state === "preparing") parts.push("building the model and its data…");
     else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
-    const way = f.awaited && { paused: "Resume goes on with it, Stop lets the cell go on", idle: "Start begins it" }[f.state];
-    if (way) parts.push("a cell waits");
-    this.progressText.title = way ? `A cell waits for the end of this training: ${way}.` : "";
+    const [waits, title] = f.awaited ? this.waitingCell() : ["", ""];
+    if (waits) parts.push(waits);
+    this.progressText.title = title;
     if (f.state === "running" && f.rate) parts.push(`${short(f.rate, 2)} steps/s`);
     if (f.state === "running" && f.left !== null) parts.push(`${seconds(f.left)} left`);
     this.progressText.textContent = parts.join(" · ");
-    this.showNotice(this.said || f.notice);
-    this.showError(f.error);
-    this.knobs.follow(f.knobs);
-    this.choices.follow(f.choices);
-    this.noteChanges();
-    this.redraw();
-    this.tables.draw(this.frame.data);
+  }
+
+  /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
+  waitingCell() {
+    const f = this.frame;
+    const way = { paused: ": Resume goes on with it, Stop lets the cell go on", idle: ": Start begins it" }[f.state] || "";
+    const title = `A cell waits for the end of this training${way}. `;
+    if (f.heard === "directly") return ["controls act at once while a cell waits", title + "Buttons and sliders reach the kernel beside the cell."];
+    if (f.heard === "polled") return ["controls act through polling while a cell waits", title +
+      "Buttons and sliders queue behind the cell, which looks into that queue twenty times a second."];
+    if (this.asked < 5) return ["a cell waits", title]; // not heard yet
+    return ["controls act only after the cell that waits", "The kernel hears no buttons and sliders while a cell waits. " +
+      "Interrupt the cell to use them: the training goes on."];
   }
 
   setControls(state) {
