@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhflab.files import cache_folder
-from rlhflab.remedies import old_torchao, version_of
+from rlhflab.remedies import REMOVE_TORCHAO, unfit_torchao, version_of
 
 CORE = (
     "torch",
@@ -88,11 +88,12 @@ def _package(name: str, use: str, problem: bool) -> Check:
 
 
 def _torchao() -> list[Check]:
-    version = old_torchao()
-    if version is None:
+    unfit = unfit_torchao()
+    if unfit is None:
         return []
-    found = f"{version}: older than 0.16, with it every LoRA model raises ImportError"
-    return [Check("torchao", found, "python -m pip uninstall -y torchao", problem=True)]
+    version, why = unfit
+    found = f"{version}: PEFT makes no LoRA model beside one {why}"
+    return [Check("torchao", found, REMOVE_TORCHAO, problem=True)]
 
 
 def _device() -> list[Check]:

@@ -10,7 +10,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 LEAST_BITSANDBYTES = (0, 48)  # trains NF4 on a CPU too
-LEAST_TORCHAO = (0, 16)
+REMOVE_TORCHAO = "python -m pip uninstall -y torchao"
 
 
 def version_of(package: str) -> str | None:
@@ -30,20 +30,39 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
-def old_torchao() -> str | None:
-    """torchao's version where it is older than 0.16: PEFT then raises ImportError for every LoRA model."""
+def torchao_clash(torchao: str, peft: str | None) -> str | None:
+    """Why PEFT raises ImportError for every LoRA model beside this torchao; None where it does not.
+
+    PEFT looks at torchao for every LoRA layer, quantised or not. From 0.19 on it refuses one older than 0.16; before,
+    one older than 0.4, and it imports `LinearActivationQuantizedTensor`, which torchao 0.18 removed. (Tried with PEFT
+    0.18.0 to 0.21.2 beside torchao 0.3.1 to 0.18.0.) A PEFT that is missing counts as the newest.
+
+    Returns:
+        which torchao is meant, as in "older than 0.16".
+    """
+    if peft is None or numbers(peft) >= (0, 19):
+        return "older than 0.16" if numbers(torchao) < (0, 16) else None
+    if numbers(torchao) < (0, 4):
+        return "older than 0.4"
+    return "newer than 0.17 (PEFT 0.19 does)" if numbers(torchao) >= (0, 18) else None
+
+
+def unfit_torchao() -> tuple[str, str] | None:
+    """The installed torchao's version, and which versions PEFT cannot use; None where nothing is wrong."""
     version = version_of("torchao")
-    return None if version is None or numbers(version) >= LEAST_TORCHAO else version
+    why = None if version is None else torchao_clash(version, version_of("peft"))
+    return None if version is None or why is None else (version, why)
 
 
 def require_lora() -> None:
     """Raise ValueError in one line where PEFT cannot make LoRA adapters here."""
     if find_spec("peft") is None:
         raise ValueError("LoRA needs peft: python -m pip install peft")
-    if (version := old_torchao()) is not None:
+    if (unfit := unfit_torchao()) is not None:
+        version, why = unfit
         raise ValueError(
-            f"torchao {version} is installed, and PEFT makes no LoRA model beside one older than 0.16: "
-            "python -m pip uninstall -y torchao"
+            f"torchao {version} is installed, and PEFT {version_of('peft')} makes no LoRA model beside one {why}: "
+            f"{REMOVE_TORCHAO}"
         )
 
 

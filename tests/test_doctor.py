@@ -54,10 +54,22 @@ def test_a_missing_extra_is_no_problem(installed):
 
 
 @pytest.mark.parametrize(
-    ("version", "trap"), [("0.10.0", True), ("0.15.1+cu128", True), ("0.16.0", False), ("1.0", False)]
+    ("version", "peft", "trap"),
+    [
+        ("0.10.0", "99.0", True),
+        ("0.15.1+cu128", "0.19.0", True),
+        ("0.16.0", "99.0", False),
+        ("0.18.0", "0.19.0", False),
+        ("1.0", "99.0", False),
+        ("0.18.0+cpu", "0.18.1", True),
+        ("1.0", "0.18.0", True),
+        ("0.17.0", "0.18.1", False),
+        ("0.10.0", "0.18.1", False),
+        ("0.10.0", None, True),
+    ],
 )
-def test_old_torchao_is_a_trap(installed, version, trap):
-    installed["torchao"] = version
+def test_a_torchao_that_peft_cannot_use_is_a_trap(installed, version, peft, trap):
+    installed["torchao"], installed["peft"] = version, peft
     checks = by_name()
     assert ("torchao" in checks) == trap
     if trap:

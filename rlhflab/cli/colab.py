@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlhflab.cli.messages import labs_folder, one_line_errors
+from rlhflab.cli.messages import labs_folder, one_line_errors, say
 
 
 def colab_command(
@@ -27,8 +27,14 @@ def colab_command(
         bool,
         typer.Option("--embed", help="Carry the package in each notebook even where there is an address."),
     ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Past Colab runtime to ask for, such as 2026.07 (Python 3.12); default Colab's current one."
+        ),
+    ] = None,
 ) -> None:
-    from rlhflab.colab.notebooks import write_colab
+    from rlhflab.colab.notebooks import RUNTIMES, write_colab
     from rlhflab.colab.source import Address, origin
 
     with one_line_errors():
@@ -43,8 +49,13 @@ def colab_command(
             if ref and not found:
                 raise ValueError("--ref needs --repo: there is no git remote named origin on GitHub")
             address = Address(found.repo, ref) if found and ref else found
-        written = write_colab(labs, out, address)
+        written = write_colab(labs, out, address, runtime)
     where = f"install from {address.archive()}" if address else "carry the package themselves"
-    print(f"{len(written)} notebooks that {where}:", file=sys.stderr)
+    if runtime and runtime not in RUNTIMES:
+        say(
+            f"runtime {runtime} is newer than this list of Colab's: {', '.join(RUNTIMES)}; see that Colab offers it"
+        )
+    on = f", on Colab's runtime {runtime}" if runtime else ""
+    print(f"{len(written)} notebooks that {where}{on}:", file=sys.stderr)
     for path in written:
         print(path)

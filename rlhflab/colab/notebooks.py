@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from rlhflab.colab.source import Address, build_wheel
 TITLE = "# @title Set up rlhflab: run this cell first (half a minute)"
 _MARK = "rlhflab_colab"  # in the metadata of what was written here, so that nothing else is ever overwritten
 _WIDTH = 1000  # characters a line of the wheel's text
+# The past runtimes that Colab offered on 2026-08-19 (googlecolab/backend-info), one a quarter. All have Python 3.11 or
+# 3.12 and torch 2.6 or newer.
+RUNTIMES = ("2025.07", "2025.10", "2026.01", "2026.04", "2026.07")
+_RUNTIME = re.compile(r"20[0-9]{2}\.(0[1-9]|1[0-2])")
 
 
-def write_colab(labs: Path, out: Path, address: Address | None = None) -> list[Path]:
+def write_colab(
+    labs: Path, out: Path, address: Address | None = None, runtime: str | None = None
+) -> list[Path]:
     """Write every notebook of `labs` to `out`, ready for Colab.
 
     Args:
@@ -24,13 +31,18 @@ def write_colab(labs: Path, out: Path, address: Address | None = None) -> list[P
         out: folder to write to; made if missing. Notebooks that were not written by this function stay untouched.
         address: where the notebooks install the package from. They carry a badge as well where `out` lies inside the
             clone, so that its path in the repository is known. None: each carries the package's wheel as text.
+        runtime: the past runtime that they ask Colab for, YYYY.MM, from 2025.07 on. None: Colab's current one.
 
     Returns:
         the files written, in order.
 
     Raises:
-        ValueError: no notebooks there, `out` is the labs folder, or a file is in the way.
+        ValueError: no notebooks there, `out` is the labs folder, a file is in the way, or `runtime` is no YYYY.MM.
     """
+    if runtime is not None and (not _RUNTIME.fullmatch(runtime) or runtime < RUNTIMES[0]):
+        raise ValueError(
+            f"runtime must be one of Colab's, YYYY.MM from {RUNTIMES[0]} on, such as {RUNTIMES[-1]}; got {runtime!r}"
+        )
     root = labs.resolve().parent
     notebooks = sorted(labs.glob("*.ipynb"))
     if not notebooks:
@@ -48,7 +60,8 @@ def write_colab(labs: Path, out: Path, address: Address | None = None) -> list[P
     inside = out.resolve().relative_to(root).as_posix() if out.resolve().is_relative_to(root) else None
     for path, target in zip(notebooks, targets, strict=True):
         badge = address.badge(f"{inside}/{target.name}") if address and inside else None
-        text = json.dumps(_prepared(json.loads(path.read_text(encoding="utf-8")), source, badge), indent=1)
+        notebook = _prepared(json.loads(path.read_text(encoding="utf-8")), source, badge, runtime)
+        text = json.dumps(notebook, indent=1)
         draft = target.with_suffix(".part")
         draft.write_text(text + "\n", encoding="utf-8")
         draft.replace(target)
@@ -62,8 +75,14 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def _prepared(notebook: dict[str, Any], source: str, badge: str | None) -> dict[str, Any]:
-    """The notebook with the set-up cell, which installs from `source`, and the badge if any, before its own cells."""
+def _prepared(
+    notebook: dict[str, Any], source: str, badge: str | None, runtime: str | None
+) -> dict[str, Any]:
+    """The notebook with the set-up cell, which installs from `source`, and the badge if any, before its own cells.
+
+    Colab documents no key for the runtime version. This is the one that it wrote itself into a public notebook made on
+    runtime 2025.07 (Rhogger/economatica on GitHub, src/notebooks/analise_dados_economatica.ipynb, 2025-09-13).
+    """
     about = notebook["metadata"].get("rlhflab", {})
     extras = tuple(about.get("extras", ()))
     setup = Path(setup_cell.__file__).read_text(encoding="utf-8").rstrip()
@@ -72,7 +91,9 @@ def _prepared(notebook: dict[str, Any], source: str, badge: str | None) -> dict[
     cells = [_cell("code", "set-up", code, metadata=folded, execution_count=None, outputs=[])]
     if badge:
         cells.insert(0, _cell("markdown", "badge", badge, metadata={}))
-    colab = {"provenance": [], "toc_visible": True}
+    colab: dict[str, Any] = {"provenance": [], "toc_visible": True}
+    if runtime is not None:
+        colab["runtime_attributes"] = {"runtime_version": runtime}
     metadata = {**notebook["metadata"], _MARK: True, "colab": colab}
     if about.get("gpu"):
         metadata |= {"accelerator": "GPU", "colab": {**colab, "gpuType": "T4"}}
