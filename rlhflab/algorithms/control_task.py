@@ -6,7 +6,6 @@ it is a whole episode from its start.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -58,7 +57,7 @@ def act(
     """Let a policy act from where the world is.
 
     Args:
-        policy: π_θ.
+        policy: π_θ; it acts on the CPU.
         world: copies of an environment.
         generator: of the actions.
         steps: of every copy.
@@ -67,7 +66,7 @@ def act(
     Raises:
         TrainingDiverged: the environment returned, or the policy gave, what is no number.
     """
-    envs = world.envs
+    envs, policy = world.envs, policy.on_cpu()
     states = np.empty((steps + 1, envs, world.size), dtype=np.float32)
     shape = (steps, envs) if world.discrete else (steps, envs, world.actions)
     actions = np.empty(shape, dtype=np.int64 if world.discrete else np.float32)
@@ -175,15 +174,11 @@ class ControlTask:
             scalars["policy/entropy_avg"] = float(masked_mean(distribution.entropy(), rollout.mask))
         return Collected(rollout, scalars)
 
-    def _acting(self) -> ControlPolicy:
-        """The policy on the CPU."""
-        return self.policy if self._device.type == "cpu" else copy.deepcopy(self.policy).cpu()
-
     def _stretches(self, value: MLP) -> tuple[Rollout, list[Episode]]:
-        tape = act(self._acting(), self.world, self._generator, self.horizon)
+        tape = act(self.policy, self.world, self._generator, self.horizon)
         mask = tape.counts.T.contiguous()
         with torch.no_grad():
-            values = value(tape.states.transpose(0, 1).to(self._device)).squeeze(-1).cpu()
+            values = value(tape.states.transpose(0, 1)).squeeze(-1).cpu()
         between = ~mask
         rollout = _rollout(
             tape, mask,
@@ -196,7 +191,7 @@ class ControlTask:
     def _whole_episodes(self) -> tuple[Rollout, list[Episode]]:
         assert self.world.time_limit is not None
         self.world.reset()
-        tape = act(self._acting(), self.world, self._generator, self.world.time_limit, one_episode=True)
+        tape = act(self.policy, self.world, self._generator, self.world.time_limit, one_episode=True)
         mask = tape.counts.T.contiguous()
         nothing = torch.zeros(mask.shape)
         rollout = _rollout(
@@ -238,7 +233,7 @@ class ControlTask:
     def _played(self) -> list[Episode]:
         if self._judged is None:
             self._judged = ControlWorld(self._make, self._episodes, self.seed)
-        return play(self._acting(), self._judged, self.seed).episodes()
+        return play(self.policy, self._judged, self.seed).episodes()
 
     def release(self) -> None:
         """Nothing of a pass is kept."""

@@ -5,6 +5,7 @@ Source of the sizes and gains: Huang et al. (2022), "The 37 implementation detai
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -36,8 +37,9 @@ class MLP(nn.Module):
         self._layers = list(zip(self.weights, self.biases, strict=True))  # without the lists' overhead
 
     def forward(self, x: Tensor) -> Tensor:
-        """[…, inputs] in, […, outputs] out."""
+        """[…, inputs] in, from any device; […, outputs] out."""
         *hidden, (weight, bias) = self._layers
+        x = x.to(weight.device)
         for w, b in hidden:
             x = torch.tanh(linear(x, w, b))
         return linear(x, weight, bias)
@@ -71,6 +73,10 @@ class ControlPolicy(nn.Module):
         if self.log_std is None:
             return Categorical(logits=out, validate_args=False)
         return Independent(Normal(out, self.log_std.exp(), validate_args=False), 1, validate_args=False)
+
+    def on_cpu(self) -> ControlPolicy:
+        """This policy, or a copy of it where it is on another device: environments are on the CPU."""
+        return self if self.net.weights[0].device.type == "cpu" else copy.deepcopy(self).cpu()
 
     def noise(self, steps: int, batch: int, generator: torch.Generator) -> Tensor:
         """Random numbers for `draw`, [steps, batch, actions]: Gumbel for discrete actions, normal for others."""

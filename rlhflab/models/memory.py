@@ -182,7 +182,8 @@ def free_memory(device: torch.device) -> float:
 def device_words(device: torch.device) -> str:
     """The device in words: a GPU's name, memory and compute capability, or the CPU's cores and torch's threads."""
     if device.type != "cuda":
-        return f"{device.type} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        return f"{device.type} ({os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)})"
     found = torch.cuda.get_device_properties(device)
     return f"cuda ({found.name}, {found.total_memory / 2**30:.0f} GiB, compute capability {found.major}.{found.minor})"
 
