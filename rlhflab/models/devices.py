@@ -1,6 +1,7 @@
 """Which device a training uses: one rule, and one place that changes it for a whole process.
 
-"auto" is, in this order: what `use_device` was told, the environment variable RLHFLAB_DEVICE, and else
+"auto" is, in this order: what `use_device` was told; the environment variable RLHFLAB_DEVICE, where that device is
+there; and else
 - for real models the GPU, where there is one;
 - for the tiny model the GPU too where it was measured to be faster (`remember_speed`), and the CPU before that;
 - for control problems the CPU: their environments run in Python, and their networks are smaller still.
@@ -46,6 +47,8 @@ def use_device(name: str = "auto") -> str:
     take_one_thread()
     device = choose_device("auto", "tiny")
     words = f"trains on {device_words(device)}"
+    if name == "auto" and (asked := os.environ.get(VARIABLE, "auto")) not in ("auto", device.type):
+        return f"{words}; torch sees no {asked} device for {VARIABLE}={asked}"
     if _wanted("auto") != "auto" or not torch.cuda.is_available():
         return words
     speed = known_speed(torch.device("cuda", torch.cuda.current_device()))
@@ -69,12 +72,11 @@ def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
     wanted = _wanted(name)
     if wanted == "cpu" or (wanted == "auto" and (use == "control" or not torch.cuda.is_available())):
         return torch.device("cpu")
+    if not _is_there(wanted):
+        kind = "CUDA device" if wanted == "cuda" else "Apple GPU"
+        raise ValueError(f"device {wanted} was asked for, but torch sees no {kind}; use auto or cpu")
     if wanted == "mps":
-        if not torch.backends.mps.is_available():
-            raise ValueError("device mps was asked for, but torch sees no Apple GPU; use auto or cpu")
         return torch.device("mps")
-    if not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch sees no CUDA device; use auto or cpu")
     found = torch.device("cuda", torch.cuda.current_device())
     slower = wanted == "auto" and use == "tiny" and (known_speed(found) or 0.0) <= 1
     return torch.device("cpu") if slower else found
@@ -87,7 +89,12 @@ def _wanted(name: str) -> str:
     given = os.environ.get(VARIABLE) or "auto"
     if given not in DEVICES:
         raise ValueError(f"{VARIABLE} must be one of {', '.join(DEVICES)}, got {given!r}")
-    return given
+    return given if _is_there(given) else "auto"
+
+
+def _is_there(name: str) -> bool:
+    found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(name)
+    return found is None or found()
 
 
 def remember_speed(device: torch.device, speed: float) -> None:
