@@ -93,8 +93,9 @@ def _wanted(name: str) -> str:
 
 
 def _is_there(name: str) -> bool:
-    found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(name)
-    return found is None or found()
+    if name == "mps":
+        return torch.backends.mps.is_available()
+    return name != "cuda" or torch.cuda.is_available()
 
 
 def remember_speed(device: torch.device, speed: float) -> None:

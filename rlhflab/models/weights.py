@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rlhflab.models.attention import keep_fused
 from rlhflab.models.quiet import quiet_loading
+from rlhflab.oom import is_out_of_memory
 from rlhflab.remedies import one_line
 
 EXPECTED = "expected tiny, a folder or a hub id"
@@ -37,10 +40,11 @@ def load_weights(kind: Any, name: str, **settings: Any) -> Any:
 
     Raises:
         ValueError: nothing to load there, in one line.
+        MemoryError: no room for a tensor; or what PyTorch raises then.
     """
     *adapters, base = _chain(name)
     keep_fused()
-    with one_line(f"model {name!r}", EXPECTED), quiet_loading():
+    with one_line(f"model {name!r}", EXPECTED), quiet_loading(), _memory_errors():
         model = kind.from_pretrained(base, use_safetensors=True, **settings)
         for folder in reversed(adapters):
             from peft import PeftModel
@@ -48,6 +52,20 @@ def load_weights(kind: Any, name: str, **settings: Any) -> Any:
             model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
     model.name_or_path = absolute(name)
     return model
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """transformers 5 puts what went wrong with a tensor into its report alone, also where memory ran out."""
+    try:
+        yield
+    except RuntimeError as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            told = getattr(frame.f_locals.get("loading_info"), "conversion_errors", None) or {}
+            for reason in told.values():
+                if "MemoryError" in reason or is_out_of_memory(RuntimeError(reason)):
+                    raise MemoryError(reason) from error
+        raise
 
 
 def absolute(name: str) -> str:

@@ -22,6 +22,8 @@ from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import add_lora, lora_targets
 from rlhflab.models.memory import device_words, empty_model, estimate, forget_peak, free_memory, peak_memory
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
+from rlhflab.oom import amounts, is_out_of_memory
+from tests.memory import short
 
 
 def test_device_and_precision(monkeypatch):
@@ -290,6 +292,26 @@ def test_what_does_not_fit_is_refused_with_what_would_help(model_folder, monkeyp
     for way in ("--gradient-checkpointing (", "half the --batch-size (", "half the --max-length ("):
         assert way in large
     assert "--gradient-checkpointing" not in refusal(rows=64, gradient_checkpointing=True)
+
+
+@pytest.mark.parametrize("four_bit", [True, False])
+def test_memory_that_runs_out_while_weights_are_loaded_is_no_riddle(model_folder, monkeypatch, four_bit):
+    """transformers 5 would say "issues during automatic conversion" and nothing of memory."""
+    folder = str(model_folder("llama"))
+
+    def fail(*_, **__):
+        raise short()
+
+    if four_bit:
+        bnb = pytest.importorskip("bitsandbytes")
+        monkeypatch.setattr(bnb.functional, "quantize_4bit", fail)
+    else:
+        monkeypatch.setattr("transformers.core_model_loading._materialize_copy", fail)
+    with pytest.raises((MemoryError, RuntimeError)) as raised:
+        load_policy(folder, LoadSettings(device="cpu", lora=True, four_bit=four_bit))
+    error = raised.value
+    assert is_out_of_memory(error)
+    assert amounts(error).startswith("2.00 GiB asked for, 1.06 GiB free of 14.74 GiB on GPU 0")
 
 
 def test_the_estimate_is_near_what_stays_for_the_backward_pass():
