@@ -158,9 +158,7 @@ class LanguageTask:
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
-        if in_16_bits(
-            self.policy
-        ):  # a token at a time the layers round otherwise than in training's whole passes
+        if in_16_bits(self.policy):  # a token at a time the layers round otherwise than in whole passes
             logps = self._logps(self.policy, batch, mask)
         ref_logps = self._logps(self.ref_policy, batch, mask)
         rollout = Rollout(

@@ -23,7 +23,7 @@ PHASES = {
     "Optimizer.profile_hook_step.<locals>.wrapper": OPTIMISER,
     "sample_answers": SAMPLING,
     "LanguageTask._act": SCORING,
-    "LanguageTask._ref_logps": REFERENCE,
+    "LanguageTask._logps": "in the answers' log-probabilities",
     "ControlTask.collect": ACTING,
     "LongPairs.next": REFERENCE,
     "FixedPairs.__init__": REFERENCE,

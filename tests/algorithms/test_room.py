@@ -136,7 +136,7 @@ def test_the_line_names_the_phase(kind, monkeypatch):
         "optimiser": (algorithm._optimiser.adam, "step", "in the optimiser's step, "),
         "evaluation": (algorithm.task, "evaluator", "in the evaluation, "),
         "sampling": (type(algorithm.policy), "forward", "in sampling answers, "),
-        "reference": (algorithm.task.ref_policy, "forward", "in the reference's log-probabilities, "),
+        "reference": (algorithm.task.ref_policy, "forward", "in the answers' log-probabilities, "),
         "scores": (algorithm.task, "reward", "in scoring the answers, "),
     }
     holder, attribute, words = places[kind]
