@@ -15,6 +15,7 @@ from rlhflab.oom import OutOfMemory, Way, chain, out_of_memory
 BACKWARD, OPTIMISER, EVALUATION = "in the backward pass", "in the optimiser's step", "in the evaluation"
 SAMPLING, SCORING, ACTING = "in sampling answers", "in scoring the answers", "in acting"
 REFERENCE = "in the reference's log-probabilities"
+LOGPS = "in the answers' log-probabilities"
 PHASES = {
     "Frame._evaluated": EVALUATION,
     "RewardModelling._test": EVALUATION,
@@ -23,7 +24,7 @@ PHASES = {
     "Optimizer.profile_hook_step.<locals>.wrapper": OPTIMISER,
     "sample_answers": SAMPLING,
     "LanguageTask._act": SCORING,
-    "LanguageTask._logps": "in the answers' log-probabilities",
+    "LanguageTask._logps": LOGPS,
     "ControlTask.collect": ACTING,
     "LongPairs.next": REFERENCE,
     "FixedPairs.__init__": REFERENCE,
@@ -87,7 +88,7 @@ def counted(algorithm: Any, advance: Callable[[], Made]) -> Made:
         place = f"{phase}, step {algorithm.step} of {algorithm.steps} of {algorithm.name}"
         algorithm.step -= 1
         algorithm.release()
-        gradients = phase not in (EVALUATION, SAMPLING, SCORING, REFERENCE, ACTING)
+        gradients = phase not in (EVALUATION, SAMPLING, SCORING, REFERENCE, LOGPS, ACTING)
         return out_of_memory(error, place, _ways(algorithm.built_with, gradients))
 
     algorithm.step += 1
