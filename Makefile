@@ -1,13 +1,14 @@
-# make lab    the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
-# make test   lint, types, layers and all tests
-# make clean  caches and .venv's stamps; .venv and runs/ stay
+# make lab        the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
+# make test       lint, types, layers and all tests
+# make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
+# make clean      caches and .venv's stamps; .venv and runs/ stay
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: lab test clean
+.PHONY: lab test test-cuda clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
@@ -19,6 +20,9 @@ test: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/browser
 	$(BIN)/python -m pytest tests/browser
+
+test-cuda: $(VENV)/.test
+	$(BIN)/python -m tests.cuda.labs
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlhflab needs Python 3.11 or newer; try: make PYTHON=python3.12")'

@@ -17,7 +17,7 @@ Python, NumPy and torch. To continue, the Trainer reads them itself. Its optimis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from rlhflab.algorithms.trl_loop import (
     TrainerLoop,
 )  # first: it checks TRL
 from rlhflab.models.logps import AnswerBatch
+from rlhflab.models.lora import is_adapted, load_trained_state, trained_state
 from rlhflab.objectives.dpo import dpo_loss
 from rlhflab.objectives.preference import plackett_luce_loss
 
@@ -44,13 +45,19 @@ class _InTRL:
     """What the three classes share: the name of the engine, and a state that holds the Trainer's checkpoint."""
 
     engine = "trl"
+    fitted: ClassVar[str]
     loop: TrainerLoop
 
     def _learnt(self) -> dict[str, Any]:
-        return {"trainer": self.loop.checkpoint()}
+        """The Trainer's checkpoint; with adapters it lacks a reward head, so what is trained stands beside it."""
+        model = getattr(self, self.fitted)
+        beside = {self.fitted: trained_state(model)} if is_adapted(model) else {}
+        return {"trainer": self.loop.checkpoint(), **beside}
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
         self.loop.restore(state["trainer"])
+        if self.fitted in state:
+            load_trained_state(getattr(self, self.fitted), state[self.fitted])
 
 
 class TRLDPO(_InTRL, DPO):

@@ -172,11 +172,19 @@ def read_reward_model(folder: str | Path, device: torch.device) -> Any:
 
 def replace_head(model: Any) -> None:
     """Put Linear(hidden_size, 1, bias) in place of the class's own head; it is float32 and starts at 0."""
-    head = nn.Linear(model.score.in_features, 1)
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.zero_()
-    model.score = head.to(model.device)
+    model.score = RewardHead(model.score.in_features, 1).to(model.device)
+
+
+class RewardHead(nn.Linear):
+    """The head: zeros at first, float32, and reading hidden states of any precision."""
+
+    def reset_parameters(self) -> None:
+        """All zeros."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return super().forward(hidden.to(self.weight.dtype))
 
 
 def reward_head(model: Any) -> nn.Linear:
@@ -186,8 +194,7 @@ def reward_head(model: Any) -> nn.Linear:
 
 
 def _read(model: Any, hidden: Tensor) -> Tensor:
-    head = reward_head(model)
-    return head(hidden.to(head.weight.dtype)).squeeze(-1)
+    return reward_head(model)(hidden).squeeze(-1)
 
 
 def _plain(model: Any) -> Any:
