@@ -34,6 +34,9 @@ OPTIONAL = {
 }
 
 
+FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment lets the CPU do what MPS cannot"
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the report.
@@ -51,20 +54,35 @@ class Check:
     problem: bool = False
 
 
-def report() -> list[Check]:
-    """Look at everything and return one check a line; never raises."""
+def report(device: str | None = None) -> list[Check]:
+    """Look at everything and return one check a line; never raises.
+
+    Args:
+        device: a device on which an update of every kind is made, "cpu", "cuda" or "mps"; by default none.
+    """
     checks = [_python()]
     checks += [_package(name, "needed", problem=True) for name in CORE]
     checks += [_package(name, use, problem=False) for name, use in OPTIONAL.items()]
     checks += _torchao()
     checks += _device()
     checks += [_disk("cache folder", cache_folder()), _disk("working folder", Path.cwd())]
-    return checks
+    return checks if device is None else checks + _trials(device)
 
 
-def doctor() -> bool:
-    """Print the report as a table, for notebooks and the command line; return whether training can work."""
-    checks = report()
+def doctor(device: str | None = None) -> bool:
+    """Print the report as a table, for notebooks and the command line; return whether training can work.
+
+    Args:
+        device: see `report`.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    if device is not None:
+        from rlhflab.models.devices import choose_device
+
+        choose_device(device)
+    checks = report(device)
     names, found = (max(len(getattr(check, key)) for check in checks) for key in ("name", "found"))
     for check in checks:
         mark = "✗" if check.problem else "·" if check.fix else "✓"
@@ -108,6 +126,35 @@ def _device() -> list[Check]:
         found = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return [Check("device", found, "mend the packages above, then run the doctor again", problem=True)]
     return [Check("device", words), Check("precision", str(dtype).removeprefix("torch."))]
+
+
+def _trials(device: str) -> list[Check]:
+    """An update of every kind on a device; how quick the tiny model is there; what is known of Apple's."""
+    import torch
+
+    from rlhflab.algorithms.trials import compared, try_on
+    from rlhflab.models.devices import choose_device
+
+    advice = "paste this whole report into an issue of rlhflab"
+    checks = []
+    for outcome in try_on(device):
+        fix = FALLBACK if device == "mps" and "MPS" in outcome.error else advice
+        found = outcome.error or f"{outcome.seconds:.1f} s"
+        checks.append(Check(outcome.name, found, fix if outcome.error else "", bool(outcome.error)))
+    if device == "mps":
+        checks.append(Check("float64", "not on MPS: exact tables are on the CPU, sampling takes float32"))
+        checks.append(
+            Check("4 bits", "bitsandbytes has them for MPS; its optimisers, which nothing here uses, not")
+        )
+    if device != "cpu":
+        try:
+            checks.append(Check("tiny model", compared(choose_device(device))))
+        except Exception as error:  # its trial above says more
+            checks.append(Check("tiny model", f"not compared with the CPU: {type(error).__name__}: {error}"))
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 1e6
+        checks.append(Check("peak memory", f"{peak:.0f} MB of the GPU, in all of these trainings"))
+    return checks
 
 
 def _disk(name: str, folder: Path) -> Check:

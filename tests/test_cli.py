@@ -203,7 +203,7 @@ def test_report_writes_the_page_and_says_where(rlhflab, toy, tmp_path):
 
 def test_doctor_says_by_its_exit_code_whether_training_can_work(rlhflab, monkeypatch):
     for works, expected in ((True, 0), (False, 1)):
-        monkeypatch.setattr("rlhflab.doctor.doctor", lambda works=works: works)
+        monkeypatch.setattr("rlhflab.doctor.doctor", lambda device, works=works: works)
         assert rlhflab("doctor")[0] == expected
 
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
+import traceback
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import torch
+
+from rlhflab.algorithms.builders import builder
+from rlhflab.models.devices import remember_speed
 from rlhflab.models.random_models import write_model
 
 STEPS = 4
@@ -26,7 +34,7 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
         folder: for a model of 100 kB and a file of pairs; it must exist.
 
     Returns:
-        name → arguments of `runs.drive.build_from`, all but `device` and `dtype`.
+        name → settings: `algorithm` and the arguments of its builder, all but `device`.
     """
     always = {"steps": STEPS, "evaluate_every": 2, "seed": 0}
     tiny = {**always, "world": "micro"}
@@ -73,3 +81,84 @@ def _write_pairs(path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     return path
+
+
+class Outcome(NamedTuple):
+    """How a trial ended.
+
+    Attributes:
+        name: of the trial.
+        seconds: that it took.
+        error: what stopped it, and where; empty where nothing did.
+    """
+
+    name: str
+    seconds: float
+    error: str = ""
+
+
+def try_on(device: str, updates: int = 1) -> Iterator[Outcome]:
+    """Make the first updates of every trial on a device.
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        updates: of each, from 1 to STEPS.
+    """
+    with TemporaryDirectory(prefix="rlhflab-trials-") as folder:
+        for name, config in trials(Path(folder)).items():
+            started = time.perf_counter()
+            try:
+                algorithm = built(config, device)
+                for _ in range(updates):
+                    next(algorithm)
+            except Exception as error:  # to see what fails here is what this is for
+                yield Outcome(name, time.perf_counter() - started, _told(error))
+            else:
+                yield Outcome(name, time.perf_counter() - started)
+
+
+def built(config: Mapping[str, Any], device: str) -> Any:
+    """The algorithm of a trial on a device."""
+    settings = {**config, "device": device}
+    return builder(settings.pop("algorithm"), settings["world"])(**settings)
+
+
+def measure_speed(device: torch.device, steps: int = 25) -> float:
+    """How many times the CPU's speed a GPU trains the tiny model with; it is remembered for `choose_device`.
+
+    That is DPO as labs run it: some updates, and the one exact evaluation that belongs to so many.
+
+    Args:
+        device: a GPU.
+        steps: updates that are timed, after one that warms up.
+    """
+    seconds = []
+    for where in ("cpu", device.type):
+        settings = {"steps": 10 * steps, "pairs": 500, "evaluate_every": steps, "progress": where == "cpu"}
+        training = built({"algorithm": "dpo", "world": "micro", **settings}, where)
+        next(training)
+        started = time.perf_counter()
+        while training.step < steps:
+            next(training)
+        seconds.append(time.perf_counter() - started)
+    speed = seconds[0] / seconds[1]
+    remember_speed(device, speed)
+    return speed
+
+
+def compared(device: torch.device) -> str:
+    """`measure_speed` in one line, for the set-up cell and the doctor."""
+    speed = measure_speed(device)
+    chosen = "auto trains the tiny model there" if speed > 1 else "auto trains the tiny model on the CPU"
+    return f"{device.type}, {speed:.2g} times the CPU: {chosen}"
+
+
+def _told(error: Exception) -> str:
+    """An error in one line, with the last line of this package that it came through."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "rlhflab" in Path(frame.filename).parts
+    ]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"

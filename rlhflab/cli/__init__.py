@@ -79,10 +79,19 @@ def report_command(
 
 
 @app.command("doctor", help="Show versions, device, precision, what is missing and what mends it.")
-def doctor_command() -> None:
+def doctor_command(
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda or mps: make an update of every kind there, and compare it with the CPU."
+        ),
+    ] = None,
+) -> None:
     from rlhflab.doctor import doctor
 
-    if not doctor():
+    with one_line_errors():
+        well = doctor(device)
+    if not well:
         raise typer.Exit(1)
 
 

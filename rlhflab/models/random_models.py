@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rlhflab.models.quiet import no_progress_bars
+
 TEXTS = (
     "\n\nHuman: How do I keep a cat happy?\n\nAssistant: Feed it well, play with it and let it sleep.",
     "\n\nHuman: What is a good name for a dog?\n\nAssistant: I would call it Biscuit, or Captain.",
@@ -79,7 +81,7 @@ def write_model(folder: Path, kind: str, chat: bool = False, seed: int = 0, **sh
         kind, **{**KINDS[kind], **shape}, vocab_size=len(words), bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), no_progress_bars():
         torch.manual_seed(seed)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)

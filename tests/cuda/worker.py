@@ -55,12 +55,11 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 def built(config: dict[str, Any], where: str) -> Any:
-    from rlhflab.algorithms.builders import builder
-    from rlhflab.runs.drive import build_from
+    from rlhflab.algorithms import trials
 
     device, capability = DEVICES[where]
     virtual.pretend(capability)
-    return build_from(builder, {**config, "device": device})
+    return trials.built(config, device)
 
 
 def begin(config: dict[str, Any], where: str, path: Path) -> tuple[Path, list[Any], dict[str, Any]]:
