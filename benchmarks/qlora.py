@@ -113,7 +113,8 @@ def run_case(args: argparse.Namespace) -> dict[str, Any]:
     """Train with one way; the times, losses and peak of its steps."""
     import torch
 
-    from rlhflab.models.loading import LoadSettings, choose_device
+    from rlhflab.models.devices import choose_device
+    from rlhflab.models.loading import LoadSettings
 
     goal, name, form, way = args.case.split(",")
     device = choose_device("auto")
@@ -220,7 +221,7 @@ def train_trl(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from rlhflab.models.loading import choose_device
+    from rlhflab.models.devices import choose_device
     from rlhflab.models.lora import lora_targets
     from rlhflab.models.precision import choose_dtype
     from rlhflab.models.quantised import keep_gradients, nf4

@@ -27,8 +27,8 @@ ANSWERS = (
 def trials(folder: Path) -> dict[str, dict[str, Any]]:
     """Write what the trainings read, and return their settings by name.
 
-    They are of STEPS updates: every algorithm on the tiny model and on a small random Llama with adapters; with what is
-    installed also on CartPole, with TRL's trainers, and in 4 bits.
+    They are of STEPS updates: every algorithm on the tiny model; with what is installed also on CartPole, and on a
+    small random Llama with adapters, by TRL's trainers, and in 4 bits.
 
     Args:
         folder: for a model of 100 kB and a file of pairs; it must exist.
@@ -52,6 +52,8 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
         if find_spec("gymnasium") is not None:
             found[f"{name}, CartPole"] = {"algorithm": name, **always, "world": "CartPole-v1", "envs": 2}
 
+    if not all(map(find_spec, ("peft", "accelerate"))):
+        return found
     real = {
         **always, "evaluate_every": STEPS,
         "model": str(write_model(folder / "model", "llama")), "world": str(_write_pairs(folder / "pairs.jsonl")),

@@ -61,8 +61,8 @@ def make_references() -> None:
 def check(lab: Path, steps: int) -> int:
     """Run a lab on the device, and on a CPU if a cell fails; print and count what fails on the device alone."""
     began = time.monotonic()
-    found = failures(lab, steps, device=True)
-    anyway = failures(lab, steps, device=False) if found else {}
+    found = failures(lab, CUT.format(device="virtual.install()", steps=steps))
+    anyway = failures(lab, CUT.format(device="", steps=steps)) if found else {}
     alone = {index: lines for index, lines in found.items() if index not in anyway}
     for index, lines in alone.items():
         print(f"  {lab.name}, cell {index}:", *lines, sep="\n      ")
@@ -70,10 +70,9 @@ def check(lab: Path, steps: int) -> int:
     return len(alone)
 
 
-def failures(lab: Path, steps: int, device: bool) -> dict[int, list[str]]:
-    """Cells that end in an error: index in the lab → the error, and the lines of the project that it came through."""
+def failures(lab: Path, first: str) -> dict[int, list[str]]:
+    """Cells that end in an error, after a cell `first`: index in the lab → the error, and the lines it came through."""
     notebook = nbformat.read(lab, 4)
-    first = CUT.format(device="virtual.install()" if device else "", steps=steps)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
