@@ -48,7 +48,8 @@ def join(device: str = "auto") -> None:
     """Become one of the processes that a launcher has started; nothing happens where there is but one.
 
     Args:
-        device: "cpu" for processes on CPUs; otherwise each takes the GPU of its local rank, where there are GPUs.
+        device: "cpu" for processes on CPUs, or "auto" with RLHFLAB_DEVICE=cpu; otherwise each takes the GPU of its
+            local rank, where there are GPUs.
 
     Raises:
         ValueError: there are GPUs, and fewer than processes, in one line.
@@ -59,6 +60,8 @@ def join(device: str = "auto") -> None:
     import torch
     from accelerate import PartialState
 
+    if device == "auto":
+        device = os.environ.get("RLHFLAB_DEVICE") or "auto"
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if 0 < gpus < here:
@@ -85,6 +88,11 @@ def end(code: int) -> NoReturn:
 def count() -> int:
     """How many processes train together, ≥ 1."""
     return 1 if _state is None else int(_state.num_processes)
+
+
+def device() -> Any:
+    """The torch.device that this process has among several, where they meet; None for one that is alone."""
+    return None if _state is None else _state.device
 
 
 def rank() -> int:

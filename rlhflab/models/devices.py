@@ -1,7 +1,7 @@
 """Which device a training uses: one rule, and one place that changes it for a whole process.
 
 "auto" is, in this order: what `use_device` was told; the environment variable RLHFLAB_DEVICE, where that device is
-there; and else
+there; of several processes, the device that each has joined the others on; and else
 - for real models the GPU, where there is one;
 - for the tiny model the GPU too where it was measured to be faster (`remember_speed`), and the CPU before that;
 - for control problems the CPU: their environments run in Python, and their networks are smaller still.
@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 
+from rlhflab import processes
 from rlhflab.files import cache_folder, written_beside
 from rlhflab.models.memory import device_words
 from rlhflab.models.threads import take_one_thread
@@ -70,6 +71,8 @@ def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
     if name not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
     wanted = _wanted(name)
+    if wanted == "auto" and processes.device() is not None:
+        return torch.device(processes.device())
     if wanted == "cpu" or (wanted == "auto" and (use == "control" or not torch.cuda.is_available())):
         return torch.device("cpu")
     if not _is_there(wanted):

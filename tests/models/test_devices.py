@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from rlhflab import processes
 from rlhflab.models import devices
 from rlhflab.models.devices import choose_device, known_speed, remember_speed, use_device
 
@@ -52,6 +55,14 @@ def test_a_speed_is_that_of_this_machine(gpu, monkeypatch):
     assert known_speed(GPU) is None
     remember_speed(GPU, 2.0)
     assert known_speed(GPU) == 2.0
+
+
+@pytest.mark.parametrize("use", ["real", "tiny"])
+def test_several_processes_train_where_they_have_met(gpu, use, monkeypatch):
+    """Their gradients are summed there: tensors on a CPU cannot be over NCCL."""
+    for joined in (GPU, torch.device("cpu")):
+        monkeypatch.setattr(processes, "_state", SimpleNamespace(device=joined, num_processes=2))
+        assert choose_device("auto", use) == joined
 
 
 @pytest.mark.parametrize("use", ["real", "tiny", "control"])
