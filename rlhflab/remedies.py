@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,52 +111,3 @@ def plainly() -> Iterator[None]:
 def headline(error: BaseException) -> str:
     """An error in one line: by itself where that says all, else after the name of its class."""
     return error.line if isinstance(error, OneLine) else f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def one_line(what: str, otherwise: str = "") -> Iterator[None]:
-    """What goes wrong while something is loaded from a hub or a folder, as ValueError in one line with its remedy.
-
-    Args:
-        what: what is being loaded, for the message, such as "model 'gpt2'".
-        otherwise: what could be given instead, for the message.
-    """
-    retries = logging.getLogger("huggingface_hub.utils._http")  # it tells of each, and the line says it all
-    level = retries.level
-    retries.setLevel(logging.ERROR)
-    try:
-        yield
-    except (OSError, ValueError, ImportError) as error:
-        hint = f" ({otherwise})" if otherwise else ""
-        raise ValueError(f"cannot load {what}{hint}: {_reason(error)}") from error
-    finally:
-        retries.setLevel(level)
-
-
-def _reason(error: BaseException) -> str:
-    """Looks through the whole chain of causes: the libraries wrap a hub's answer in errors of their own."""
-    chain = list(_causes(error))
-    names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
-    text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
-    if "GatedRepoError" in names or re.search(r"\bgated (repo|dataset)", text):
-        return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
-    if "trust_remote_code" in text:
-        return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
-    if "RepositoryNotFoundError" in names or "DatasetNotFoundError" in names or "not a valid model" in text:
-        return "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
-    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError"}:
-        return (
-            "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
-            "the folder or file of a copy"
-        )
-    if "Unrecognized configuration class" in text:
-        return "transformers has no model of this kind for its architecture"
-    if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
-        return "it has no weights in safetensors; others can hold code and are not read"
-    return text[:300]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -115,10 +115,15 @@ class Frame(ABC):
         """Continue where `state` was taken: exactly with the same arithmetic, else with a note that says so."""
         before, now = state.get("arithmetic"), self.arithmetic()  # absent in checkpoints of before it
         if before is not None and dict(before) != now:
+            new_scale = now["precision"] == "float16" != before["precision"]
             words = ["{device} in {precision}".format(**each) for each in (before, now)]
             self.notes["resumed"] = (
                 f"the run was on {words[0]} and goes on on {words[1]}: weights, optimiser, random numbers and data are "
                 "the same, rounding differs from here on"
+                + (
+                    "; the loss's new scale is too large at first, so that a few updates may be skipped"
+                    * new_scale
+                )
             )
         for name, value in state["knobs"].items():
             setattr(self.knobs, name, value)

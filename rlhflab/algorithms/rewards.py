@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhflab.boundary import one_line
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.precision import reading_dtype
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import answer_scores
-from rlhflab.remedies import one_line
 from rlhflab.worlds.world import World
 
 

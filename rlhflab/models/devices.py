@@ -115,9 +115,7 @@ def known_speed(device: torch.device) -> float | None:
 
 
 def _speeds() -> dict[str, float]:
-    with suppress(
-        OSError, ValueError, AttributeError, TypeError
-    ):  # not there, or damaged: it is measured again
+    with suppress(OSError, ValueError, AttributeError, TypeError):  # absent or damaged: it is measured again
         found = json.loads((cache_folder() / "devices.json").read_text())
         return {str(key): float(speed) for key, speed in found.items()}
     return {}

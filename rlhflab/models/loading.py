@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from rlhflab.boundary import one_line
 from rlhflab.models.attention import has_fused
 from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
@@ -23,7 +24,7 @@ from rlhflab.models.reward import replace_head, reward_head
 from rlhflab.models.threads import take_all_threads
 from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
 from rlhflab.oom import NoRoom, Way
-from rlhflab.remedies import one_line, require_four_bit, require_lora
+from rlhflab.remedies import require_four_bit, require_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

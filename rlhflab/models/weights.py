@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rlhflab.boundary import one_line
 from rlhflab.models.attention import keep_fused
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.oom import is_out_of_memory
-from rlhflab.remedies import one_line
 
 EXPECTED = "expected tiny, a folder or a hub id"
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhflab.remedies import one_line, require_package
+from rlhflab.boundary import one_line
+from rlhflab.remedies import require_package
 from rlhflab.worlds.preferences import PreferencePair, UnusablePair, collect, json_lines, pair_of
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")

@@ -1,0 +1,116 @@
+"""The boundary to what a person gave: files, models, rewards, environments.
+
+Whatever goes wrong inside, of whatever class, is a `Fault`: one line that names what was given and the cause. Only
+calls into what is not ours stand inside, so that a mistake of ours keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhflab.oom import is_out_of_memory
+from rlhflab.remedies import OneLine
+
+_OURS = Path(__file__).parent
+_LIBRARIES = tuple(
+    {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+
+
+class Fault(OneLine, ValueError):
+    """What a person gave is wrong or has failed: the line says what it is, and why."""
+
+
+@contextmanager
+def given(what: str, reason: Callable[[BaseException], str] | None = None) -> Iterator[None]:
+    """Run what a person gave, or read it: any exception becomes a `Fault`, "what: reason".
+
+    Memory that runs out and Ctrl-C pass through, and so does what is one line already; SystemExit counts as a failure.
+
+    Args:
+        what: what was given, for the message: "reward rewards.py:score".
+        reason: an exception → why, in words; by default `cause`.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OneLine) or is_out_of_memory(error):
+            raise
+        raise Fault(f"{what}: {(reason or cause)(error)}") from error
+
+
+def cause(error: BaseException) -> str:
+    """An exception in one line: its class and message, and where in a person's own code it was raised.
+
+    >>> cause(KeyError("score"))
+    "KeyError: 'score'"
+    """
+    if isinstance(error, SyntaxError):
+        place = f" ({Path(error.filename).name}, line {error.lineno})" if error.filename else ""
+        return f"{type(error).__name__}: {error.msg}{place}"
+    text = " ".join(str(error).split())
+    words = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return words + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """Innermost line of a person's own code, in brackets; "" where there is none on the way."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.suffix == ".py" and not any(path.is_relative_to(folder) for folder in (_OURS, *_LIBRARIES)):
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
+
+
+@contextmanager
+def one_line(what: str, otherwise: str = "") -> Iterator[None]:
+    """What goes wrong while something is loaded from a hub or a folder, as `Fault` with its remedy.
+
+    Args:
+        what: what is being loaded, for the message, such as "model 'gpt2'".
+        otherwise: what could be given instead, for the message.
+    """
+    retries = logging.getLogger("huggingface_hub.utils._http")  # it tells of each, and the line says it all
+    level = retries.level
+    retries.setLevel(logging.ERROR)
+    hint = f" ({otherwise})" if otherwise else ""
+    try:
+        with given(f"cannot load {what}{hint}", _reason):
+            yield
+    finally:
+        retries.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Looks through the whole chain of causes: the libraries wrap a hub's answer in errors of their own."""
+    chain = list(_causes(error))
+    names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
+    text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
+    if "GatedRepoError" in names or re.search(r"\bgated (repo|dataset)", text):
+        return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
+    if "trust_remote_code" in text:
+        return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
+    if "RepositoryNotFoundError" in names or "DatasetNotFoundError" in names or "not a valid model" in text:
+        return "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
+    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError"}:
+        return (
+            "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
+            "the folder or file of a copy"
+        )
+    if "Unrecognized configuration class" in text:
+        return "transformers has no model of this kind for its architecture"
+    if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
+        return "it has no weights in safetensors; others can hold code and are not read"
+    return text[:300] if isinstance(error, OSError | ValueError | ImportError) and text else cause(error)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
