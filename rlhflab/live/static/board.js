@@ -215,11 +215,12 @@ class BoardView {
     else if (f.state === "preparing") parts.push("building the model and its data…");
     else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
     const [waits, title] = f.awaited ? this.waitingCell() : ["", ""];
-    if (waits) parts.push(waits);
     this.progressText.title = title;
     if (f.state === "running" && f.rate) parts.push(`${short(f.rate, 2)} steps/s`);
     if (f.state === "running" && f.left !== null) parts.push(`${seconds(f.left)} left`);
-    this.progressText.textContent = parts.join(" · ");
+    if (waits) parts.push(waits);
+    const whole = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
+    this.progressText.replaceChildren(...whole.flatMap((part, i) => (i ? [" · ", part] : [part])));
   }
 
   /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
