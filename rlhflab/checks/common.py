@@ -169,7 +169,7 @@ class Exercise:
         named = list(zip(self.names, case.args, strict=True))
         if case.where:
             return case.where
-        if sum(arg.numel() for _, arg in named if isinstance(arg, Tensor)) > 24:
+        if sum(arg.numel() for _, arg in named if isinstance(arg, Tensor)) > 16:
             return f"the arguments in {self.cases.__module__}.cases()[{at}]"
         return ", ".join(f"{name} = {_shown(arg)}" for name, arg in named)
 

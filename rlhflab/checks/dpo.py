@@ -50,10 +50,9 @@ MISTAKES: dict[str, Function] = {
     "the reference is missing: subtract log π_ref of each answer": lambda pw, pl, rw, rl, b: -logsigmoid(b * (pw - pl)),
     "the rejected answer's reference is missing": lambda pw, pl, rw, rl, b: -logsigmoid(b * (pw - rw - pl)),
     "the chosen answer's reference is missing": lambda pw, pl, rw, rl, b: -logsigmoid(b * (pw - pl + rl)),
-    "the references changed places: each answer has its own": lambda pw, pl, rw, rl, b: (
-        -logsigmoid(b * (pw - rl - pl + rw))
+    "the references changed places, or their signs: log π_ref of each answer is subtracted": lambda pw, pl, rw, rl, b: (
+        -logsigmoid(b * (pw + rw - pl - rl))
     ),
-    "the reference's sign: log π_ref is subtracted": lambda pw, pl, rw, rl, b: -logsigmoid(b * (pw + rw - pl - rl)),
     "the rejected answer is missing: a pair is a difference of two implicit rewards": lambda pw, pl, rw, rl, b: (
         -logsigmoid(b * (pw - rw))
     ),

@@ -68,7 +68,15 @@ def _written(
 ) -> Function:
     """GAE, or with one of its parts replaced."""
 
-    def gae(rewards, values, next_values, terminated, truncated, g, k):  # type: ignore[no-untyped-def]
+    def gae(
+        rewards: Tensor,
+        values: Tensor,
+        next_values: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        g: float,
+        k: float,
+    ) -> Tensor:
         future = following(values, next_values) * ~no_future(terminated, truncated)
         errors = rewards + gamma(g, k) * future - values
         return _sums(errors, decay(g, k), stops(terminated, truncated))
@@ -76,7 +84,15 @@ def _written(
     return gae
 
 
-def _forwards(rewards, values, next_values, terminated, truncated, g, k):  # type: ignore[no-untyped-def]
+def _forwards(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    g: float,
+    k: float,
+) -> Tensor:
     errors = rewards + g * next_values * ~terminated - values
     begins = torch.cat([torch.zeros(1, dtype=torch.bool), (terminated | truncated)[:-1]])
     return _sums(errors.flip(0), g * k, begins.flip(0)).flip(0)

@@ -90,7 +90,7 @@ EXERCISE = Exercise(
     MISTAKES,
     "Right: H·v without H, as often as conjugate gradient asks.",
     each="parameter",
-    what="number of H·v",
+    what="number",
     hint=_hint,
 )
 
