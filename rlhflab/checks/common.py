@@ -139,6 +139,8 @@ class Exercise:
         text, frame = str(error).strip().partition("\n")[0], own_line(error)
         if isinstance(error, NotImplementedError) and not text:
             return "not written yet: it raised NotImplementedError"
+        if "Can't call numpy()" in text:  # torch's own advice, to detach, would cut the gradient off
+            text = "numpy takes no tensor with a gradient, and would lose it; use torch's functions"
         place = f"it is called with {', '.join(self.names)}"
         if frame:
             place = f"{frame.name}, line {frame.lineno}" + (f": {frame.line}" if frame.line else "")
@@ -150,10 +152,10 @@ class Exercise:
         wrong = [at for at, values in enumerate(found) if not _close(values, wanted[at])]
         usual = [at for at in range(len(found)) if not cases[at].slip]
         slips = {words: self.values(mistake) for words, mistake in self.mistakes.items()}
-        for places in (
-            usual,
-            [0],
-        ):  # by hand alone: a slip of another kind, elsewhere, may hide it in the rest
+        by_hand = (
+            [0] if self.each else []
+        )  # where another slip hides it in the rest; one number would say too little
+        for places in (usual, by_hand):
             if not set(places).isdisjoint(wrong):
                 for words, values in slips.items():
                     if all(_close(found[at], values[at]) for at in places):
@@ -162,7 +164,7 @@ class Exercise:
         right = "it should give" if first else "by hand it is"
         differs = f"it gives {_shown(found[first])}; {right} {_shown(wanted[first])}"
         slip = cases[first].slip
-        return f"{slip}: {differs}" if slip else f"for {self._where(first)} {differs}"
+        return f"{slip}; {differs}" if slip else f"for {self._where(first)} {differs}"
 
     def _where(self, at: int) -> str:
         case = self.cases()[at]

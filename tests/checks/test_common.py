@@ -128,7 +128,7 @@ def broken(*args):
 
 def answers_late(policy_chosen, *args):
     return (
-        dpo.EXERCISE.right(policy_chosen, *args) if len(policy_chosen) < 5 else policy_chosen.no_such_method()
+        dpo.EXERCISE.right(policy_chosen, *args) if len(policy_chosen) < 3 else policy_chosen.no_such_method()
     )
 
 
@@ -146,6 +146,7 @@ def unfinished(*args):
         (lambda: 0, ["it raised TypeError", "it is called with policy_chosen, policy_rejected, ref_chosen"]),
         (torch.zeros(2), ["give the function itself, not a Tensor"]),
         (None, ["give the function itself, not a NoneType"]),
+        (lambda *args: args[0].numpy(), ["it raised RuntimeError: numpy takes no tensor with", "(<lambda>, line"]),
         (lambda *args: args[0].detach().numpy(), ["it returned an ndarray; a tensor with one loss a pair is wanted"]),
         (lambda *args: dpo.EXERCISE.right(*args) * float("nan"), ["it gives [nan, nan]; by hand it is [0.0486,"]),
     ],

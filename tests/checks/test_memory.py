@@ -36,6 +36,7 @@ def test_right_answers_pass(capsys):
         (lambda t, f, b: 16 * t + {4: 0.5, 16: 2, 32: 2}[b] * f, "frozen_bits = 8 it raised KeyError: 8"),
         (lambda t, f, b: (16 * t + b * f / 8) / 2**30, "not GiB"),
         (lambda t, f, b: t, "by hand it is 4800"),
+        (lambda t, f, b: t * f, "by hand it is 4800"),  # 0, as with the trained weights missing
         (lambda t, f, b: [t, f], "returned a list; a number of bytes is wanted"),
         (lambda t, f, b: torch.zeros(2), "returned the shape (2,)"),
         (lambda t, f, b: None, "not written yet"),
