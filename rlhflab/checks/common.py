@@ -70,9 +70,9 @@ class Exercise:
 
     def check(self, function: Function) -> Verdict:
         """Try a learner's function, print in one line what is found, and return whether it is right."""
-        wrong = (
-            self._wrong(function) if callable(function) else f"give the function itself, not {_a(function)}"
-        )
+        wrong = f"give the function itself, not {_a(function)}"
+        if callable(function):
+            wrong = self._wrong(function)
         print(f"✗ {wrong}" if wrong else f"✓ {self.praise}")
         return Verdict(not wrong)
 
@@ -227,11 +227,12 @@ def _why_no_gradient(error: Exception) -> str:
 
 
 def _doubles(values: Any) -> Tensor:
-    return (
-        values.cpu().double()
-        if isinstance(values, Tensor)
-        else torch.tensor(float(values), dtype=torch.float64)
-    )
+    if isinstance(values, Tensor):
+        return values.cpu().double()
+    try:
+        return torch.tensor(float(values), dtype=torch.float64)
+    except OverflowError:
+        return torch.tensor(math.inf, dtype=torch.float64)
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:

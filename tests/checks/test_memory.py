@@ -37,6 +37,7 @@ def test_right_answers_pass(capsys):
         (lambda t, f, b: (16 * t + b * f / 8) / 2**30, "not GiB"),
         (lambda t, f, b: t, "by hand it is 4800"),
         (lambda t, f, b: t * f, "by hand it is 4800"),  # 0, as with the trained weights missing
+        (lambda t, f, b: 10**400, "it gives inf; by hand it is 4800"),
         (lambda t, f, b: [t, f], "returned a list; a number of bytes is wanted"),
         (lambda t, f, b: torch.zeros(2), "returned the shape (2,)"),
         (lambda t, f, b: None, "not written yet"),
