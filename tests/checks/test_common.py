@@ -1,6 +1,8 @@
 """What holds for every exercise: its mistakes are told apart, and what is no fault of the mathematics is explained."""
 
 import ast
+import re
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -173,24 +175,31 @@ def test_a_verdict_is_a_truth_value():
     assert DisplayFormatter().format(wrong) == ({}, {})  # a notebook shows nothing below the printed line
 
 
-def exercise_cell(path):
-    """The cell of a lab in which the learner writes a function."""
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    found = [source for source in cells if "from rlhflab.checks." in source]
-    return found[0] if found else None
+def exercise_of(path):
+    """The cell of a lab in which the learner writes a function, and the solution that stands above it."""
+    cells = nbformat.read(path, as_version=4).cells
+    at = next((at for at, cell in enumerate(cells) if "from rlhflab.checks." in cell.source), None)
+    if at is None:
+        return None
+    solution = cells[at - 1].source.partition("<summary>Solution</summary>")[2]
+    block = solution.partition("```\n")[2].partition("```")[0]
+    return cells[at].source, block or "\n".join(re.findall(r"`(.*?)`", solution))
 
 
 LABS = Path(__file__).resolve().parents[2] / "labs"
-STUBS = {path.stem: cell for path in sorted(LABS.glob("*.ipynb")) if (cell := exercise_cell(path))}
+STUBS = {path.stem: found for path in sorted(LABS.glob("*.ipynb")) if (found := exercise_of(path))}
 
 
 @pytest.mark.parametrize("lab", STUBS)
-def test_a_lab_asks_for_the_arguments_that_its_check_gives(lab, capsys):
-    (stub,) = [node for node in ast.parse(STUBS[lab]).body if isinstance(node, ast.FunctionDef)]
-    name = STUBS[lab].partition("rlhflab.checks.")[2].split()[0]
+def test_a_lab_asks_for_what_its_check_gives_and_its_own_solution_passes(lab, capsys):
+    cell, solution = STUBS[lab]
+    (stub,) = [node for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
+    name = cell.partition("rlhflab.checks.")[2].split()[0]
     assert tuple(argument.arg for argument in stub.args.args) == EXERCISES[name].names
-    exec(STUBS[lab], {})
+    exec(cell, {})
     assert capsys.readouterr().out.startswith("✗ not written yet: return ")
+    exec(re.sub(r"    \.\.\..*", lambda _: textwrap.indent(solution, "    "), cell), {"torch": torch})
+    assert capsys.readouterr().out == f"✓ {EXERCISES[name].praise}\n"
 
 
 def test_cases_are_the_same_each_time_and_each_ones_own():
