@@ -91,6 +91,7 @@ class Exercise:
             copies = {name: leaf.clone() for name, leaf in leaves.items()}
             yield case, [copies.get(n, arg) for n, arg in zip(self.names, case.args, strict=True)], leaves
 
+    @torch.inference_mode(False)
     @torch.enable_grad()
     def _wrong(self, function: Function) -> str:
         wanted, found, slopes, failure = self.values(self.right), [], [], ""
@@ -223,6 +224,8 @@ def _why_no_gradient(error: Exception) -> str:
             "a tensor that it needs was overwritten in place, by a function that ends in _ or by += and its like; "
             "make a new tensor there"
         )
+    if "a second time" in str(error):
+        return "the function has called backward itself; return the values only, training goes backward later"
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 

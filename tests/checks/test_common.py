@@ -114,8 +114,9 @@ def test_a_wrong_gradient_is_refused(exercise, capsys):
 
 
 @every_loss
-def test_a_check_works_where_gradients_are_switched_off(exercise, capsys):
-    with torch.no_grad():
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_check_works_where_gradients_are_switched_off(exercise, off, capsys):
+    with off():
         assert exercise.check(exercise.right)
     assert "✓" in capsys.readouterr().out
 
@@ -134,6 +135,12 @@ def answers_late(policy_chosen, *args):
     )
 
 
+def goes_backward(*args):
+    losses = dpo.EXERCISE.right(*args)
+    losses.mean().backward()
+    return losses
+
+
 def unfinished(*args):
     raise NotImplementedError
 
@@ -143,6 +150,7 @@ def unfinished(*args):
     [
         (broken, ["it raised RuntimeError: ", "(helper, line", ": return numbers @ torch.ones(77)"]),
         (answers_late, ["✗ for policy_chosen = [", "it raised AttributeError: ", "(answers_late, line"]),
+        (goes_backward, ["no gradient can be taken: the function has called backward itself"]),
         (unfinished, ["not written yet: it raised NotImplementedError"]),
         (lambda *args: ..., ["not written yet: return a tensor with one loss a pair"]),
         (lambda: 0, ["it raised TypeError", "it is called with policy_chosen, policy_rejected, ref_chosen"]),
