@@ -22,6 +22,8 @@ _LIBRARIES = tuple(
     {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 
+_TYPED = ("<ipython-input", "<python-input", "<stdin>")  # newer IPythons name a cell like a temporary file
+
 
 class Fault(OneLine, ValueError):
     """What a person gave is wrong or has failed: the line says what it is, and why."""
@@ -59,13 +61,23 @@ def cause(error: BaseException) -> str:
     return words + _place(error)
 
 
+def own_line(error: BaseException) -> traceback.FrameSummary | None:
+    """Innermost line of a person's own code, in a file or a notebook's cell; None where there is none on the way."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame for frame in reversed(frames) if _is_own(frame.filename)), None)
+
+
+def _is_own(filename: str) -> bool:
+    if filename.startswith(_TYPED):
+        return True
+    path = Path(filename)
+    installed = {"site-packages", "dist-packages"} & set(path.parts)  # a user's or a distribution's, too
+    return path.suffix == ".py" and not installed and not any(map(path.is_relative_to, (_OURS, *_LIBRARIES)))
+
+
 def _place(error: BaseException) -> str:
-    """Innermost line of a person's own code, in brackets; "" where there is none on the way."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.suffix == ".py" and not any(path.is_relative_to(folder) for folder in (_OURS, *_LIBRARIES)):
-            return f" ({path.name}, line {frame.lineno})"
-    return ""
+    frame = own_line(error)
+    return f" ({Path(frame.filename).name}, line {frame.lineno})" if frame else ""
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhflab.boundary import Fault, given, one_line
+from rlhflab.boundary import Fault, given, one_line, own_line
 from rlhflab.oom import OutOfMemory
 
 
@@ -29,6 +29,29 @@ def test_any_exception_becomes_one_line_with_its_place(tmp_path, code, says):
         run(code, tmp_path)
     assert says in str(caught.value) and "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "folder", ["dist-packages", "site-packages"]
+)  # Debian's and Colab's, and a user's own
+def test_the_place_is_in_a_persons_own_code_wherever_libraries_are(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    library = tmp_path / folder / "library.py"
+    library.write_text("def f():\n    raise KeyError('deep')")
+    names = {}
+    exec(compile(library.read_text(), str(library), "exec"), names)
+    with pytest.raises(Fault, match=r"KeyError: 'deep' \(test_boundary.py, line \d+\)"), given("it"):
+        names["f"]()
+
+
+@pytest.mark.parametrize(
+    "cell", ["<ipython-input-3-0a1b2c>", "/tmp/ipykernel_12/345.py", "/tmp/ipython-input-7-8.py"]
+)
+def test_a_cell_of_a_notebook_is_a_persons_own_code(cell):
+    with pytest.raises(KeyError) as caught:
+        exec(compile("x = 1\nraise KeyError('a')", cell, "exec"))
+    frame = own_line(caught.value)
+    assert (frame.filename, frame.lineno) == (cell, 2)
 
 
 @pytest.mark.parametrize(

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhflab.checks.common import differ, one_number_each, say
+from rlhflab.checks.common import Case, Exercise, Function, Verdict, drawn
 
-# Six steps of one copy of an environment: an episode that ends in a state without a future, one that a time limit cuts,
-# and the first step of a third, in which the stretch ends. V of the state that each step led to stands in NEXT_VALUES.
-REWARDS = torch.tensor([1.0, 0.0, 2.0, 1.0, -1.0, 3.0])
-VALUES = torch.tensor([2.0, 1.0, 4.0, 4.0, 2.0, 2.0])
-NEXT_VALUES = torch.tensor([1.0, 4.0, 6.0, 2.0, 8.0, 4.0])
-TERMINATED = torch.tensor([False, False, True, False, False, False])
-TRUNCATED = torch.tensor([False, False, False, False, True, False])
-GAMMA, LAMBDA = 0.5, 0.8
-# By hand, the TD errors are −½, 1, −2 (nothing follows), −2, 1 (8 follows), 3; γλ = 0.4, and the sums begin anew twice.
-EXPECTED = (-0.42, 0.2, -2.0, -1.6, 1.0, 3.0)
 
-_ENDS = TERMINATED | TRUNCATED
-_NONE = torch.zeros_like(_ENDS)
+def cases() -> list[Case]:
+    """Six steps by hand, then random ones.
+
+    By hand, one copy of an environment: an episode that ends in a state without a future, one that a time limit cuts,
+    and the first step of a third, in which the stretch ends. V of the state that each step led to stands in
+    `next_values`. With γ = 0.5 and λ = 0.8 the TD errors are −½, 1, −2 (nothing follows), −2, 1 (8 follows), 3; γλ is
+    0.4, and the sums begin anew twice, so the advantages are −0.42, 0.2, −2, −1.6, 1, 3.
+    """
+    rewards = torch.tensor([1.0, 0.0, 2.0, 1.0, -1.0, 3.0])
+    values, next_values = (
+        torch.tensor([2.0, 1.0, 4.0, 4.0, 2.0, 2.0]),
+        torch.tensor([1.0, 4.0, 6.0, 2.0, 8.0, 4.0]),
+    )
+    random = Random(0)
+    return [
+        Case((rewards, values, next_values, _flags(6, 2), _flags(6, 4), 0.5, 0.8)),
+        Case((*_random_steps(random, 1), _flags(1), _flags(1), 0.9, 0.7)),
+        Case((*_random_steps(random, 4), _flags(4, 3), _flags(4, 1), 0.9, 0.6)),
+        Case((*_random_steps(random, 8), _flags(8, 0, 1, 5), _flags(8, 3, 7), 0.95, 0.9)),
+        Case(
+            (*_random_steps(random, 3), _flags(3, 1), _flags(3, 1), 0.9, 0.6),
+            slip="a step can be both, when the time limit comes in a state without a future: then it has terminated",
+        ),
+    ]  # fmt: skip
+
+
+def _flags(time: int, *steps: int) -> Tensor:
+    return torch.tensor([t in steps for t in range(time)])
+
+
+def _random_steps(random: Random, time: int) -> tuple[Tensor, ...]:
+    """Rewards, V of the states and of those that followed."""
+    return drawn(random, time), drawn(random, time, scale=3.0), drawn(random, time, scale=3.0)
+
+
+Signal = Callable[..., Tensor]
 
 
 def _sums(errors: Tensor, decay: float, stops: Tensor) -> Tensor:
@@ -34,45 +59,106 @@ def _sums(errors: Tensor, decay: float, stops: Tensor) -> Tensor:
     return torch.stack(sums[::-1])
 
 
-def _errors(no_future: Tensor, gamma: float = GAMMA, following: Tensor = NEXT_VALUES) -> Tensor:
-    return REWARDS + gamma * following * ~no_future - VALUES
+def _written(
+    no_future: Signal = lambda terminated, truncated: terminated,
+    stops: Signal = lambda terminated, truncated: terminated | truncated,
+    gamma: Callable[[float, float], float] = lambda g, k: g,
+    decay: Callable[[float, float], float] = lambda g, k: g * k,
+    following: Signal = lambda values, next_values: next_values,
+) -> Function:
+    """GAE, or with one of its parts replaced."""
+
+    def gae(
+        rewards: Tensor,
+        values: Tensor,
+        next_values: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        g: float,
+        k: float,
+    ) -> Tensor:
+        future = following(values, next_values) * ~no_future(terminated, truncated)
+        errors = rewards + gamma(g, k) * future - values
+        return _sums(errors, decay(g, k), stops(terminated, truncated))
+
+    return gae
 
 
-_RIGHT = _errors(TERMINATED)
-_SHIFTED = torch.cat([VALUES[1:], torch.zeros(1)])
-MISTAKES: dict[str, Tensor] = {
-    "V(s') is added where the episode has terminated: nothing follows there": _sums(
-        _errors(_NONE), GAMMA * LAMBDA, _ENDS
+def _forwards(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    g: float,
+    k: float,
+) -> Tensor:
+    errors = rewards + g * next_values * ~terminated - values
+    begins = torch.cat([torch.zeros(1, dtype=torch.bool), (terminated | truncated)[:-1]])
+    return _sums(errors.flip(0), g * k, begins.flip(0)).flip(0)
+
+
+_right = _written()
+
+MISTAKES: dict[str, Function] = {
+    "V(s') is added where the episode has terminated: nothing follows there": _written(
+        no_future=lambda term, trunc: term & False
     ),
-    "a time limit is taken for an end: add γ·V(s') where the episode was truncated": _sums(
-        _errors(_ENDS), GAMMA * LAMBDA, _ENDS
+    "a time limit is taken for an end: add γ·V(s') where the episode was truncated": _written(
+        no_future=lambda term, trunc: term | trunc
     ),
-    "ends and cuts are swapped: V(s') counts after a truncation, not after a termination": _sums(
-        _errors(TRUNCATED), GAMMA * LAMBDA, _ENDS
+    "ends and cuts are swapped: V(s') counts after a truncation, not after a termination": _written(
+        no_future=lambda term, trunc: trunc
     ),
-    "the sum runs on over a termination: the next episode's advantage flows back": _sums(
-        _RIGHT, GAMMA * LAMBDA, TRUNCATED
+    "the sum runs on over a termination: the next episode's advantage flows back": _written(
+        stops=lambda term, trunc: trunc
     ),
-    "the sum runs on over a truncation: the next episode's advantage flows back": _sums(
-        _RIGHT, GAMMA * LAMBDA, TERMINATED
+    "the sum runs on over a truncation: the next episode's advantage flows back": _written(
+        stops=lambda term, trunc: term
     ),
-    "the sum runs on over both: it begins anew wherever an episode is over": _sums(_RIGHT, GAMMA * LAMBDA, _NONE),
-    "V(s') is values[t + 1]: after a cut that is the next episode's first state, take next_values": _sums(
-        _errors(TERMINATED, following=_SHIFTED), GAMMA * LAMBDA, _ENDS
+    "the sum runs on over both: it begins anew wherever an episode is over": _written(
+        stops=lambda term, trunc: term & False
     ),
-    "the sum decays by λ alone: it is γλ": _sums(_RIGHT, LAMBDA, _ENDS),
-    "λ is missing: the sum decays by γλ": _sums(_RIGHT, GAMMA, _ENDS),
-    "V(s') is not discounted: δ = r + γ·V(s') − V(s)": _sums(_errors(TERMINATED, 1.0), GAMMA * LAMBDA, _ENDS),
-    "these are the TD errors: their sum over what follows is missing": _RIGHT,
-    "these are the returns, A + V: do not add the values back": _sums(_RIGHT, GAMMA * LAMBDA, _ENDS) + VALUES,
-    "the sum runs forwards: A_t takes from A_{t+1}, so begin at the last step": _sums(
-        _RIGHT.flip(0), GAMMA * LAMBDA, torch.cat([torch.zeros(1, dtype=torch.bool), _ENDS[:-1]]).flip(0)
-    ).flip(0),
-    "the sign of the advantages: better than V(s) expected is positive": -_sums(_RIGHT, GAMMA * LAMBDA, _ENDS),
+    "V(s') is values[t + 1]: after a cut that is the next episode's first state, take next_values": _written(
+        following=lambda values, next_values: torch.cat([values[1:], torch.zeros(1)])
+    ),
+    "V(s') is missing: δ = r + γ·V(s') − V(s)": _written(gamma=lambda g, k: 0.0),
+    "V(s) is missing: δ = r + γ·V(s') − V(s)": lambda r, v, *rest: _right(r, v * 0, *rest),
+    "V(s') is not discounted: δ = r + γ·V(s') − V(s)": _written(gamma=lambda g, k: 1.0),
+    "γ and λ are swapped: γ discounts V(s'), and the sum decays by γλ": _written(gamma=lambda g, k: k),
+    "the sum decays by λ alone: it is γλ": _written(decay=lambda g, k: k),
+    "λ is missing: the sum decays by γλ": _written(decay=lambda g, k: g),
+    "these are the TD errors: their sum over what follows is missing": _written(decay=lambda g, k: 0.0),
+    "these are the returns, A + V: do not add the values back": lambda r, v, *rest: _right(r, v, *rest) + v,
+    "the sum runs forwards: A_t takes from A_{t+1}, so begin at the last step": _forwards,
+    "the sign of the advantages: better than V(s) expected is positive": lambda *args: -_right(*args),
+    "the mean is taken off: give the advantages themselves": lambda *args: _right(*args) - _right(*args).mean(),
+    "the advantages are normalised: that comes later, over the whole batch": lambda *args: _normalised(
+        _right(*args), 1
+    ),
+    "the advantages are normalised, with the population's deviation: that comes later": lambda *args: _normalised(
+        _right(*args), 0
+    ),
 }  # fmt: skip
 
 
-def check_gae(function: Callable[..., Any]) -> bool:
+def _normalised(advantages: Tensor, correction: int) -> Tensor:
+    spread = advantages.std(correction=min(correction, len(advantages) - 1))
+    return (advantages - advantages.mean()) / (spread + 1e-8)
+
+
+EXERCISE = Exercise(
+    ("rewards", "values", "next_values", "terminated", "truncated", "gamma", "gae_lambda"),
+    cases,
+    _right,
+    MISTAKES,
+    "Right: ends have no future, cuts have one, and no episode flows into another.",
+    each="step",
+    what="advantage",
+)
+
+
+def check_gae(function: Callable[..., Any]) -> Verdict:
     """Try a learner's GAE, print what is found, and return whether it is right.
 
     Args:
@@ -80,21 +166,4 @@ def check_gae(function: Callable[..., Any]) -> bool:
             state that step t led to, and two bools that tell how the episode was over with it, all [time]; returns the
             advantages, [time].
     """
-    return say(
-        _verdict(function), "Right: ends have no future, cuts have one, and no episode flows into another."
-    )
-
-
-def _verdict(function: Callable[..., Any]) -> str:
-    columns = (REWARDS, VALUES, NEXT_VALUES, TERMINATED, TRUNCATED)
-    args = (*(column.clone() for column in columns), GAMMA, LAMBDA)
-    found = one_number_each(function, args, len(EXPECTED), "step", "advantage")
-    if isinstance(found, str):
-        return found
-    found = found.detach()
-    if torch.allclose(found, torch.tensor(EXPECTED), atol=1e-4):
-        return ""
-    for words, wrong in MISTAKES.items():
-        if torch.allclose(found, wrong, atol=1e-4):
-            return words
-    return differ(found, EXPECTED, "γ = 0.5, λ = 0.8 and the steps in rlhflab.checks.gae")
+    return EXERCISE.check(function)

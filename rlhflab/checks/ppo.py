@@ -3,87 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhflab.checks.common import one_number_each, say
-
-# Five tokens with their ratios π_θ/π_old, and ε = 0.2. By hand, −min(ratio·A, clipped ratio·A) is
-# −min(3, 2.4), −min(−3, −2.4), −min(1, 1.6), −min(−1, −1.6), −min(1.1, 1.1).
-RATIOS = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
-OLD_LOGPS = torch.tensor([-2.0, -1.0, -1.5, -3.0, -2.0])
-ADVANTAGES = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0])
-CLIP_RANGE = 0.2
-EXPECTED = torch.tensor([-2.4, 3.0, -1.0, 1.6, -1.1])
-SLOPES = torch.tensor([0.0, 3.0, -1.0, 0.0, -1.1])  # by log π_θ: 0 where the clip holds, else −ratio·A
+from rlhflab.checks.common import Case, Exercise, Function, Verdict, drawn
 
 
-def _clip(x: Tensor, low: float = 1 - CLIP_RANGE, high: float = 1 + CLIP_RANGE) -> Tensor:
-    return x.clamp(low, high)
+def cases() -> list[Case]:
+    """Five tokens by hand, then random ones.
+
+    By hand, with the ratios 1.5, 1.5, 0.5, 0.5, 1.1 and ε = 0.2, −min(ratio·A, clipped ratio·A) is −min(3, 2.4),
+    −min(−3, −2.4), −min(1, 1.6), −min(−1, −1.6), −min(1.1, 1.1). By log π_θ its slope is 0 where the clip holds, else
+    −ratio·A: 0, 3, −1, 0, −1.1.
+    """
+    old_logps = torch.tensor([-2.0, -1.0, -1.5, -3.0, -2.0])
+    logps = old_logps + torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1]).log()
+    random = Random(0)
+    found = [Case((logps, old_logps, torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0]), 0.2))]
+    for tokens, clip_range in ((1, 0.3), (4, 0.1), (8, 0.4)):
+        old_logps = -1 - drawn(random, tokens).abs()
+        logps = old_logps + drawn(random, tokens, scale=0.5)
+        found.append(Case((logps, old_logps, drawn(random, tokens, scale=2.0), clip_range)))
+    return found
 
 
-MISTAKES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "the minus is missing: the objective is maximised, a loss is minimised": lambda r, a: torch.minimum(
-        r * a, _clip(r) * a
-    ),
-    "max for min: the minimum of the two is what removes the reason to go on": lambda r, a: (
-        -torch.maximum(r * a, _clip(r) * a)
-    ),
-    "the sign of the advantages: −min(ratio·A, …), and A > 0 is good": lambda r, a: torch.maximum(
-        r * a, _clip(r) * a
-    ),
-    "the clip is on the log-ratio: take exp first, then clip to 1 ± ε": lambda r, a: (
-        -torch.minimum(r * a, _clip(r.log()) * a)
-    ),
-    "the clip is to ± ε: it is to 1 − ε … 1 + ε": lambda r, a: (
-        -torch.minimum(r * a, _clip(r, -CLIP_RANGE, CLIP_RANGE) * a)
-    ),
-    "the ratio is upside down: π_θ/π_old = exp(logps − old_logps)": lambda r, a: (
-        -torch.minimum(a / r, _clip(1 / r) * a)
-    ),
-    "exp is missing: the ratio is exp(logps − old_logps)": lambda r, a: (
-        -torch.minimum(r.log() * a, _clip(r.log()) * a)
-    ),
-    "the clip is missing: this is the plain surrogate −ratio·A": lambda r, a: -r * a,
-    "the minimum is missing: a ratio on the bad side must keep its gradient": lambda r, a: -_clip(r) * a,
-    "the clip is on ratio·A: clip the ratio, then multiply by A": lambda r, a: (
-        -torch.minimum(r * a, _clip(r * a))
-    ),
-}
+def _of_ratio(loss: Callable[[Tensor, Tensor, float], Tensor]) -> Function:
+    """The loss as a function of the ratio, the advantages and ε."""
+    return lambda logps, old_logps, advantages, e: loss((logps - old_logps).exp(), advantages, e)
 
 
-def check_clip_loss(function: Callable[..., Any]) -> bool:
+def _clip(ratio: Tensor, e: float) -> Tensor:
+    return ratio.clamp(1 - e, 1 + e)
+
+
+def _smaller(ratio: Tensor, clipped: Tensor, advantages: Tensor) -> Tensor:
+    """−min(ratio·A, clipped·A), PPO's loss where the ratio is right and clipped to 1 − ε … 1 + ε."""
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+MISTAKES: dict[str, Function] = {
+    "the minus is missing: the objective is maximised, a loss is minimised": _of_ratio(
+        lambda r, a, e: -_smaller(r, _clip(r, e), a)
+    ),
+    "max for min: the minimum of the two is what removes the reason to go on": _of_ratio(
+        lambda r, a, e: -torch.maximum(r * a, _clip(r, e) * a)
+    ),
+    "the sign of the advantages: −min(ratio·A, …), and A > 0 is good": _of_ratio(
+        lambda r, a, e: _smaller(r, _clip(r, e), -a)
+    ),
+    "the clip is on the log-ratio: take exp first, then clip to 1 ± ε": _of_ratio(
+        lambda r, a, e: _smaller(r, _clip(r.log(), e), a)
+    ),
+    "the clip is on the log-ratio, to ± ε: take exp first, then clip to 1 ± ε": _of_ratio(
+        lambda r, a, e: _smaller(r, r.log().clamp(-e, e).exp(), a)
+    ),
+    "the clip is to ± ε: it is to 1 − ε … 1 + ε": _of_ratio(lambda r, a, e: _smaller(r, r.clamp(-e, e), a)),
+    "the clip has no lower end: it is to 1 − ε … 1 + ε": _of_ratio(lambda r, a, e: _smaller(r, r.clamp(max=1 + e), a)),
+    "the clip has no upper end: it is to 1 − ε … 1 + ε": _of_ratio(lambda r, a, e: _smaller(r, r.clamp(min=1 - e), a)),
+    "the clip is to 1 ± 0.2 whatever clip_range is": _of_ratio(lambda r, a, e: _smaller(r, _clip(r, 0.2), a)),
+    "the ratio is upside down: π_θ/π_old = exp(logps − old_logps)": _of_ratio(
+        lambda r, a, e: _smaller(1 / r, _clip(1 / r, e), a)
+    ),
+    "exp is missing: the ratio is exp(logps − old_logps)": _of_ratio(
+        lambda r, a, e: _smaller(r.log(), _clip(r.log(), e), a)
+    ),
+    "the ratio is of log-probabilities: it is exp(logps − old_logps)": lambda logps, old_logps, a, e: (
+        _smaller(logps / old_logps, _clip(logps / old_logps, e), a)
+    ),
+    "the clip is missing: this is the plain surrogate −ratio·A": _of_ratio(lambda r, a, e: -r * a),
+    "the minimum is missing: a ratio on the bad side must keep its gradient": _of_ratio(
+        lambda r, a, e: -_clip(r, e) * a
+    ),
+    "the clip is on ratio·A: clip the ratio, then multiply by A": _of_ratio(
+        lambda r, a, e: -torch.minimum(r * a, _clip(r * a, e))
+    ),
+    "the minimum is over ratios: multiply by A first, as A < 0 turns it round": _of_ratio(
+        lambda r, a, e: -torch.minimum(r, _clip(r, e)) * a
+    ),
+    "the advantages are normalised: that is done before, over the whole batch": _of_ratio(
+        lambda r, a, e: _smaller(r, _clip(r, e), (a - a.mean()) / (a.std(correction=min(1, len(a) - 1)) + 1e-8))
+    ),
+}  # fmt: skip
+
+EXERCISE = Exercise(
+    ("logps", "old_logps", "advantages", "clip_range"),
+    cases,
+    _of_ratio(lambda r, a, e: _smaller(r, _clip(r, e), a)),
+    MISTAKES,
+    "Right: the loss and its gradient, on both sides of the clip.",
+    each="token",
+    learns=("logps",),
+)
+
+
+def check_clip_loss(function: Callable[..., Any]) -> Verdict:
     """Try a learner's clipped loss, print what is found, and return whether it is right.
 
     Args:
         function: takes (logps, old_logps, advantages, clip_range), the log-probabilities of tokens under π_θ and π_old
             [tokens], their advantages [tokens] and a number; returns one loss a token, [tokens].
     """
-    return say(_verdict(function), "Right: the loss and its gradient, on both sides of the clip.")
-
-
-def _verdict(function: Callable[..., Any]) -> str:
-    logps = (OLD_LOGPS + RATIOS.log()).requires_grad_()
-    args = (logps, OLD_LOGPS.clone(), ADVANTAGES.clone(), CLIP_RANGE)
-    losses = one_number_each(function, args, len(EXPECTED), "token")
-    if isinstance(losses, str):
-        return losses
-    if torch.allclose(losses, EXPECTED, atol=1e-4):
-        return _verdict_on_gradient(losses, logps)
-    for words, wrong in MISTAKES.items():
-        if torch.allclose(losses, wrong(RATIOS, ADVANTAGES), atol=1e-4):
-            return words
-    found, wanted = ([f"{x:.2f}" for x in row.tolist()] for row in (losses, EXPECTED))
-    return f"for ε = 0.2 and the tokens in rlhflab.checks.ppo it gives {found}; by hand it is {wanted}"
-
-
-def _verdict_on_gradient(losses: Tensor, logps: Tensor) -> str:
-    if not losses.requires_grad:
-        return "the ratio is detached: the values are right, but no gradient reaches the policy"
-    (slopes,) = torch.autograd.grad(losses.sum(), logps)
-    if torch.allclose(slopes, SLOPES, atol=1e-4):
-        return ""
-    found, wanted = ([f"{x:.2f}" for x in row.tolist()] for row in (slopes, SLOPES))
-    return f"the values are right, the gradient is not: {found} instead of {wanted}; is something detached?"
+    return EXERCISE.check(function)

@@ -1,6 +1,8 @@
 """The count of a training's bytes: right answers pass, typical wrong ones are named."""
 
+import numpy as np
 import pytest
+import torch
 
 from rlhflab.checks.memory import check_training_bytes
 
@@ -8,7 +10,14 @@ from rlhflab.checks.memory import check_training_bytes
 def test_right_answers_pass(capsys):
     assert check_training_bytes(lambda trained, frozen, bits: 16 * trained + frozen * bits / 8)
     assert check_training_bytes(lambda trained, frozen, bits: 4 * 4 * trained + (frozen * bits) // 8)
-    assert capsys.readouterr().out.count("✓") == 2
+    assert check_training_bytes(
+        lambda trained, frozen, bits: np.int64(16) * trained + np.float32(frozen * bits) / 8
+    )
+    assert check_training_bytes(lambda trained, frozen, bits: torch.tensor(16 * trained + frozen * bits // 8))
+    assert check_training_bytes(
+        lambda trained, *, frozen, frozen_bits=16: trained * 16 + frozen * (frozen_bits / 8)
+    )
+    assert capsys.readouterr().out.count("✓") == 5
 
 
 @pytest.mark.parametrize(
@@ -21,7 +30,16 @@ def test_right_answers_pass(capsys):
         (lambda t, f, b: 16 * (t + f) - 4 * f + b * f / 8, "frozen weights have no gradient"),
         (lambda t, f, b: 16 * t, "the frozen weights are missing"),
         (lambda t, f, b: (b / 8 + 12) * t + b * f / 8, "trained weights are float32"),
+        (lambda t, f, b: 16 * t + b // 8 * f, "multiply before dividing"),
+        (lambda t, f, b: b * f / 8, "the trained weights are missing"),
+        (lambda t, f, b: 16 * t + 4 * f, "bits of their own"),
+        (lambda t, f, b: 16 * t + {4: 0.5, 16: 2, 32: 2}[b] * f, "frozen_bits = 8 it raised KeyError: 8"),
+        (lambda t, f, b: (16 * t + b * f / 8) / 2**30, "not GiB"),
         (lambda t, f, b: t, "by hand it is 4800"),
+        (lambda t, f, b: t * f, "by hand it is 4800"),  # 0, as with the trained weights missing
+        (lambda t, f, b: 10**400, "it gives inf; by hand it is 4800"),
+        (lambda t, f, b: [t, f], "returned a list; a number of bytes is wanted"),
+        (lambda t, f, b: torch.zeros(2), "returned the shape (2,)"),
         (lambda t, f, b: None, "not written yet"),
         (lambda t, f, b: "16t", "a number of bytes is wanted"),
         (lambda t: t, "it raised TypeError"),

@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-from rlhflab.checks import policy_gradient
-from rlhflab.checks.policy_gradient import check_reinforce_loss
+from rlhflab.checks.policy_gradient import EXERCISE, cases, check_reinforce_loss
 from rlhflab.objectives.advantages import discounted_returns
 
 
 def to_go(rewards, gamma):
     returns = torch.zeros_like(rewards)
-    later = torch.zeros(len(rewards))
+    later = 0.0
     for t in reversed(range(rewards.shape[1])):
         returns[:, t] = later = rewards[:, t] + gamma * later
     return returns
@@ -20,27 +19,58 @@ def weighed(weights):
     return lambda lp, r, g: -(lp * weights(r, g)).sum(1)
 
 
-def test_right_answers_pass(capsys):
-    assert check_reinforce_loss(weighed(to_go))
-    ends = torch.tensor([[False, False, True]] * 2)
-    assert check_reinforce_loss(
-        lambda lp, r, g: -torch.einsum("et,et->e", lp, discounted_returns(r, ends, g))
-    )
-    assert check_reinforce_loss(lambda lp, r, g: weighed(to_go)(lp, r, g).double())
-    assert capsys.readouterr().out.count("✓") == 3
+def ends_of(rewards):
+    return (torch.arange(rewards.shape[1]) == rewards.shape[1] - 1).expand(rewards.shape)
+
+
+def in_place(logps, rewards, gamma):
+    for t in reversed(range(rewards.shape[1] - 1)):
+        rewards[:, t] += gamma * rewards[:, t + 1]
+    return logps.mul_(rewards).sum(1).neg_()
+
+
+def as_a_matrix(lp, r, gamma):
+    steps = torch.arange(r.shape[1])
+    ahead = steps - steps[:, None]
+    return -(lp * (r @ torch.where(ahead >= 0, gamma ** ahead.clamp(min=0), 0.0).T)).sum(1)
+
+
+def episode_by_episode(logps, rewards, gamma):
+    losses = []
+    for lp, r in zip(logps, rewards, strict=True):
+        losses.append(
+            -sum(lp[t] * sum(gamma ** (k - t) * r[k] for k in range(t, len(r))) for t in range(len(r)))
+        )
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        weighed(to_go),
+        lambda lp, r, g: -torch.einsum("et,et->e", lp, discounted_returns(r, ends_of(r), g)),
+        lambda lp, r, g: weighed(to_go)(lp, r, g).double(),
+        lambda lp, r, g: weighed(to_go)(lp, r, g).squeeze(),
+        in_place,
+        as_a_matrix,
+        episode_by_episode,
+    ],
+)
+def test_right_answers_pass(right, capsys):
+    assert check_reinforce_loss(right) and check_reinforce_loss(right)
+    assert capsys.readouterr().out.count("✓") == 2
 
 
 def test_the_case_by_hand_is_what_the_package_computes():
-    ends = torch.tensor([[False, False, True]] * 2)
-    returns = discounted_returns(policy_gradient.REWARDS, ends, policy_gradient.GAMMA)
-    torch.testing.assert_close(returns, -policy_gradient.SLOPES)
-    torch.testing.assert_close(
-        -(policy_gradient.LOGPS * returns).sum(1), torch.tensor(policy_gradient.EXPECTED)
-    )
+    logps, rewards, gamma = cases()[0].args
+    returns = discounted_returns(rewards, ends_of(rewards), gamma)
+    assert returns.tolist() == [[2, 2, 4], [-1, 0, 2]]
+    found = EXERCISE.values(EXERCISE.right)[0].tolist()
+    assert found == pytest.approx([1.0 + 2.0 + 8.0, -1.0 + 0.0 + 0.5]) == (-(logps * returns).sum(1)).tolist()
 
 
 def discount(r, g):
-    return torch.tensor([[1, g, g * g]]) * r
+    return g ** torch.arange(r.shape[1]) * r
 
 
 def broken(lp, r, g):
@@ -67,6 +97,13 @@ def broken(lp, r, g):
             lambda lp, r, g: weighed(to_go)(lp.detach(), r, g) + (lp - lp.detach()).sum(1),
             "the gradient is not",
         ),
+        (weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean(0)), "a baseline is taken off"),
+        (
+            weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean(1, keepdim=True)),
+            "the episode's mean is taken off",
+        ),
+        (weighed(lambda r, g: to_go(r, 0.5)), "gamma = 0.9 it gives"),  # the γ of the first case
+        (lambda lp, r, g: weighed(to_go)(lp, r, g) / len(r), "divided by the number of episodes"),
         (lambda lp, r, g: weighed(to_go)(lp, r, g).mean(), "one number"),
         (lambda lp, r, g: None, "not written yet"),
         (lambda lp, r, g: 0.3, "returned a float"),
