@@ -62,10 +62,15 @@ def cause(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """Innermost line of a person's own code, in brackets; "" where there is none on the way."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.suffix == ".py" and not any(path.is_relative_to(folder) for folder in (_OURS, *_LIBRARIES)):
-            return f" ({path.name}, line {frame.lineno})"
+        if is_own(frame.filename):
+            return f" ({Path(frame.filename).name}, line {frame.lineno})"
     return ""
+
+
+def is_own(file: str) -> bool:
+    """Whether a file of Python code is a person's own: neither this package's nor a library's."""
+    path = Path(file)
+    return path.suffix == ".py" and not any(path.is_relative_to(folder) for folder in (_OURS, *_LIBRARIES))
 
 
 @contextmanager
