@@ -17,10 +17,10 @@ from types import ModuleType
 
 from rlhflab.boundary import Fault, given, is_own
 
-_names: dict[Path, str] = {}
-"""Files that were run → the names of their modules."""
-_beside: set[str] = set()
-"""Names of the modules that the last file imported from beside itself."""
+_run: dict[str, ModuleType] = {}
+"""The modules that files became, by name; of two files of one name the last."""
+_beside: dict[str, ModuleType] = {}
+"""What the last file imported from beside itself."""
 
 
 def is_file(where: str) -> bool:
@@ -40,18 +40,20 @@ def module_of(where: str, what: str) -> ModuleType:
     """
     importlib.invalidate_caches()  # it may have been written a moment ago
     if is_file(where):
-        return _run(Path(where).expanduser(), what)
+        return _module_from(Path(where).expanduser(), what)
     _put_first_on_path(os.getcwd())
     with given(what):
         return importlib.import_module(where)
 
 
-def _run(path: Path, what: str) -> ModuleType:
+def _module_from(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise Fault(f"{what}: there is no file {path}")
     path = path.resolve()
-    former = {name: sys.modules.pop(name, None) for name in {*_names.values(), *_beside}}
-    name = _names.setdefault(path, _free_name(path))
+    for name, module in (_run | _beside).items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    name = _free_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # as it ends with .py
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -61,26 +63,28 @@ def _run(path: Path, what: str) -> ModuleType:
     try:
         with given(what):
             exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(module))
+        _run[name] = module
     except BaseException:
         del sys.modules[name]
         raise
     finally:
         sys.dont_write_bytecode = writes
+        new = {each: sys.modules[each] for each in set(sys.modules) - before}
         _beside.clear()
-        _beside.update(each for each in set(sys.modules) - before if _lies_in(path.parent, sys.modules[each]))
-        for each in _names.values():  # their functions are still in use
-            if (kept := former.get(each)) is not None:
-                sys.modules.setdefault(each, kept)
+        _beside.update((each, found) for each, found in new.items() if _lies_in(path.parent, found))
+        for each, found in _run.items():  # their functions may still be in use
+            sys.modules.setdefault(each, found)
     return module
 
 
 def _free_name(path: Path) -> str:
-    """The file's stem; with a number where an installed module or another file has that name."""
+    """The file's stem; with a number where an installed module, or another file that is in use, has that name."""
     stem = path.stem
-    taken = stem in sys.modules or stem in _names.values()
-    if not taken and stem.isidentifier():
-        found = importlib.util.find_spec(stem)
-        taken = found is not None and Path(found.origin or "").resolve() != path
+    if stem in sys.modules:
+        taken = getattr(sys.modules[stem], "__file__", None) != str(path)
+    else:
+        found = importlib.util.find_spec(stem) if stem.isidentifier() else None
+        taken = found is not None and found.origin is not None and not is_own(found.origin)
     return f"{stem}_{zlib.crc32(os.fsencode(path)):08x}" if taken else stem
 
 
