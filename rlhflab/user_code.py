@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -41,6 +42,7 @@ def module_of(where: str, what: str) -> ModuleType:
     importlib.invalidate_caches()  # it may have been written a moment ago
     if is_file(where):
         return _module_from(Path(where).expanduser(), what)
+    _take_out([where.partition(".")[0]])
     _put_first_on_path(os.getcwd())
     with given(what):
         return importlib.import_module(where)
@@ -50,9 +52,7 @@ def _module_from(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise Fault(f"{what}: there is no file {path}")
     path = path.resolve()
-    for name, module in (_run | _beside).items():
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
+    _take_out(_run | _beside)
     name = _free_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # as it ends with .py
@@ -75,6 +75,13 @@ def _module_from(path: Path, what: str) -> ModuleType:
         for each, found in _run.items():  # their functions may still be in use
             sys.modules.setdefault(each, found)
     return module
+
+
+def _take_out(names: Iterable[str]) -> None:
+    """Let files' modules of these names go from sys.modules, so that another one can be found under the name."""
+    for name in names:
+        if name in sys.modules and sys.modules[name] in (_run.get(name), _beside.get(name)):
+            del sys.modules[name]
 
 
 def _free_name(path: Path) -> str:
