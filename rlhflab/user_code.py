@@ -1,7 +1,7 @@
 """Python code that a person wrote, by the name of its module or file, imported as Python itself would.
 
-A file becomes a module named after it: in sys.modules, where dataclasses and pickle look for it, with its folder first
-on sys.path, so that it can import what lies beside it. It is read anew at each call, and so is what it imports from
+A file becomes a module named after it: in sys.modules, where dataclasses look for it, with its folder first on
+sys.path, so that it can import what lies beside it. It is read anew at each call, and so is what it imports from
 beside it: a notebook sees every change, and two folders may have helpers of the same name.
 """
 

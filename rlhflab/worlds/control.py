@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlhflab.boundary import Fault, given
+from rlhflab.seeds import for_numpy, require_seed
 from rlhflab.user_code import module_of
 from rlhflab.worlds.guarded import Guarded, guarded, is_space
 from rlhflab.worlds.snapshot import restore, snapshot
@@ -101,8 +102,7 @@ class ControlWorld:
     def __init__(self, make: Make, envs: int = 1, seed: int = 0) -> None:
         if envs < 1:
             raise ValueError(f"envs must be ≥ 1, got {envs}")
-        if seed < 0:
-            raise ValueError(f"seed must be ≥ 0, got {seed}")
+        require_seed(seed)
         self.envs = envs
         self._vector = _make(make, envs)
         first = getattr(self._vector, "envs", [self._vector])[0]
@@ -145,7 +145,7 @@ class ControlWorld:
 
     def reset(self, seed: int | None = None) -> Array:
         """Begin a new episode in every copy; without a seed the random numbers go on. Returns the observations."""
-        observations, _ = self._call("reset", seed=seed)
+        observations, _ = self._call("reset", seed=None if seed is None else for_numpy(seed))
         self.resetting = np.zeros(self.envs, dtype=bool)
         self._totals, self._lengths = np.zeros(self.envs), np.zeros(self.envs, dtype=np.int64)
         self._finished: list[Episode] = []
