@@ -224,3 +224,13 @@ def test_what_is_no_seed_is_one_line(name, seed, says):
     if name in CONTROL:
         with pytest.raises(ValueError, match=f"^seed must be {says}"):
             builder(name, "CartPole-v1")(seed=seed)
+
+
+def test_on_windows_jupyterlab_is_started_with_blanks_in_its_paths(rlhflab, tmp_path, monkeypatch):
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "00_start_here.ipynb").touch()
+    started = []
+    monkeypatch.setattr(cli, "WINDOWS", True)
+    monkeypatch.setattr("subprocess.call", lambda command: started.append(command) or 3)
+    monkeypatch.setattr("os.execv", lambda *given: pytest.fail("its words are split at blanks"))
+    assert rlhflab("lab")[0] == 3 and f"--ServerApp.root_dir={tmp_path}" in started[0]

@@ -75,7 +75,8 @@ def without_encoding(source: str) -> list[int]:
 def test_files_are_utf_8_on_every_machine(root):
     found = {
         str(path.relative_to(root)): lines
-        for path in sorted((root / "rlhflab").rglob("*.py"))
+        for folder in ("rlhflab", "benchmarks")
+        for path in sorted((root / folder).rglob("*.py"))
         if (lines := without_encoding(path.read_text(encoding="utf-8")))
     }
     assert not found, "give encoding='utf-8': on Windows it is the code page's otherwise"

@@ -128,7 +128,7 @@ class ControlTask:
     """Copies of an environment in which a small policy acts.
 
     Args:
-        make: a gymnasium id, or a call that makes one environment.
+        make: a gymnasium id or MODULE:ID, or a call that makes one environment.
         envs: copies; the rows of a rollout.
         horizon: steps of a copy a rollout, where there is a value function.
         seed: of weights, starts and actions.

@@ -8,6 +8,7 @@ What a person reads goes to stderr, one line an error; results go to stdout.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -21,7 +22,7 @@ from rlhflab.cli.messages import labs_folder, one_line_errors, say
 from rlhflab.cli.options import path
 from rlhflab.cli.sweep import sweep_command
 from rlhflab.cli.train import TrainGroup
-from rlhflab.cli.words import speak_any_code_page
+from rlhflab.cli.words import WINDOWS, speak_any_code_page
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
@@ -119,6 +120,8 @@ def lab_command(
         command.append(f"--port={port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
+    if WINDOWS:  # its execv takes a blank in a path for the end of a word
+        processes.end(subprocess.call(command))
     os.execv(sys.executable, command)
 
 
