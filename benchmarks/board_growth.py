@@ -251,9 +251,9 @@ def in_browser(pages: dict[str, Any], repeats: int) -> dict[str, dict[str, float
 
     times: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
-        Path(name, "plotly.js").write_text(get_plotlyjs())
-        Path(name, "board.js").write_text(str(BoardWidget._esm))
-        Path(name, "index.html").write_text(PAGE)
+        Path(name, "plotly.js").write_text(get_plotlyjs(), encoding="utf-8")
+        Path(name, "board.js").write_text(str(BoardWidget._esm), encoding="utf-8")
+        Path(name, "index.html").write_text(PAGE, encoding="utf-8")
         handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
         with (
             http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=name)) as server,

@@ -58,7 +58,7 @@ def install() -> None:
     subprocess.run([sys.executable, "-m", "venv", str(environment())], check=True)
     (packages,) = environment().glob("lib/python*/site-packages")
     folders = [folder for folder in sys.path if folder.endswith("site-packages")]
-    (packages / "ours.pth").write_text("\n".join(folders) + "\n")
+    (packages / "ours.pth").write_text("\n".join(folders) + "\n", encoding="utf-8")
     subprocess.run([str(peer_python()), "-m", "pip", "install", "--no-deps", *PINS], check=True)
 
 

@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
     """Describe the machine and how busy it is now; call it before any work."""
     model = ""
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     packages = ("torch", "transformers", "trl", "plotly", "ipywidgets", "anywidget", "jupyterlab")
     return {
@@ -256,7 +256,7 @@ def time_trainer(
             losses.append(loss.detach())
             return loss
 
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w", encoding="utf-8") as log:
         must = {"lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "report_to": "none"}
         arguments = config(output_dir=folder, **{**must, "use_cpu": True, "bf16": False, **settings})
         if tokenizer is None:
@@ -303,7 +303,7 @@ def chromium(width: int = 1500, height: int = 1100) -> Iterator[Any]:
 @contextlib.contextmanager
 def notebook(folder: Path, *cells: str) -> Iterator[Any]:
     """Open a notebook of `cells` in JupyterLab in Chromium and run them all; yields the page."""
-    (folder / "benchmark.ipynb").write_text(json.dumps(code_cells(*cells)))
+    (folder / "benchmark.ipynb").write_text(json.dumps(code_cells(*cells)), encoding="utf-8")
     with lab_server(folder) as url, chromium() as page:
         page.goto(f"{url}/lab/tree/benchmark.ipynb?reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)

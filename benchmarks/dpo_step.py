@@ -199,7 +199,7 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
                 result["board"].append(1000 * statistics.fmean(gap for gap, exact in gaps if not exact))
                 result["board_evaluated"].append(1000 * statistics.fmean(gap for gap, _ in gaps))
                 result["bare"].append(1000 * statistics.fmean(times[WARMUP:]))
-        Path(out + ".part").write_text(json.dumps(result))
+        Path(out + ".part").write_text(json.dumps(result), encoding="utf-8")
         Path(out + ".part").rename(out)
 
     threading.Thread(target=compare, daemon=True).start()
@@ -221,7 +221,7 @@ def measure_with_board(rounds: int, steps: int) -> dict[str, Any]:
             began = time.monotonic()
             poll(lambda: page.wait_for_timeout(500) or out.exists(), 600, "board against bare")
             drawn = page.evaluate("window.drawn") / (time.monotonic() - began)
-        result = json.loads(out.read_text())
+        result = json.loads(out.read_text(encoding="utf-8"))
 
     def over(name: str) -> dict[str, float]:
         return spread([a / b for a, b in zip(result[name], result["bare"], strict=True)])

@@ -21,8 +21,12 @@ from typing import Any
 def main() -> None:
     folder = Path(sys.argv[1])
     answers = sys.stdout
-    settings = json.loads((folder / "settings.json").read_text())
-    with (folder / "log").open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    with (
+        (folder / "log").open("w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
         trainer(folder, settings, answers).train()
 
 

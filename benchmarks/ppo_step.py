@@ -136,7 +136,7 @@ class Setting:
                 "response_length": self.world.max_tokens, "stop_token": "eos",
             },
         }  # fmt: skip
-        (folder / "settings.json").write_text(json.dumps(settings))
+        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def stretch_of_ours(algorithm: Any) -> Callable[[], Timed]:
@@ -234,7 +234,9 @@ def trl_worker(setting: Setting, threads: int) -> Iterator[Callable[[bool], Time
             print(json.dumps({"iterations": STRETCH, "collect": collect}), file=worker.stdin, flush=True)
             line = worker.stdout.readline()
             if not line:
-                raise RuntimeError(f"TRL's worker ended: {Path(name, 'log').read_text()[-2000:]}")
+                raise RuntimeError(
+                    f"TRL's worker ended: {Path(name, 'log').read_text(encoding='utf-8')[-2000:]}"
+                )
             answer = json.loads(line)
             return answer["seconds"], [score - shift for score in answer["scores"]]
 

@@ -43,7 +43,7 @@ def prepare(folder: Path) -> None:
         {"prompt": text[n : n + 160], "chosen": text[40 + n : 130 + n], "rejected": text[90 + n : 170 + n]}
         for n in range(64)
     ]
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
 def work(folder: Path, steps: int) -> None:

@@ -94,7 +94,7 @@ class Peak:
 
         if self._device.type == "cuda":
             return float(torch.cuda.max_memory_allocated(self._device))
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return 1024.0 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Peak:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
 
     def megabytes(self) -> float:
         return (self._now("VmHWM") - self._before) / 1e6

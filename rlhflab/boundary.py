@@ -64,10 +64,11 @@ def cause(error: BaseException) -> str:
 def own_line(error: BaseException) -> traceback.FrameSummary | None:
     """Innermost line of a person's own code, in a file or a notebook's cell; None where there is none on the way."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((frame for frame in reversed(frames) if _is_own(frame.filename)), None)
+    return next((frame for frame in reversed(frames) if is_own(frame.filename)), None)
 
 
-def _is_own(filename: str) -> bool:
+def is_own(filename: str) -> bool:
+    """Whether code is a person's own, from a file or a cell: neither this package's nor a library's."""
     if filename.startswith(_TYPED):
         return True
     path = Path(filename)

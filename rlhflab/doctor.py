@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhflab.files import cache_folder
+from rlhflab.files import CACHE, can_write, wanted_cache_folder
 from rlhflab.remedies import REMOVE_TORCHAO, unfit_torchao, version_of
 
 CORE = (
@@ -65,7 +65,7 @@ def report(device: str | None = None) -> list[Check]:
     checks += [_package(name, use, problem=False) for name, use in OPTIONAL.items()]
     checks += _torchao()
     checks += _device()
-    checks += [_disk("cache folder", cache_folder()), _disk("working folder", Path.cwd())]
+    checks += [_cache(), _working_folder()]
     return checks if device is None else checks + _trials(device)
 
 
@@ -155,6 +155,22 @@ def _trials(device: str) -> list[Check]:
         peak = torch.cuda.max_memory_allocated() / 1e6
         checks.append(Check("peak memory", f"{peak:.0f} MB of the GPU, in all of these trainings"))
     return checks
+
+
+def _cache() -> Check:
+    folder, fix = wanted_cache_folder(), f"set {CACHE} to a folder that can be written to"
+    if folder is None:
+        return Check("cache folder", "none: no home folder is known; each process has a temporary one", fix)
+    if not can_write(folder):
+        return Check("cache folder", f"{folder}, not writable; each process has a temporary one", fix)
+    return _disk("cache folder", folder)
+
+
+def _working_folder() -> Check:
+    try:
+        return _disk("working folder", Path.cwd())
+    except OSError as error:
+        return Check("working folder", f"{error.strerror}", "change to a folder that exists", problem=True)
 
 
 def _disk(name: str, folder: Path) -> Check:

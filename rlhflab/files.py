@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CACHE = "RLHFLAB_CACHE"  # the environment variable for the cache folder
 
 
 @contextmanager
@@ -33,11 +39,48 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
-def cache_folder() -> Path:
-    """The folder for models trained on first use: $RLHFLAB_CACHE, else rlhflab in the user's cache folder."""
-    if folder := os.environ.get("RLHFLAB_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhflab"
+def cache_folder(holding: str = "") -> Path:
+    """The folder for what can be made again: $RLHFLAB_CACHE, else rlhflab in the user's cache folder.
+
+    Where nothing can be written to it, it is a temporary folder of this process and those it starts, and a warning
+    names the variable.
+
+    Args:
+        holding: what is to be read there: where the folder has it, it need not be writable.
+    """
+    folder = wanted_cache_folder()
+    if folder is not None and ((holding and (folder / holding).exists()) or can_write(folder)):
+        return folder
+    temporary = Path(tempfile.mkdtemp(prefix="rlhflab-"))
+    os.environ[CACHE] = str(temporary)
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    why = "no home folder is known" if folder is None else f"nothing can be written to {folder}"
+    warnings.warn(
+        f"{why}: what is trained or measured once is kept in {temporary} until this process ends; set {CACHE} to a "
+        "folder that keeps it",
+        stacklevel=2,
+    )
+    return temporary
+
+
+def wanted_cache_folder() -> Path | None:
+    """The cache folder that the environment asks for, there or not; None where there is no home folder."""
+    try:
+        if folder := os.environ.get(CACHE):
+            return Path(folder).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhflab"
+    except RuntimeError:  # no HOME, and nobody of this number among the users
+        return None
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a file can be written in a folder, or where it is to be made."""
+    try:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    except OSError:
+        return False
 
 
 def static_source(module: str | Path, *names: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -53,6 +54,38 @@ def test_tree_parser_reads_levels_and_refuses_bare_names():
     assert files_in_tree(tree) == {"rlhflab/a.py": "one", "rlhflab/b/c.py": "three", "labs/d.ipynb": "five"}
     with pytest.raises(AssertionError, match=r"rlhflab/a\.py has no description"):
         files_in_tree("```\nrlhflab/  the package\n  a.py\n```")
+
+
+def without_encoding(source: str) -> list[int]:
+    """Lines of calls that read or write text in whatever encoding a machine has."""
+    lines = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or any(each.arg in ("encoding", None) for each in call.keywords):
+            continue
+        given = [*call.args, *(each.value for each in call.keywords)]
+        words = [each.value for each in given if isinstance(each, ast.Constant)]
+        mode = next((each for each in words if re.fullmatch("[rwxabt+]{1,3}", str(each))), "")
+        name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+        opened = name == "open" and "b" not in mode and (mode or isinstance(call.func, ast.Name))
+        if opened or name in ("read_text", "write_text"):
+            lines.append(call.lineno)
+    return lines
+
+
+def test_files_are_utf_8_on_every_machine(root):
+    found = {
+        str(path.relative_to(root)): lines
+        for folder in ("rlhflab", "benchmarks")
+        for path in sorted((root / folder).rglob("*.py"))
+        if (lines := without_encoding(path.read_text(encoding="utf-8")))
+    }
+    assert not found, "give encoding='utf-8': on Windows it is the code page's otherwise"
+
+
+def test_a_file_in_the_machines_own_encoding_is_found():
+    bad = "open(x)\nopen(x, 'w')\np.read_text()\np.write_text(t)\np.open('a')\nopen(x, mode='r')"
+    good = "open(x, 'rb')\nRun.open(x)\nos.open(x, 1)\np.read_text(encoding='utf-8')\nopen(x, encoding='a')"
+    assert without_encoding(bad) == [1, 2, 3, 4, 5, 6] and without_encoding(good) == []
 
 
 def test_importing_the_package_is_quick_and_light(root):

@@ -27,6 +27,7 @@ from rlhflab.algorithms.room import fits
 from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import LoadSettings, frozen_copy, load_policy, load_reference
+from rlhflab.seeds import require_seed
 from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
@@ -204,8 +205,7 @@ def check_common(label_noise: float, batch_size: int, seed: int) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size must be ≥ 1, got {batch_size}")
     processes.require_rows(batch_size)
-    if seed < 0:
-        raise ValueError(f"seed must be ≥ 0, got {seed}")
+    require_seed(seed)
 
 
 def require_micro_language(lab: World, data: Sequence[PreferencePair], path: str) -> None:

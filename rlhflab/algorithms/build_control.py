@@ -47,7 +47,8 @@ def build_control_reinforce(
     """Return a REINFORCE run on a control problem: whole episodes, returns to go, a leave-one-out baseline.
 
     Args:
-        world: a gymnasium id such as "CartPole-v1", or from Python a call that makes one environment.
+        world: a gymnasium id such as "CartPole-v1", MODULE:ID where importing the module registers it, or from Python
+            a call that makes one environment.
         learning_rate: peak step size of AdamW > 0.
         gamma: discount in [0, 1].
         steps: iterations; each plays one episode in every copy.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from rlhflab.algorithms.build_text import default_rate, sample_evaluator
 from rlhflab.algorithms.language_task import LanguageTask
+from rlhflab.algorithms.named_reward import named_function, names_function, require_reward
 from rlhflab.algorithms.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
 from rlhflab.models.loading import LoadSettings, load_policy, load_reference, positions_of
 from rlhflab.models.reward import read_reward_model
@@ -49,7 +48,11 @@ def text_task(
     for name, number in (("max_new_tokens", max_new_tokens), ("prompt_words", prompt_words), ("pairs", most)):
         if number < 1:
             raise ValueError(f"{name} must be ≥ 1, got {number}")
-    function = named_function(reward) if isinstance(reward, str) and ":" in reward else reward
+    function = named_function(reward) if isinstance(reward, str) and names_function(reward) else reward
+    if not isinstance(function, str):
+        require_reward(
+            function, repr(reward) if isinstance(reward, str) else getattr(reward, "__name__", "given")
+        )
     if isinstance(function, str) and function in ("true", "model"):
         raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
     found = beginnings(read_data(world, skip_bad, progress), prompt_words)  # before minutes of loading
@@ -75,27 +78,6 @@ def text_task(
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
     notes = {"model": loaded.note, "dialogues": encoder.note, "data": note}
     return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
-
-
-def named_function(name: str) -> Callable[..., Any]:
-    """The Python function that FILE.py:FUNCTION or MODULE:FUNCTION names; ValueError in one line otherwise."""
-    where, _, function = name.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            if spec is None or spec.loader is None or not Path(where).is_file():
-                raise ImportError(f"there is no file {where}")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-        found = getattr(module, function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"reward {name!r} names no function: {error}") from None
-    if not callable(found):
-        raise ValueError(f"reward {name!r} is no function but {type(found).__name__}")
-    checked: Callable[..., Any] = found
-    return checked
 
 
 def _scores(

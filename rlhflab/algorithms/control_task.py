@@ -7,7 +7,7 @@ it is a whole episode from its start.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.models.control import MLP, ControlPolicy, value_function
 from rlhflab.models.threads import take_one_thread
 from rlhflab.objectives.policy_gradient import last_step, masked_mean
-from rlhflab.worlds.control import ControlWorld, EnvironmentFault, Episode, Make
+from rlhflab.worlds.control import Array, ControlWorld, EnvironmentFault, Episode, Make
 
 RECENT = 100  # episodes over which the mean return is taken that calls an environment solved
 LONGEST = 1000  # steps of an episode that is played where the environment has no limit
+ROOM = 1 << 22  # numbers that are made room for at once
 
 
 class Tape(NamedTuple):
@@ -56,41 +57,67 @@ def act(
 ) -> Tape:  # fmt: skip
     """Let a policy act from where the world is.
 
+    Room is made for the steps as they come, so that a time limit far beyond an episode's end costs nothing.
+
     Args:
         policy: π_θ; it acts on the CPU.
         world: copies of an environment.
         generator: of the actions.
-        steps: of every copy.
+        steps: of every copy, at most.
         one_episode: stop when every copy has ended an episode, and count no step after it.
 
     Raises:
-        TrainingDiverged: the environment returned, or the policy gave, what is no number.
+        TrainingDiverged: the environment returned, or the policy gave, NaN or infinity.
+        Fault: the environment failed.
     """
-    envs, policy = world.envs, policy.on_cpu()
+    policy, tapes = policy.on_cpu(), []
+    under_way = np.ones(world.envs, dtype=bool) if one_episode else None
+    try:
+        for part in _parts(steps, world):
+            tapes.append(_act(policy, world, policy.noise(part, world.envs, generator), under_way))
+            if under_way is not None and not under_way.any():
+                break
+    except EnvironmentFault as fault:
+        raise TrainingDiverged(str(fault)) from None
+    if len(tapes) == 1:
+        return tapes[0]
+    states = torch.cat([tape.states[:-1] for tape in tapes] + [tapes[-1].states[-1:]])
+    return Tape(states, *(torch.cat(column) for column in list(zip(*tapes, strict=True))[1:]))
+
+
+def _parts(steps: int, world: ControlWorld) -> Iterator[int]:
+    """Lengths that add up to `steps`: that itself where it needs little room."""
+    at_once = ROOM // (world.envs * (world.size + world.actions))
+    if steps > at_once:
+        part = max(16, min(at_once, 1024) // 16 * 16)  # then the normal numbers are those of a single draw
+        while steps >= 2 * part:
+            yield part
+            steps -= part
+    yield steps
+
+
+def _act(policy: ControlPolicy, world: ControlWorld, noise: Tensor, under_way: Array | None) -> Tape:
+    """As many steps as there is noise; until no copy's first episode is `under_way`, which is kept up to date."""
+    steps, envs = noise.shape[:2]
     states = np.empty((steps + 1, envs, world.size), dtype=np.float32)
     shape = (steps, envs) if world.discrete else (steps, envs, world.actions)
     actions = np.empty(shape, dtype=np.int64 if world.discrete else np.float32)
     rewards = np.empty((steps, envs), dtype=np.float32)
     terminated, counts = np.empty((steps, envs), dtype=bool), np.empty((steps, envs), dtype=bool)
     states[0] = world.observations
-    under_way = np.ones(envs, dtype=bool)
-    noise = policy.noise(steps, envs, generator).unbind()
-    seen = torch.from_numpy(states)
-    try:
-        with torch.inference_mode():
-            for t, state in enumerate(seen[:-1].unbind()):
-                actions[t] = drawn = policy.draw(state, noise[t]).numpy()
-                step = world.step(drawn)
-                states[t + 1], rewards[t], terminated[t], counts[t] = (
-                    step.observations, step.rewards, step.terminated, step.counts
-                )  # fmt: skip
-                if one_episode:
-                    counts[t] &= under_way
-                    under_way &= ~world.resetting
-                    if not under_way.any():
-                        break
-    except EnvironmentFault as fault:
-        raise TrainingDiverged(str(fault)) from None
+    seen, draws = torch.from_numpy(states), noise.unbind()
+    with torch.inference_mode():
+        for t, state in enumerate(seen[:-1].unbind()):
+            actions[t] = drawn = policy.draw(state, draws[t]).numpy()
+            step = world.step(drawn)
+            states[t + 1], rewards[t], terminated[t], counts[t] = (
+                step.observations, step.rewards, step.terminated, step.counts
+            )  # fmt: skip
+            if under_way is not None:
+                counts[t] &= under_way
+                under_way &= ~world.resetting
+                if not under_way.any():
+                    break
     taken = slice(0, t + 1)
     rewards[taken] *= counts[taken]
     columns = (actions, rewards, terminated, counts)
@@ -101,7 +128,7 @@ class ControlTask:
     """Copies of an environment in which a small policy acts.
 
     Args:
-        make: a gymnasium id, or a call that makes one environment.
+        make: a gymnasium id or MODULE:ID, or a call that makes one environment.
         envs: copies; the rows of a rollout.
         horizon: steps of a copy a rollout, where there is a value function.
         seed: of weights, starts and actions.

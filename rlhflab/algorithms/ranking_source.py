@@ -12,6 +12,7 @@ from rlhflab.algorithms.sampled import Drawn, answer_texts, draw_answers, joined
 from rlhflab.models.logps import AnswerBatch, join_answers
 from rlhflab.models.shared import Ends, shared_ends
 from rlhflab.models.trie import can_share
+from rlhflab.seeds import seed_of_part
 from rlhflab.worlds.encoding import PairTokens
 from rlhflab.worlds.preferences import PreferencePair
 from rlhflab.worlds.world import World
@@ -76,7 +77,7 @@ class WorldRankings:
         self.size, self.ranked, self._world, self._device = size, ranked, world, ref_policy.device
         draw = _Drawing(world, ref_policy, ranked, annotators or world)
         blocks = [
-            draw(BLOCK, torch.Generator().manual_seed(1_000_003 * seed + block))
+            draw(BLOCK, torch.Generator().manual_seed(seed_of_part(seed, block)))
             for block in range(-(-size // BLOCK))
         ]
         columns = (torch.cat(column)[:size] for column in zip(*blocks, strict=True))

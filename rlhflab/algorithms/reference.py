@@ -116,7 +116,8 @@ def tiny_reference(
     key = hashlib.sha256(json.dumps([CACHE_VERSION, asdict(config)], sort_keys=True).encode()).hexdigest()[
         :12
     ]
-    folder = cache_folder() / (f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}")
+    name = f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}"
+    folder = cache_folder(name) / name
     with processes.main_first():
         if not (folder / stage / "config.json").is_file():
             _train_into(folder, world, config, progress)

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from rlhflab.models.memory import smaller
 from rlhflab.oom import OutOfMemory, Way, chain, out_of_memory
+from rlhflab.seeds import require_seed
 
 BACKWARD, OPTIMISER, EVALUATION = "in the backward pass", "in the optimiser's step", "in the evaluation"
 SAMPLING, SCORING, ACTING = "in sampling answers", "in scoring the answers", "in acting"
@@ -65,6 +66,7 @@ def fits(build: Callable[Given, Made]) -> Callable[Given, Made]:
         settings: dict[str, Any] = {}
         with suppress(TypeError):  # `build` says better what is wrong with its arguments
             settings = _bound(signature, *given, **named)
+        require_seed(settings.get("seed", 0))
         made: Any = _guarded(lambda: build(*given, **named), failed)
         made.built_with = settings
         return made

@@ -81,7 +81,7 @@ def _write_pairs(path: Path) -> Path:
         {"prompt": f"How do I keep {count} cats happy? ", "chosen": good, "rejected": bad}
         for count, (good, bad) in enumerate(ANSWERS * 16, start=2)
     ]
-    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     return path
 
 

@@ -8,6 +8,7 @@ What a person reads goes to stderr, one line an error; results go to stdout.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -18,13 +19,16 @@ import typer
 from rlhflab import processes
 from rlhflab.cli.colab import colab_command
 from rlhflab.cli.messages import labs_folder, one_line_errors, say
+from rlhflab.cli.options import path
 from rlhflab.cli.sweep import sweep_command
 from rlhflab.cli.train import TrainGroup
+from rlhflab.cli.words import WINDOWS, speak_any_code_page
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 app = typer.Typer(
     help="A laboratory for reinforcement learning from human feedback.", no_args_is_help=True, **SETTINGS
@@ -49,6 +53,7 @@ app.command("colab", help="Write the labs as notebooks that open in Google Colab
 
 def main() -> None:
     """Run the command line; errors in what was typed are one line on stderr and exit code 2."""
+    speak_any_code_page()
     command = typer.main.get_command(app)
     try:
         code = command.main(prog_name="rlhflab", standalone_mode=False)
@@ -66,9 +71,9 @@ def main() -> None:
 
 @app.command("report", help="Write a run's report, one HTML file that needs no network.")
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="The run's folder.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="The run's folder.")],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file; default report.html in the folder.")
+        Path | None, typer.Option(parser=path, help="The HTML file; default report.html in the folder.")
     ] = None,
 ) -> None:
     from rlhflab.runs.report import write_report
@@ -115,6 +120,8 @@ def lab_command(
         command.append(f"--port={port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
+    if WINDOWS:  # its execv takes a blank in a path for the end of a word
+        processes.end(subprocess.call(command))
     os.execv(sys.executable, command)
 
 

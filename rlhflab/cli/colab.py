@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from rlhflab.cli.messages import labs_folder, one_line_errors, say
+from rlhflab.cli.options import path
 
 
 def colab_command(
-    out: Annotated[Path, typer.Option(help="Folder to write the notebooks to.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Folder to write the notebooks to.")],
     repo: Annotated[
         str | None,
         typer.Option(
@@ -57,5 +58,5 @@ def colab_command(
         )
     on = f", on Colab's runtime {runtime}" if runtime else ""
     print(f"{len(written)} notebooks that {where}{on}:", file=sys.stderr)
-    for path in written:
-        print(path)
+    for notebook in written:
+        print(notebook)

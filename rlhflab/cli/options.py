@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,10 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "model": (str, "tiny, a folder, or a Hugging Face id"),
     "start": (str, "what the training starts from: pretrained or random weights"),
     "reference": (str, "sft, or preferred: fine-tuned on the chosen answers"),
-    "reward": (str, "true, model (fitted first), a reward-model run, a classifier, or FILE.py:FUNCTION"),
+    "reward": (
+        str,
+        "true, model (fitted first), a reward-model run, a classifier, FILE.py:FUNCTION or MODULE:FUNCTION",
+    ),
     "beta": (float, "KL strength β > 0"),
     "learning_rate": (float, "Step size of AdamW at its peak"),
     "gamma": (float, "Discount γ in [0, 1]"),
@@ -60,13 +64,22 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "device": (str, "auto, cpu or cuda"),
 }
 OR_CONTROL = (
-    "micro, reviews, a file or hub data set of texts, or for control an environment such as CartPole-v1"
+    "micro, reviews, a file or hub data set of texts, or for control an environment such as CartPole-v1 "
+    "or MODULE:ID"
 )
 NOT_OPTIONS = ("progress", "evaluate")
 PATHS = ("world", "model", "reward")  # settings that may name a file or a folder
 
-OUT = typer.Option(help="Folder of the run; default a new one in runs/.")
-RESUME = typer.Option(help="Continue the run in this folder with its settings (--device may change).")
+
+def path(text: str) -> Path:
+    """A path with ~ as the home folder: shells leave it as it is in --out=~/x, and Windows everywhere."""
+    return Path(text) if not text.startswith("~") else Path(os.path.expanduser(text))
+
+
+OUT = typer.Option(parser=path, help="Folder of the run; default a new one in runs/.")
+RESUME = typer.Option(
+    parser=path, help="Continue the run in this folder with its settings (--device may change)."
+)
 TRACKER = typer.Option(
     metavar="NAME", help="Log every record to tensorboard (in the run's folder), trackio or wandb."
 )
@@ -136,10 +149,10 @@ def absolute(value: str) -> str:
     """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
     if value in ("micro", "reviews", "tiny", "true", "model"):
         return value
-    path, colon, function = value.rpartition(":")
-    if colon and path.endswith(".py") and Path(path).is_file():
-        return f"{Path(path).resolve()}:{function}"
-    return str(Path(value).resolve()) if Path(value).exists() else value
+    file, colon, function = value.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{absolute(file)}:{function}"
+    return str(path(value).resolve()) if path(value).exists() else value
 
 
 def whole(option: str, value: str, otherwise: str = "") -> int:

@@ -11,7 +11,7 @@ import typer
 from rlhflab import processes
 from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.cli.messages import json_line, one_line_errors, say
-from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, whole
+from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, path, whole
 
 if TYPE_CHECKING:
     from rlhflab.runs.sweep import Swept
@@ -21,7 +21,9 @@ YES_NO = {"true": True, "false": False}
 
 def sweep_command(
     algorithms: Annotated[str, typer.Option(help=f"Comma list of {', '.join(BUILDERS)}.")],
-    out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command again continues it.")],
+    out: Annotated[
+        Path, typer.Option(parser=path, help="Folder of the sweep; the same command again continues it.")
+    ],
     beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0; control has none.")] = "1",
     seeds: Annotated[str, typer.Option(help="Comma list of seeds.")] = "0",
     settings: Annotated[

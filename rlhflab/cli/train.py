@@ -16,6 +16,8 @@ from rlhflab import processes
 from rlhflab.algorithms.builders import BUILDERS, CONTROL, PARALLEL, builder
 from rlhflab.cli.messages import json_line, line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
+from rlhflab.cli.words import command
+from rlhflab.files import can_write
 from rlhflab.oom import OutOfMemory
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ WORDS = {
 
 class TrainGroup(TyperGroup):
     """Commands made from the builders when they are called: the help of `train` must not wait for torch."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        names: Any = dict.fromkeys(BUILDERS)
+        self.commands = names  # to be suggested where one is mistyped
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(BUILDERS)
@@ -66,13 +73,13 @@ def train(
     as_json: bool,
 ) -> None:
     """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
-    given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
     try:
         if processes.started_as_one():
             say(
                 "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
             )
         with one_line_errors():
+            given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
             if resume is not None:
                 _only_device(given, out)
             processes.join(_device(given, resume))
@@ -124,7 +131,13 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
         taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
         if taken and processes.is_main():
             raise ValueError(
-                f"--out {out} exists and is not an empty folder; continue a run with --resume {out}"
+                f"--out {out} exists and is not an empty folder; "
+                f"continue a run with: {command('train', name, '--resume', out)}"
+            )
+        kept_in = (out or Path("runs")).absolute()
+        if processes.is_main() and not can_write(kept_in):
+            raise ValueError(
+                f"nothing can be written to {kept_in}; give --out FOLDER where the run can be kept"
             )
     if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
         given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
@@ -143,7 +156,9 @@ def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm
     run = Run.open(folder)
     found = run.config.setdefault("algorithm", "dpo")
     if found != name:
-        raise ValueError(f"{folder} is a run of {found}; continue it with rlhflab train {found}")
+        raise ValueError(
+            f"{folder} is a run of {found}; continue it with: {command('train', found, '--resume', folder)}"
+        )
     _parameters(name, run.config.get("world"), given)
     return resume(builder, run, **given), run
 
@@ -195,13 +210,15 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
     if result["status"] == "out of memory":
         say(
             f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}: "
-            f"rlhflab train {name} --resume {run.folder} goes on with the same settings where more memory is "
+            f"{command('train', name, '--resume', run.folder)} goes on with the same settings where more memory is "
             "free (--device may change); smaller ones need a new run",
             everybody=True,
         )
         raise typer.Exit(1)
     if result["status"] == "stopped":
-        say(f"stopped at step {algorithm.step}; continue with: rlhflab train {name} --resume {run.folder}")
+        say(
+            f"stopped at step {algorithm.step}; continue with: {command('train', name, '--resume', run.folder)}"
+        )
         raise typer.Exit(130)
     if as_json:
         print(json_line({**result, "run": str(run.folder)}))
@@ -211,7 +228,7 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
             if result[block]:
                 values = ", ".join(f"{key} {value:.4g}" for key, value in result[block].items())
                 print(f"{block}: {values}")
-        print(f"look at it: rlhflab report {run.folder}")
+        print(f"look at it: {command('report', run.folder)}")
 
 
 def _follow(algorithm: Algorithm) -> None:

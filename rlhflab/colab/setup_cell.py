@@ -76,7 +76,8 @@ def set_up(source: str, extras: tuple[str, ...] = ()) -> None:
     if wanted:
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(folder) / "keep.txt"
-            kept.write_text("\n".join(f"{name}=={metadata.version(name)}" for name in KEEP if has(name)))
+            pins = "\n".join(f"{name}=={metadata.version(name)}" for name in KEEP if has(name))
+            kept.write_text(pins, encoding="utf-8")
             pip("install", "--constraint", str(kept), *wanted)
     peft = metadata.version("peft") if has("peft") else None
     if has("torchao") and torchao_clashes(metadata.version("torchao"), peft):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from rlhflab.seeds import seed_of_part
+
 SHOWN = 6  # questions on the page
 _CELL = "padding:2px 12px 2px 0;text-align:left"
 
@@ -58,7 +60,7 @@ class Chat:
         """Draw one answer of every model to `prompt`, all with the same random numbers."""
         if prompt not in self.prompts:
             raise ValueError(f"unknown prompt {prompt!r}; use one of: {', '.join(self.prompts)}")
-        at, seed = self.prompts.index(prompt), 1_000_003 * self._seed + len(self.rounds)
+        at, seed = self.prompts.index(prompt), seed_of_part(self._seed, len(self.rounds))
         replies = [Reply(name, *speak(at, seed)) for name, speak in self.models.items()]
         self.rounds.append((prompt, replies))
         return replies

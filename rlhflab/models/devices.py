@@ -106,7 +106,8 @@ def remember_speed(device: torch.device, speed: float) -> None:
     path = cache_folder() / "devices.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as beside:
-        beside.write_text(json.dumps({**_speeds(), _key(device): round(speed, 3)}, indent=1) + "\n")
+        text = json.dumps({**_speeds(), _key(device): round(speed, 3)}, indent=1) + "\n"
+        beside.write_text(text, encoding="utf-8")
 
 
 def known_speed(device: torch.device) -> float | None:
@@ -116,7 +117,7 @@ def known_speed(device: torch.device) -> float | None:
 
 def _speeds() -> dict[str, float]:
     with suppress(OSError, ValueError, AttributeError, TypeError):  # absent or damaged: it is measured again
-        found = json.loads((cache_folder() / "devices.json").read_text())
+        found = json.loads((cache_folder("devices.json") / "devices.json").read_text(encoding="utf-8"))
         return {str(key): float(speed) for key, speed in found.items()}
     return {}
 

@@ -194,7 +194,7 @@ def forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
         with suppress(OSError):  # some sandboxes forbid it: the peak is then that since the start
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> float:
@@ -205,7 +205,7 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
-    if status.is_file() and "VmHWM:" in (words := status.read_text()):
+    if status.is_file() and "VmHWM:" in (words := status.read_text(encoding="utf-8")):
         return 1024.0 * int(words.split("VmHWM:")[1].split()[0])
     import psutil
 

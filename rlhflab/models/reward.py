@@ -144,7 +144,9 @@ def read_reward_model(folder: str | Path, device: torch.device) -> Any:
         base = str(folder)
         if adapters:
             base = str(
-                json.loads((Path(folder) / "adapter_config.json").read_text())["base_model_name_or_path"]
+                json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))[
+                    "base_model_name_or_path"
+                ]
             )
         config = AutoConfig.from_pretrained(base_of(base), num_labels=1)
         width = config.get_text_config().hidden_size

@@ -80,7 +80,7 @@ def _chain(name: str) -> Iterator[str]:
         yield name
         seen.add(name)
         with one_line(f"the adapters in {name}"):
-            found = json.loads((Path(name) / "adapter_config.json").read_text())
+            found = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
             name = str(found.get("base_model_name_or_path"))
             if name in seen:
                 raise ValueError("they belong to themselves")

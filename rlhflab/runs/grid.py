@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from rlhflab.files import written_beside
 from rlhflab.runs.drive import Builder
+from rlhflab.seeds import require_seed
 
 AXES = ("algorithms", "betas", "seeds")
 
@@ -68,8 +69,7 @@ class Grid:
             if not (math.isfinite(beta) and beta > 0):
                 raise ValueError(f"beta must be a number > 0, got {beta!r}")
         for seed in self.seeds:
-            if seed < 0:
-                raise ValueError(f"seed must be ≥ 0, got {seed}")
+            require_seed(seed)
         for name, axis in (("algorithm", "algorithms"), ("beta", "betas"), ("seed", "seeds")):
             if name in self.settings:
                 raise ValueError(f"{name} is no further setting; its values are the grid's {axis}")

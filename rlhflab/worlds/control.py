@@ -17,6 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlhflab.boundary import Fault, given
+from rlhflab.seeds import for_numpy, require_seed
+from rlhflab.user_code import module_of
+from rlhflab.worlds.guarded import Guarded, guarded, is_space
 from rlhflab.worlds.snapshot import restore, snapshot
 
 NATIVE_FROM = 4  # copies; below that gymnasium's vectorised CartPole is slower than one after another
@@ -26,8 +30,8 @@ Array = NDArray[Any]
 Make = str | Callable[[], Any]  # a gymnasium id, or what makes one environment
 
 
-class EnvironmentFault(ValueError):
-    """An environment returned what no algorithm can use, or was given no number; the message says what and when."""
+class EnvironmentFault(Fault):
+    """An environment returned, or was given, NaN or infinity; the message says what and when."""
 
 
 class Step(NamedTuple):
@@ -74,7 +78,8 @@ class ControlWorld:
     the allowed range, and what lies beyond is clipped. Discrete observations become one-hot vectors; others are flat.
 
     Args:
-        make: a gymnasium id such as "CartPole-v1", or a call that makes one environment.
+        make: a gymnasium id such as "CartPole-v1", or "MODULE:ID" where importing the module registers it, or a call
+            that makes one environment.
         envs: copies, ≥ 1.
         seed: of all starts, ≥ 0.
 
@@ -91,34 +96,40 @@ class ControlWorld:
 
     Raises:
         ValueError: unknown id, a missing package, or spaces that are not supported, in one line.
+        Fault: the environment cannot be made or reset; from `step` and `reset` too.
     """
 
     def __init__(self, make: Make, envs: int = 1, seed: int = 0) -> None:
         if envs < 1:
             raise ValueError(f"envs must be ≥ 1, got {envs}")
-        if seed < 0:
-            raise ValueError(f"seed must be ≥ 0, got {seed}")
+        require_seed(seed)
         self.envs = envs
         self._vector = _make(make, envs)
         first = getattr(self._vector, "envs", [self._vector])[0]
-        self.name = make if isinstance(make, str) else type(first.unwrapped).__name__
+        self.name = make if isinstance(make, str) else _class_name(first)
+        copies = [getattr(env, "unwrapped", env) for env in getattr(self._vector, "envs", ())]
+        if len({id(copy_) for copy_ in copies}) < len(copies):
+            raise ValueError(f"{self.name} is one object in all copies: make a new one at every call")
         self.time_limit = _time_limit(first)
         self.threshold: float | None = getattr(first.spec, "reward_threshold", None)
         self._read_spaces(self._vector.single_observation_space, self._vector.single_action_space)
         self.reset(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
     def _read_spaces(self, observation: Any, action: Any) -> None:
-        kind, self._one_hot = type(observation).__name__, None
-        if kind == "Discrete":
-            self._one_hot, self._first = np.eye(int(observation.n), dtype=np.float32), int(observation.start)
-        elif kind != "Box":
+        self._states: int | None = None
+        if is_space(observation, "Discrete"):
+            self.size = self._states = int(observation.n)
+            self._first = int(observation.start)
+        elif is_space(observation, "Box") and 0 not in observation.shape:
+            self.size = math.prod(observation.shape)
+        else:
+            kind = f"{type(observation).__name__}{observation.shape or ''}"
             raise ValueError(f"{self.name} has observations of kind {kind}; supported: Box, Discrete")
-        self.size = int(observation.n if kind == "Discrete" else np.prod(observation.shape))
-        kind = type(action).__name__
-        self.discrete = kind == "Discrete"
+        self._shape = (self.envs, *observation.shape)
+        self.discrete = is_space(action, "Discrete")
         if self.discrete:
             self.actions, self._start = int(action.n), int(action.start)
-        elif kind == "Box" and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating):
+        elif is_space(action, "Box") and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating):
             self.actions = int(action.shape[0])
             bounded = np.isfinite(action.low) & np.isfinite(action.high)
             self._low, self._high = action.low, action.high
@@ -134,7 +145,7 @@ class ControlWorld:
 
     def reset(self, seed: int | None = None) -> Array:
         """Begin a new episode in every copy; without a seed the random numbers go on. Returns the observations."""
-        observations, _ = self._vector.reset(seed=seed)
+        observations, _ = self._call("reset", seed=None if seed is None else for_numpy(seed))
         self.resetting = np.zeros(self.envs, dtype=bool)
         self._totals, self._lengths = np.zeros(self.envs), np.zeros(self.envs, dtype=np.int64)
         self._finished: list[Episode] = []
@@ -150,13 +161,14 @@ class ControlWorld:
 
         Raises:
             EnvironmentFault: NaN or infinity in the actions, the observations or the rewards.
+            Fault: the environment raised, or returned what its spaces do not allow.
         """
         if self.discrete:
             given = actions + self._start if self._start else actions
         else:
             self._check("actions", actions)
             given = np.clip(self._middle + self._half * actions, self._low, self._high)
-        observations, rewards, terminated, truncated, _ = self._vector.step(given)
+        observations, rewards, terminated, truncated, _ = self._call("step", given)
         self.observations = self._flat(observations)
         self._check("observations", self.observations)
         self._check("rewards", rewards)
@@ -177,10 +189,28 @@ class ControlWorld:
         finished, self._finished = self._finished, []
         return finished
 
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        try:
+            return getattr(self._vector, method)(*arguments, **named)
+        except (Exception, SystemExit) as error:
+            if hasattr(self._vector, "envs"):  # each copy has a guard of its own
+                raise
+            with guarded(self.name, method):
+                raise error
+
     def _flat(self, observations: Array) -> Array:
-        if self._one_hot is not None:
-            return self._one_hot[observations - self._first]
-        return np.asarray(observations, dtype=np.float32).reshape(self.envs, -1)
+        if observations.shape != self._shape:  # only a vectorised environment of somebody's own gets here
+            raise Fault(f"{self.name} returned observations of shape {observations.shape}, not {self._shape}")
+        if self._states is None:
+            return np.asarray(observations, dtype=np.float32).reshape(self.envs, -1)
+        index = observations - self._first
+        if index.min() < 0 or index.max() >= self._states:
+            raise Fault(
+                f"{self.name} returned the observations {observations}, not in {self._vector.single_observation_space}"
+            )
+        one_hot = np.zeros((self.envs, self._states), dtype=np.float32)
+        one_hot[np.arange(self.envs), index] = 1.0
+        return one_hot
 
     def _check(self, what: str, values: Array) -> None:
         flat = values.ravel()
@@ -214,7 +244,8 @@ class ControlWorld:
         if "copies" not in state:
             self.reset()
             return
-        restore(self._vector, state["copies"])
+        with given(f"{self.name} is not the environment that this state was taken of"):
+            restore(self._vector, state["copies"])
         for name in ("observations", "resetting"):
             setattr(self, name, state[name].numpy().copy())
         self._totals, self._lengths = state["totals"].numpy().copy(), state["lengths"].numpy().copy()
@@ -228,23 +259,46 @@ def _time_limit(env: Any) -> int | None:
     return None if limit is None else int(limit)
 
 
+def _class_name(env: Any) -> str:
+    return type(getattr(env, "unwrapped", env)).__name__
+
+
 def _make(make: Make, envs: int) -> Any:
     gymnasium = require_gymnasium()
-    if not isinstance(make, str):
-        return gymnasium.vector.SyncVectorEnv([make] * envs)
-    if make.startswith("rlhflab/"):
+    if isinstance(make, str):
+        return _registered(gymnasium, make, envs)
+    if not callable(make):
+        raise ValueError(
+            f"a world must be a gymnasium id or a call that makes one, got {type(make).__name__}"
+        )
+
+    def one() -> Guarded:
+        env = make()
+        return Guarded(env, _class_name(env))
+
+    with given(f"cannot make an environment by {getattr(make, '__name__', make)}"):
+        return gymnasium.vector.SyncVectorEnv([one] * envs)
+
+
+def _registered(gymnasium: Any, name: str, envs: int) -> Any:
+    """The copies of one of gymnasium's registered environments; after MODULE: where importing that registers it."""
+    if name.startswith("rlhflab/"):
         import rlhflab.worlds.probes  # noqa: F401  they register themselves
+    module, _, env_id = name.rpartition(":")
+    if module:
+        module_of(module, f"world {name!r}")
     try:
-        spec = copy.deepcopy(gymnasium.spec(make))
-        spec.disable_env_checker = True  # ours is `_check`
+        spec = copy.deepcopy(gymnasium.spec(env_id))
+    except gymnasium.error.Error as error:
+        known = "micro, reviews or an environment's id such as CartPole-v1"
+        raise ValueError(f"unknown world {name!r}; use {known} ({error})") from None
+    spec.disable_env_checker = True  # ours is `Guarded`
+    with given(f"cannot make world {name!r}"):
         if spec.vector_entry_point is not None and envs >= NATIVE_FROM:
             native = gymnasium.make_vec(spec, num_envs=envs, vectorization_mode="vector_entry_point")
             mode = native.metadata.get("autoreset_mode", NEXT_STEP)
             if getattr(mode, "value", mode) == NEXT_STEP:
                 return native
-        return gymnasium.make_vec(spec, num_envs=envs, vectorization_mode="sync")
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(f"{make} needs another package: {error}") from None
-    except (gymnasium.error.Error, ImportError) as error:
-        known = "micro, reviews or an environment's id such as CartPole-v1"
-        raise ValueError(f"unknown world {make!r}; use {known} ({error})") from None
+        return gymnasium.make_vec(
+            spec, num_envs=envs, vectorization_mode="sync", wrappers=[lambda env: Guarded(env, name)]
+        )

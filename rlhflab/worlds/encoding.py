@@ -170,7 +170,8 @@ class TextEncoder:
         key = hashlib.sha256(json.dumps(told).encode())
         for pair in pairs:
             key.update(json.dumps([pair.prompt, pair.chosen, pair.rejected]).encode())
-        return cache_folder() / f"tokens-{key.hexdigest()[:20]}.safetensors"
+        name = f"tokens-{key.hexdigest()[:20]}.safetensors"
+        return cache_folder(name) / name
 
 
 def _write(path: Path, tokens: PairTokens) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlhflab.worlds.guarded import Guarded
+
 CONSTANT = ("Space", "EnvSpec")  # classes whose instances describe an environment and never change
 WRAPPER = (
     "_saved_kwargs",
@@ -45,8 +47,9 @@ def restore(vector: Any, state: list[dict[str, Any]]) -> None:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment and all that it wraps, or runs one after another."""
-    yield env
+    """An environment and all that it wraps, or runs one after another; our own guard holds no state."""
+    if not isinstance(env, Guarded):
+        yield env
     for inner in getattr(env, "envs", ()):
         yield from _layers(inner)
     if "env" in vars(env):

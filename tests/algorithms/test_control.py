@@ -9,9 +9,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from rlhflab.algorithms import control_task
 from rlhflab.algorithms.algorithm import TrainingDiverged
 from rlhflab.algorithms.build_control import build_control_ppo, build_control_reinforce, build_control_trpo
 from rlhflab.algorithms.control_task import ControlTask, play
+from rlhflab.boundary import Fault
 from rlhflab.objectives.advantages import discounted_returns, gae, leave_one_out_to_go
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean, reinforce_loss
@@ -258,6 +260,45 @@ def test_an_evaluation_is_of_fresh_episodes_and_leaves_the_training_alone():
     assert first.estimated["return"] == pytest.approx(mean)
     spread = sum((episode.total - mean) ** 2 for episode in episodes) / 19
     assert first.estimated["return_se"] == pytest.approx(math.sqrt(spread / 20))
+
+
+@pytest.mark.parametrize("world", ["CartPole-v1", "Pendulum-v1"])
+def test_steps_taken_in_parts_are_those_taken_at_once(world, monkeypatch):
+    policy, judged = ControlTask(world, 1, 8, seed=0).policy, ControlWorld(world, 3, 0)
+    whole = play(policy, judged, 7)
+    monkeypatch.setattr(control_task, "ROOM", 3 * 5 * 20)
+    parts, act = [], control_task._act
+    monkeypatch.setattr(control_task, "_act", lambda *given: parts.append(given) or act(*given))
+    again = play(policy, judged, 7)
+    assert len(parts) > 1
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_a_time_limit_that_is_never_met_costs_no_memory(name, monkeypatch):
+    made, empty = [], np.empty
+    monkeypatch.setattr(
+        np, "empty", lambda shape, **kind: made.append(np.prod(shape)) or empty(shape, **kind)
+    )
+    run = BUILD[name](
+        lambda: gymnasium.make("CartPole-v1", max_episode_steps=10**9), **{**SMALL[name], "evaluate_every": 1}
+    )
+    assert next(run).estimated["length"] > 5
+    assert max(made) < 10**6
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_an_environment_that_fails_in_the_training_is_no_divergence(name):
+    class Breaks(Aim):
+        def step(self, action):
+            raise KeyError("my bug")
+
+    run = BUILD[name](lambda: gymnasium.wrappers.TimeLimit(Breaks(), 2), **SMALL[name])
+    with pytest.raises(
+        Fault, match=r"^Breaks: step failed: KeyError: 'my bug' \(test_control.py, line \d+\)$"
+    ):
+        next(run)
+    assert run.step == 0
 
 
 @pytest.mark.parametrize("name", BUILD)

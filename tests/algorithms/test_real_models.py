@@ -12,7 +12,6 @@ from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_tr
 from rlhflab.algorithms.build_reward import build_reward
 from rlhflab.algorithms.build_supervised import build_sft
 from rlhflab.algorithms.build_text import default_pairs, default_rate
-from rlhflab.algorithms.build_text_policy import named_function
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.trpo import put
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
@@ -438,19 +437,6 @@ def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     next(run)
     with pytest.raises(ValueError, match=r"cannot load reward .*it is no classifier with two labels"):
         build_ppo(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET)
-
-
-def test_functions_are_named(tmp_path):
-    (tmp_path / "mine.py").write_text("def score(prompts, answers):\n    return [1.0]\nNUMBER = 3\n")
-    assert named_function(f"{tmp_path}/mine.py:score")(["a"], ["b"]) == [1.0]
-    assert named_function("math:sqrt")(4) == 2
-    for name, says in (
-        (f"{tmp_path}/none.py:score", "there is no file"), (f"{tmp_path}/mine.py:other", "names no function"),
-        (f"{tmp_path}/mine.py:NUMBER", "is no function but int"), ("no.such.module:f", "names no function"),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=says) as error:
-            named_function(name)
-        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*BUILDERS, "sft"])

@@ -7,8 +7,9 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Text, Tuple
 
+from rlhflab.boundary import Fault
 from rlhflab.worlds.control import ControlWorld, EnvironmentFault, require_gymnasium
 
 
@@ -190,6 +191,14 @@ class WithSpaces(Counter):
         (lambda: WithSpaces(action_space=MultiDiscrete([2, 2])), "WithSpaces has actions of kind MultiDiscrete"),
         (lambda: WithSpaces(action_space=Box(0, 1, (2, 2))), "WithSpaces has actions of kind Box"),
         (lambda: WithSpaces(observation_space=Dict()), "WithSpaces has observations of kind Dict; supported: Box"),
+        (lambda: WithSpaces(observation_space=Tuple([Discrete(2)])), "WithSpaces has observations of kind Tuple"),
+        (lambda: WithSpaces(observation_space=Text(3)), "WithSpaces has observations of kind Text"),
+        (lambda: WithSpaces(observation_space=Box(0, 1, (0,))), r"WithSpaces has observations of kind Box\(0,\)"),
+        (lambda: WithSpaces(observation_space=None), "cannot make an environment by <lambda>: TypeError: The space"),
+        (lambda: 1 / 0, r"cannot make .* ZeroDivisionError: division by zero \(test_control.py, line \d+\)"),
+        (lambda: None, "cannot make an environment by <lambda>: AttributeError"),
+        (Counter(), "a world must be a gymnasium id or a call that makes one, got Counter"),
+        ("no_such_module:My-v0", "world 'no_such_module:My-v0': ModuleNotFoundError: No module named"),
     ],
 )  # fmt: skip
 def test_environments_that_cannot_be_used_are_one_line(make, says):
@@ -213,3 +222,140 @@ def test_a_missing_or_old_gymnasium_comes_with_its_remedy(monkeypatch):
         ValueError, match=r"^control worlds need gymnasium: python -m pip install 'gymnasium>=1.0'$"
     ):
         ControlWorld("CartPole-v1")
+
+
+class Script(Counter):
+    """Returns what it is told to, from the second step on."""
+
+    def __init__(self, space=None, first=None, **then):
+        super().__init__(9)
+        self.observation_space, self.first, self.then = space or Counter.observation_space, first, then
+
+    def seen(self):
+        return np.zeros(self.observation_space.shape, np.float32) if self.first is None else self.first
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        return self.then["reset"] if "reset" in self.then else (self.seen(), info)
+
+    def step(self, action):
+        _, reward, terminated, truncated, info = super().step(action)
+        told = self.then if self.count == 2 else {}
+        if "error" in told:
+            raise told["error"]
+        values = (
+            told.get("seen", self.seen()),
+            told.get("reward", reward),
+            told.get("terminated", terminated),
+        )
+        return told.get("step", (*values, truncated, info))
+
+
+STATES, PLACES, PIXELS = Discrete(3, start=5), Box(-1, 1, (2,), np.float32), Box(0, 255, (2,), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        # an index from another end of the table would be another state
+        ({"space": Discrete(4), "first": 0, "seen": 4}, r"returned the observation 4, not in Discrete\(4\)"),
+        ({"space": Discrete(4), "first": 0, "seen": -1}, r"returned the observation -1, not in Discrete\(4\)"),
+        ({"space": Discrete(4), "first": 0, "seen": 10**30}, "returned the observation 10000"),
+        ({"space": Discrete(4), "first": 0, "seen": 2.0}, r"returned the observation 2.0, not in Discrete"),
+        ({"space": Discrete(4), "first": 0, "seen": np.array([2])}, r"returned the observation array\(\[2\]\)"),
+        ({"space": STATES, "first": 5, "seen": 4}, r"returned the observation 4, not in Discrete\(3, start=5\)"),
+        ({"space": STATES, "first": 5, "seen": np.int64(8)}, r"returned the observation .*8.*, not in Discrete"),
+        ({"space": PLACES, "seen": np.zeros(3)}, r"returned an observation of shape \(3,\), not in Box\(-1.0, 1.0, \("),
+        ({"space": PLACES, "seen": np.zeros((1, 2))}, r"returned an observation of shape \(1, 2\), not in Box"),
+        ({"space": PLACES, "seen": [0.5, [1]]}, r"returned the observation \[0.5, \[1\]\], not in Box"),
+        ({"space": PLACES, "seen": "ab"}, "returned the observation 'ab', not in Box"),
+        ({"space": PIXELS, "first": [0, 0], "seen": [300, 0]}, r"returned the observation \[300, 0\], not in Box"),
+        ({"space": PIXELS, "first": [0, 0], "seen": [0.5, 0]}, r"returned the observation \[0.5, 0\], not in Box"),
+        ({"reward": "1.0"}, "returned the reward '1.0', not a number"),
+        ({"reward": None}, "returned the reward None, not a number"),
+        ({"reward": 1j}, "returned the reward 1j, not a number"),
+        ({"reward": np.array([1.0, 2.0])}, r"returned the reward array\(\[1., 2.\]\), not a number"),
+        ({"reward": 10**400}, r"returned the reward 1000\d+…, not a number"),
+        ({"reward": 10**5000}, "returned the reward of type int, not a number"),
+        ({"terminated": None}, "returned terminated = None, neither True nor False"),
+        ({"terminated": "no"}, "returned terminated = 'no', neither True nor False"),
+        ({"terminated": 2}, "returned terminated = 2, neither True nor False"),
+        ({"step": (np.zeros(1), 1.0, False, {})}, r": step must return \(observation, reward, terminated, truncated"),
+        ({"error": KeyError("my bug")}, r": step failed: KeyError: 'my bug' \(test_control.py, line \d+\)"),
+        ({"error": SystemExit("bye")}, ": step failed: SystemExit: bye"),
+    ],
+)  # fmt: skip
+def test_what_no_space_allows_is_refused_and_named(told, says):
+    world = ControlWorld(lambda: gymnasium.wrappers.OrderEnforcing(Script(**told)), 2)
+    walk(world, 1)
+    with pytest.raises(Fault, match=f"^Script{' ' if says[0] == 'r' else ''}{says}") as caught:
+        walk(world, 1)
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, EnvironmentFault)
+
+
+@pytest.mark.parametrize(
+    "first", [np.zeros(2, np.float32), 0.0]
+)  # the first would be read as observation and info
+def test_a_reset_of_the_old_kind_is_refused(first):
+    space = Box(-1, 1, np.shape(first))
+    with pytest.raises(Fault, match=r"^Script: reset must return a pair, observation and info, got "):
+        ControlWorld(lambda: Script(space, reset=first))
+
+
+@pytest.mark.parametrize(
+    ("told", "column", "value"),
+    [
+        ({"space": STATES, "first": 5, "seen": np.int32(7)}, "observations", [0, 0, 1]),
+        ({"space": Discrete(2), "first": 0, "seen": True}, "observations", [0, 1]),
+        ({"space": Discrete(2, start=-1), "first": -1, "seen": np.array(0)}, "observations", [0, 1]),
+        ({"space": PLACES, "seen": [0.5, 3]}, "observations", [0.5, 3]),  # outside the bounds, and as it is
+        ({"space": PLACES, "seen": np.array([1, 2])}, "observations", [1, 2]),
+        ({"space": PIXELS, "first": [0, 0], "seen": [7, 200]}, "observations", [7, 200]),
+        ({"reward": np.float32(2.5)}, "rewards", 2.5),
+        ({"reward": np.array([2.5])}, "rewards", 2.5),
+        ({"reward": 3}, "rewards", 3),
+        ({"terminated": np.bool_(True)}, "terminated", True),
+        ({"terminated": 1}, "terminated", True),
+    ],
+)  # fmt: skip
+def test_other_types_of_the_same_values_are_read(told, column, value):
+    world = ControlWorld(lambda: Script(**told), 2)
+    found = getattr(walk(world, 2)[-1], column)
+    assert found.tolist() == [value, value]
+
+
+def test_copies_that_are_one_object_are_refused():
+    one = Counter()
+    with pytest.raises(ValueError, match=r"^Counter is one object in all copies"):
+        ControlWorld(lambda: one, 2)
+
+
+def test_many_states_need_room_for_those_that_are_seen_only():
+    assert (
+        ControlWorld(lambda: Script(Discrete(10**6), 0), 2).observations.sum() == 2
+    )  # a table would take 4 TB
+
+
+def test_an_environment_of_ones_own_is_registered_by_its_module(tmp_path, monkeypatch):
+    (tmp_path / "my_worlds.py").write_text(
+        "import gymnasium\nfrom tests.worlds.test_control import Counter\n"
+        "gymnasium.register('Mine-v0', lambda end=3: Counter(end), max_episode_steps=7)\n"
+        "gymnasium.register('Broken-v0', lambda: 1 / 0)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    world = ControlWorld("my_worlds:Mine-v0", 2)
+    assert (world.name, world.time_limit) == ("my_worlds:Mine-v0", 7) and walk(world, 3)[-1].terminated.all()
+    with pytest.raises(
+        Fault, match=r"^cannot make world 'my_worlds:Broken-v0': ZeroDivisionError.*my_worlds.py, line 4"
+    ):
+        ControlWorld("my_worlds:Broken-v0")
+    with pytest.raises(ValueError, match=r"^unknown world 'my_worlds:None-v0'"):
+        ControlWorld("my_worlds:None-v0")
+
+
+def test_the_state_of_another_environment_is_refused():
+    state = ControlWorld(limited(3, 9), 2).state_dict()
+    with pytest.raises(Fault, match=r"^Counter is not the environment that this state was taken of"):
+        ControlWorld(Counter, 2).load_state_dict(state)
