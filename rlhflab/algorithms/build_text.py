@@ -147,7 +147,7 @@ def prepare_pairs(
     note = f"{len(kept) - aside} pairs of {source} to train on and {aside} held out, of {len(found)} in it"
     if dropped:
         note += f"; left out: {left_out(dropped, refused)}"
-    notes = {"read": data.note, "dialogues": encoder.note([pair.prompt for pair in kept]), "data": note}
+    notes = {"read": data.note, "dialogues": encoder.note_on([pair.prompt for pair in kept]), "data": note}
     return PreparedPairs(kept, tokens, aside, notes)
 
 

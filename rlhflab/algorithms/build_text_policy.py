@@ -85,7 +85,7 @@ def text_task(
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
     if refused:
         note += f"; left out: {left_out({REFUSED: len(refused)}, refused[0])}"
-    notes = {"model": loaded.note, "read": data.note, "dialogues": encoder.note(prompts), "data": note}
+    notes = {"model": loaded.note, "read": data.note, "dialogues": encoder.note_on(prompts), "data": note}
     return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
 
 

@@ -76,12 +76,18 @@ class TextEncoder:
             self._look_at_template({eos, *ends})
         self.stop_ids = tuple(dict.fromkeys([eos, self._chat_end[-1], *sorted(ends)]))
 
-    def note(self, prompts: Sequence[str]) -> str:
-        """In one line how dialogues are told and answers end, and which of some prompts are no dialogues."""
+    @property
+    def note(self) -> str:
+        """In one line how dialogues are told and answers end."""
         told = "the chat template tells them" if self._chat else "plain text, as there is no chat template"
         note = f"dialogues as {told}; answers end with {self._words(self._chat_end)}"
         if self._opening:
             note += f"; without a system's turn the template begins them with {self._opening!r:.200}"
+        return note
+
+    def note_on(self, prompts: Sequence[str]) -> str:
+        """The same, and which of some prompts are no dialogues."""
+        note = self.note
         others = [prompt for prompt in prompts if messages_of(prompt) is None] if self._chat else []
         ready = sum(self._is_ready(prompt) for prompt in others)
         if ready:

@@ -206,19 +206,22 @@ def _csv(path: Path) -> Source:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
 
     def rows() -> Iterator[tuple[str, Any]]:
+        done = skipped  # lines of whole rows
         try:
             names = next(reader, [])
             doubled = {name for name in names if name and names.count(name) > 1}
             if doubled:
                 raise ValueError(f"{path} has two columns called {', '.join(sorted(doubled))}")
+            done += reader.line_num
             for row in reader:
+                done = reader.line_num + skipped
                 if len(row) == len(names):
-                    yield f"line {reader.line_num + skipped}", dict(zip(names, row, strict=True))
+                    yield f"line {done}", dict(zip(names, row, strict=True))
                 elif row:
                     wrong = ValueError(f"{len(row)} fields, where the first line names {len(names)}")
-                    yield f"line {reader.line_num + skipped}", wrong
+                    yield f"line {done}", wrong
         except csv.Error as error:
-            raise ValueError(f"{path}, after line {reader.line_num + skipped}: not CSV ({error})") from None
+            raise ValueError(f"{path}, after line {done}: not CSV ({error})") from None
 
     return Source(f"CSV with {_BETWEEN[between]}", rows())
 

@@ -31,7 +31,7 @@ def test_without_a_template_texts_are_as_they_are(kind):
 def test_with_a_template_dialogues_are_told_through_it_and_other_texts_are_not(kind):
     encoder = TextEncoder(tokenizer(kind, chat=True))
     pair = PreferencePair(PROMPT, " Fine.", " Bad.")
-    assert texts(encoder, pair) == [TOLD, "Fine." + EOS[kind], "Bad." + EOS[kind]]
+    assert texts(encoder, pair) == [TOLD, "Fine.<|end|>", "Bad.<|end|>"]
     plain = PreferencePair("Once upon", " a time", " an hour")
     assert texts(encoder, plain) == [
         BEFORE[kind] + "Once upon",
