@@ -122,15 +122,18 @@ def prepare_pairs(
         part = mixed[seen : seen + wanted]
         fits: list[int] = []
         encoded = encoder.encode_pairs(part, progress)
+        bad = {id(pair) for pair, prompt in zip(part, encoded.prompts, strict=True) if not prompt}
+        if bad and not refused:
+            first = next(pair for pair in found if id(pair) in bad)
+            refused = f"{first.place}: {encoder.complaint(first.prompt)}"
+            if not skip_bad:
+                raise ValueError(f"{source}, {refused}; --skip-bad leaves such rows out")
         for place, (prompt, chosen, rejected) in enumerate(zip(*encoded, strict=True)):
             if len(kept) + len(fits) == wanted:
                 break
             seen += 1
             if not prompt:
-                refused = refused or f"{part[place].place}: {encoder.complaint(part[place].prompt)}"
                 dropped[REFUSED] += 1
-                if not skip_bad:
-                    raise ValueError(f"{source}, {refused}; --skip-bad leaves such rows out")
             elif len(prompt) + max(len(chosen), len(rejected)) > longest:
                 dropped[f"longer than {longest} tokens"] += 1
             elif chosen == rejected:

@@ -60,11 +60,8 @@ def text_task(
     mixed, _ = split(list(found), 0, seed)
     longest = min(loading.max_length, positions_of(policy))
     ids = encoder.encode_prompts(mixed[: 2 * most])
-    refused = [
-        f"{found[prompt]}: {encoder.complaint(prompt)}"
-        for prompt, row in zip(mixed, ids, strict=False)
-        if not row
-    ]
+    bad = {prompt for prompt, row in zip(mixed, ids, strict=False) if not row}
+    refused = [f"{place}: {encoder.complaint(prompt)}" for prompt, place in found.items() if prompt in bad]
     if refused and not skip_bad:
         raise ValueError(f"{world}, {refused[0]}; --skip-bad leaves such rows out")
     kept = [place for place, row in enumerate(ids) if row and len(row) + max_new_tokens <= longest][:most]

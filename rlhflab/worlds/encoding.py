@@ -72,9 +72,11 @@ class TextEncoder:
         self._end, self._chat_end = [eos], [eos]
         self._lead, self._strips, self._opening = "", (False, False), ""
         self._turns: list[str] = []  # the template's own tokens
+        self._chat_before = self._before
+        self.stop_ids = tuple(dict.fromkeys([eos, *sorted(ends)]))
         if self._chat:
-            self._look_at_template({eos, *ends})
-        self.stop_ids = tuple(dict.fromkeys([eos, self._chat_end[-1], *sorted(ends)]))
+            self._look_at_template(set(self.stop_ids))
+            self.stop_ids = tuple(dict.fromkeys([*self.stop_ids, self._chat_end[-1]]))
 
     @property
     def note(self) -> str:
@@ -135,8 +137,8 @@ class TextEncoder:
                 told.append("")
         ids = self._batch([text if chat is None else chat for text, chat in zip(texts, told, strict=True)])
         return [
-            [] if place in refused else (row if chat is not None else self._begun(row)) or self._nothing
-            for place, (row, chat) in enumerate(zip(ids, told, strict=True))
+            [] if place in refused else (row if chat is not None else self._begun(row, text)) or self._nothing
+            for place, (row, chat, text) in enumerate(zip(ids, told, texts, strict=True))
         ]
 
     def encode_pairs(self, pairs: Sequence[PreferencePair], progress: bool = True) -> PairTokens:
@@ -189,9 +191,10 @@ class TextEncoder:
         """Whether a text holds the template's own tokens, and so is what the template wrote."""
         return any(word in prompt for word in self._turns)
 
-    def _begun(self, ids: list[int]) -> list[int]:
-        """With what the tokenizer puts before a text, unless the text begins with it."""
-        return ids if ids[: len(self._before)] == self._before else [*self._before, *ids]
+    def _begun(self, ids: list[int], text: str) -> list[int]:
+        """With what the tokenizer or the template puts before such a text, unless it begins with it."""
+        before = self._chat_before if self._is_ready(text) else self._before
+        return ids if ids[: len(before)] == before else [*before, *ids]
 
     def _ended(self, ids: list[int], end: list[int]) -> list[int]:
         """With an answer's ending, in place of one that the text has of its own."""
@@ -226,8 +229,13 @@ class TextEncoder:
         """
         question, answer = _WORDS
         user = {"role": "user", "content": question}
-        prompt = self._through_template([user], open_turn=True)
-        before, after = self._around([user], answer)
+        try:
+            prompt = self._through_template([user], open_turn=True)
+            before, after = self._around([user], answer)
+        except Fault as refused:
+            raise Fault(
+                f"the tokenizer's chat template tells no question with its answer: {refused}"
+            ) from None
         added = self.tokenizer.added_tokens_decoder
         special = {
             *self.tokenizer.all_special_ids,
@@ -235,6 +243,7 @@ class TextEncoder:
             *stops,
         }
         turns = special.intersection(self._ids(prompt)).difference(self._before)
+        self._chat_before = self._before if self._ids(prompt)[: len(self._before)] == self._before else []
         self._turns = [word for word in self.tokenizer.convert_ids_to_tokens(sorted(turns)) if word]
         try:
             middle = self._around([user], answer, [user])[1]
@@ -250,8 +259,9 @@ class TextEncoder:
         wide = self._around([user], f" \n {answer} \n ")
         self._strips = (wide[0] == before, wide[1] == after)
         first, later = prompt.partition(question)[0], middle.partition(question)[0]
-        own = next(at for at in range(len(first) + 1) if later.endswith(first[at:]))  # there a turn begins
-        self._opening = self.decode(self._ids(first[:own])).strip()
+        begun, turn = self._ids(first), self._ids(later)
+        own = next(at for at in range(len(begun) + 1) if turn[len(turn) - len(begun) + at :] == begun[at:])
+        self._opening = self.decode(begun[:own]).strip()
 
     def _around(self, asked: Sequence[Message], answer: str, then: Sequence[Message] = ()) -> tuple[str, str]:
         """What the template writes before and after an answer's word."""
@@ -260,7 +270,7 @@ class TextEncoder:
         return before, after
 
     def _words(self, ids: Sequence[int]) -> str:
-        return " ".join(self.tokenizer.convert_ids_to_tokens(list(ids)))
+        return str(self.tokenizer.decode(list(ids))).strip()
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
