@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhflab.algorithms.evaluators import SampleEvaluator
 from rlhflab.models.loading import Loaded, LoadSettings, positions_of
-from rlhflab.worlds.encoding import PairTokens, TextEncoder
+from rlhflab.worlds.encoding import REFUSES, PairTokens, TextEncoder
 from rlhflab.worlds.hub import Data, counted, pairs_of_labels, split
 from rlhflab.worlds.preferences import PreferencePair
 
@@ -17,7 +17,7 @@ EPOCHS = 3
 MOST_PAIRS = 2000
 SHOWN = 3  # prompts whose answers are shown
 SHOWN_TOKENS = 48
-REFUSED = "that the chat template refuses"
+REFUSED = "refused by the chat template"
 
 
 def load_settings(
@@ -117,6 +117,7 @@ def prepare_pairs(
     mixed, _ = split(found, 0, seed)
     longest, wanted = min(max_length, positions_of(model)), most + held_out
     kept: list[PreferencePair] = []
+    too_long = f"longer than {longest} tokens"
     tokens, seen, dropped, refused = PairTokens([], [], []), 0, Counter(dict(data.dropped)), ""
     while len(kept) < wanted and seen < len(mixed):
         part = mixed[seen : seen + wanted]
@@ -127,7 +128,7 @@ def prepare_pairs(
             first = next(pair for pair in found if id(pair) in bad)
             refused = f"{first.place}: {encoder.complaint(first.prompt)}"
             if not skip_bad:
-                raise ValueError(f"{source}, {refused}; --skip-bad leaves such rows out")
+                raise ValueError(f"{source}, {refused_line(refused)}")
         for place, (prompt, chosen, rejected) in enumerate(zip(*encoded, strict=True)):
             if len(kept) + len(fits) == wanted:
                 break
@@ -135,7 +136,7 @@ def prepare_pairs(
             if not prompt:
                 dropped[REFUSED] += 1
             elif len(prompt) + max(len(chosen), len(rejected)) > longest:
-                dropped[f"longer than {longest} tokens"] += 1
+                dropped[too_long] += 1
             elif chosen == rejected:
                 dropped["whose answers are the same in tokens"] += 1
             else:
@@ -144,14 +145,21 @@ def prepare_pairs(
         for column, new in zip(tokens, encoded.take(fits), strict=True):
             column.extend(new)
     if not kept:
-        advice = "" if refused else "; raise --max-length"
-        raise ValueError(f"no pair of {source} can be used: {left_out(dropped, refused)}{advice}")
+        if dropped[too_long] == seen:
+            raise ValueError(f"no pair of {source} has at most {longest} tokens; raise --max-length")
+        raise ValueError(f"no pair of {source} can be used: {left_out(dropped, refused)}")
     aside = min(held_out, len(kept) // 10)
     note = f"{len(kept) - aside} pairs of {source} to train on and {aside} held out, of {len(found)} in it"
     if dropped:
         note += f"; left out: {left_out(dropped, refused)}"
     notes = {"read": data.note, "dialogues": encoder.note_on([pair.prompt for pair in kept]), "data": note}
     return PreparedPairs(kept, tokens, aside, notes)
+
+
+def refused_line(refused: str) -> str:
+    """A row's place and the template's complaint, "line 3: no system turns here", as an error."""
+    place, _, why = refused.partition(": ")
+    return f"{place}: {REFUSES}: {why}; --skip-bad leaves such rows out"
 
 
 def left_out(dropped: Mapping[str, int], refused: str) -> str:

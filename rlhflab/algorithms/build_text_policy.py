@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.build_text import REFUSED, default_rate, encoder_of, left_out, sample_evaluator
+from rlhflab.algorithms.build_text import (
+    REFUSED,
+    default_rate,
+    encoder_of,
+    left_out,
+    refused_line,
+    sample_evaluator,
+)
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
 from rlhflab.models.loading import LoadSettings, load_policy, load_reference, positions_of
@@ -63,7 +70,7 @@ def text_task(
     bad = {prompt for prompt, row in zip(mixed, ids, strict=False) if not row}
     refused = [f"{place}: {encoder.complaint(prompt)}" for prompt, place in found.items() if prompt in bad]
     if refused and not skip_bad:
-        raise ValueError(f"{world}, {refused[0]}; --skip-bad leaves such rows out")
+        raise ValueError(f"{world}, {refused_line(refused[0])}")
     kept = [place for place, row in enumerate(ids) if row and len(row) + max_new_tokens <= longest][:most]
     if not kept and len(refused) == len(ids):
         raise ValueError(f"no prompt of {world} can be used: {left_out({REFUSED: len(refused)}, refused[0])}")

@@ -27,6 +27,7 @@ from rlhflab.worlds.preferences import PreferencePair
 CACHE_VERSION = 2  # raise when texts are encoded in another way
 WORTH_KEEPING = 1000  # texts; fewer are tokenised in a moment
 AT_ONCE = 500
+REFUSES = "the chat template refuses it"
 _WORDS = ("rlhflabs-question", "rlhflabs-answer")  # to look for in what a template writes
 
 
@@ -102,18 +103,18 @@ class TextEncoder:
         return note
 
     def complaint(self, prompt: str) -> str:
-        """Why the chat template refuses a prompt, in words; "" where it does not."""
+        """What the chat template says where it refuses a prompt; "" where it does not."""
         try:
             self._told(prompt)
         except Fault as refused:
-            return str(refused)
+            return str(refused).removeprefix(f"{REFUSES}: ")
         return ""
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a prompt's text; ValueError where the chat template refuses it."""
         (ids,) = self.encode_prompts([text])
         if not ids:
-            raise ValueError(self.complaint(text))
+            raise ValueError(f"{REFUSES}: {self.complaint(text)}")
         return ids
 
     def encode_answer(self, text: str) -> list[int]:
@@ -214,7 +215,7 @@ class TextEncoder:
         return None if messages is None else self._through_template(messages, open_turn=True)
 
     def _through_template(self, messages: Sequence[Message], open_turn: bool) -> str:
-        with given("the chat template refuses it", _complaint):
+        with given(REFUSES, _complaint):
             return str(
                 self.tokenizer.apply_chat_template(
                     list(messages), tokenize=False, add_generation_prompt=open_turn
@@ -233,9 +234,8 @@ class TextEncoder:
             prompt = self._through_template([user], open_turn=True)
             before, after = self._around([user], answer)
         except Fault as refused:
-            raise Fault(
-                f"the tokenizer's chat template tells no question with its answer: {refused}"
-            ) from None
+            why = str(refused).removeprefix(f"{REFUSES}: ")
+            raise Fault(f"the tokenizer's chat template tells no question with its answer: {why}") from None
         added = self.tokenizer.added_tokens_decoder
         special = {
             *self.tokenizer.all_special_ids,

@@ -171,11 +171,11 @@ def test_what_a_template_refuses_has_no_tokens_and_a_complaint(tmp_path, monkeyp
     for _ in ("told", "read from the cache"):
         refused, fine = encoder.encode_pairs(pairs, progress=False).prompts
         assert refused == [] and fine
-    assert encoder.complaint(system) == "the chat template refuses it: System role not supported"
+    assert encoder.complaint(system) == "System role not supported"
     assert "roles must alternate" in encoder.complaint("\n\nHuman: a" + PROMPT) and not encoder.complaint(
         PROMPT
     )
-    with pytest.raises(ValueError, match="System role not supported"):
+    with pytest.raises(ValueError, match=r"^the chat template refuses it: System role not supported$"):
         encoder.encode_prompt(system)
 
 
