@@ -105,9 +105,9 @@ def messages_in(field: str, value: Any) -> list[Message]:
     return messages
 
 
-def said(role: str, text: str) -> Message:
-    """A message of plain text; ValueError where turns stand in the text."""
-    return {"role": role, "content": _plain(f"the text of the {role}", text)}
+def said(role: str, field: str, text: str) -> Message:
+    """A field's plain text as a message; ValueError where turns stand in the text."""
+    return {"role": role, "content": _plain(f"field {field!r}", text)}
 
 
 def joined(told: Sequence[Message], before: Sequence[Message]) -> list[Message]:

@@ -236,7 +236,7 @@ class TextEncoder:
         except Fault as refused:
             why = str(refused).removeprefix(f"{REFUSES}: ")
             raise Fault(f"the tokenizer's chat template tells no question with its answer: {why}") from None
-        added = self.tokenizer.added_tokens_decoder
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
         special = {
             *self.tokenizer.all_special_ids,
             *(at for at, token in added.items() if token.special),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhflab.worlds.layouts import NO_BLANKS, UnusablePair, fields_of, shortened
+from rlhflab.worlds.layouts import BY_WORDS, NO_BLANKS, NoCommonBeginning, UnusablePair, fields_of, shortened
 from rlhflab.worlds.preferences import PreferencePair, pair_of
 from rlhflab.worlds.rows import open_rows
 
@@ -77,8 +77,14 @@ def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Dat
             seen.take(row, place)
         except ValueError as error:
             seen.bad.append(f"{source}, {place}: {error}")
+            if isinstance(error, NoCommonBeginning):
+                seen.unalike.append(seen.bad[-1])
             if not skip_bad:
                 raise ValueError(seen.bad[0]) from None
+    if seen.unalike and seen.by_words():  # then these common beginnings are no prompts
+        raise ValueError(
+            f"{seen.unalike[0]}; so what others begin with is no prompt, and no row can be left out for it"
+        )
     if seen.pairs and seen.texts:
         raise ValueError(f"{source} holds pairs and texts with labels; it must hold one of them")
     seen.take_repeated_prompts_out()
@@ -101,6 +107,7 @@ class _Seen:
         self.pairs: list[PreferencePair] = []
         self.texts: list[LabelledText] = []
         self.bad: list[str] = []
+        self.unalike: list[str] = []  # of the bad ones, those whose answers do not begin alike
         self.dropped: Counter[str] = Counter()
         self._hows: Counter[str] = Counter()
         self._unused: Counter[str] = Counter()
@@ -125,6 +132,10 @@ class _Seen:
         self.pairs.append(pair)
         self._hows[found.how] += 1
         self._unused.update(found.unused)
+
+    def by_words(self) -> bool:
+        """Whether a prompt is only the words that both answers begin with."""
+        return BY_WORDS in self._hows
 
     def take_repeated_prompts_out(self) -> None:
         """Where all answers begin with their prompts, which would be trained as a part of them, cut these off."""
@@ -156,7 +167,8 @@ class _Seen:
             several = len(self._hows) > 1
             hows = [f"{how} ({count} rows)" if several else how for how, count in self._hows.items()]
             pair = self.pairs[0]
-            first = f"{_example(pair.prompt)} → {_example(pair.chosen)} over {_example(pair.rejected)}"
+            texts = (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected))
+            first = ", ".join(f"{name} {_example(text)}" for name, text in texts)
             words = [
                 f"{rows} rows, {len(self.pairs)} pairs",
                 f"prompt: {', or '.join(hows)}{self._remark}",

@@ -26,6 +26,7 @@ from rlhflab.worlds.dialogue import (
     is_messages,
     joined,
     messages_in,
+    messages_of,
     said,
 )
 
@@ -40,7 +41,7 @@ MAY_BE_PROMPT = {
     "background", "persona",
 }  # fmt: skip
 _BY_TURNS = "the common beginning of the texts, up to its last 'Assistant:'"
-_BY_WORDS = "the common beginning of the texts, up to a word's end"
+BY_WORDS = "the common beginning of the texts, up to a word's end"
 NO_BLANKS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
@@ -48,6 +49,10 @@ NO_BLANKS = re.compile(
 
 class UnusablePair(ValueError):
     """A pair that is written as it should be and teaches nothing: an empty answer, or twice the same."""
+
+
+class NoCommonBeginning(ValueError):
+    """There is no prompt, and the answers do not begin alike: other rows that do may do so by chance."""
 
 
 class Understood(NamedTuple):
@@ -121,7 +126,7 @@ def _in_turns(
     for name in ANSWERS:
         value = values[name]
         sides.append(
-            messages_in(name, value) if is_messages(value) else [said("assistant", _text(name, value))]
+            messages_in(name, value) if is_messages(value) else [said("assistant", name, _text(name, value))]
         )
         if sides[-1][-1]["role"] != "assistant":
             raise ValueError(f"field {name!r} must end with a message of the assistant")
@@ -132,7 +137,7 @@ def _in_turns(
     opening = joined(told, before)
     how = ", which the answers repeat" if told and len(opening) < len(told) + len(before) else ""
     if system and fields[system]:
-        first = said("system", _text(system, fields[system]))
+        first = said("system", system, _text(system, fields[system]))
         if opening[:1] != [first]:  # else the messages hold it
             opening, used = [first, *opening], [system, *used]
         if [message["role"] for message in opening[:2]] == ["system", "system"]:
@@ -164,23 +169,28 @@ def _told(
     if name == "instruction" and "input" in fields:
         used.append("input")
         text += "\n\n" + _text("input", fields["input"]) if fields["input"] else ""
-    return [said("user", text)], used
+    return [said("user", name, text)], used
 
 
 def _as_they_are(fields: Mapping[str, Any], prompt: str | None) -> tuple[Texts, list[str], str]:
     chosen, rejected = (_text(name, fields[name]) for name in ANSWERS)
     if prompt is not None:
-        return (_text("prompt", fields["prompt"]), chosen, rejected), ["prompt"], "'prompt', as it is"
+        text = _text("prompt", fields["prompt"])
+        if messages_of(chosen) and messages_of(rejected) and not chosen.startswith(text):
+            raise ValueError(
+                "the answers are whole dialogues in other words than 'prompt'; leave 'prompt' out"
+            )
+        return (text, chosen, rejected), ["prompt"], "'prompt', as it is"
     for name in (name for name in fields if name in MAY_BE_PROMPT):
         raise ValueError(f"field 'prompt' is missing; if {name!r} is the prompt, call it so")
     _require_two(chosen, rejected)
     cut, how = _common(chosen, rejected)
     if not chosen[:cut].strip():
-        raise ValueError("field 'prompt' is missing and 'chosen' and 'rejected' do not begin alike")
+        raise NoCommonBeginning("field 'prompt' is missing and 'chosen' and 'rejected' do not begin alike")
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not text[cut:].strip():
             raise UnusablePair(f"field {name!r} has no answer after the common prompt")
-    if how == _BY_WORDS:  # a guess: there must be nothing else that it could be
+    if how == BY_WORDS:  # a guess: there must be nothing else that it could be
         for name, value in fields.items():
             if name not in ANSWERS and isinstance(value, str) and _of_words(value):
                 raise ValueError(
@@ -197,13 +207,13 @@ def _common(chosen: str, rejected: str) -> tuple[int, str]:
     if marker >= 0:
         return marker + len(ASSISTANT), _BY_TURNS
     if NO_BLANKS.search(common):
-        raise ValueError(
+        raise NoCommonBeginning(
             "field 'prompt' is missing, and the texts have no blanks between words that could show where it ends"
         )
     if all(re.match(r"\W", text[len(common) :]) for text in (chosen, rejected)):
-        return len(common), _BY_WORDS
+        return len(common), BY_WORDS
     last_word = re.search(r"\s+\S*$", common)
-    return last_word.start() if last_word else 0, _BY_WORDS
+    return last_word.start() if last_word else 0, BY_WORDS
 
 
 def _require_two(chosen: str, rejected: str) -> None:
@@ -216,10 +226,9 @@ def _require_two(chosen: str, rejected: str) -> None:
 
 def _require_told(fields: Mapping[str, Any], used: list[str], texts: Texts) -> None:
     """Refuse a field that may belong to the prompt and is not in it; messages may hold an answer too."""
-    prompt, pair = (" ".join(text.split()) for text in (texts[0], " ".join(texts)))
-    for name in fields:
-        if name not in MAY_BE_PROMPT or name in used:
-            continue
+    others = [name for name in fields if name in MAY_BE_PROMPT and name not in used]
+    prompt, pair = (" ".join(text.split()) for text in (texts[0], " ".join(texts))) if others else ("", "")
+    for name in others:
         try:
             value = from_text(name, fields[name])
         except ValueError:

@@ -82,6 +82,16 @@ def test_texts_with_labels(write, name):
         pairs_of_labels(found.texts[::2], seed=0)
 
 
+def test_first_words_are_the_texts_own_and_need_blanks(write):
+    found = read(
+        write([{"text": "One  two\nthree four", "label": "pos"}, {"text": " a", "label": "neg"}], "a.jsonl")
+    )
+    assert beginnings(found, 3) == {"One  two\nthree": "line 1", "a": "line 2"}
+    found = read(write([{"text": "这部电影很好看", "label": 1}, {"text": "很无聊", "label": 0}], "a.jsonl"))
+    with pytest.raises(ValueError, match="no blanks between words, so their first 8 words are not known"):
+        beginnings(found, 8)
+
+
 def test_a_json_file_may_hold_json_lines(tmp_path):
     (tmp_path / "a.json").write_text("\n".join(map(json.dumps, ROWS)))
     assert read(tmp_path / "a.json").pairs == PAIRS

@@ -186,6 +186,10 @@ def test_a_field_that_may_be_the_prompt_is_read_or_refused(name, layout):
             "the assistant speaks last",
         ),
         ({"system": "x", "prompt": [SYSTEM, USER], **TWO}, "different turns of the system"),
+        (
+            {"prompt": "q", "chosen": f"{TURN} a", "rejected": f"{TURN} b"},
+            "whole dialogues in other words than 'prompt'",
+        ),
         ({"prompt": "q", "Prompt": "r", **TWO}, "same name but for capitals"),
         ({"prompt": b"q", **TWO}, "'prompt' must be a non-empty string, got bytes b'q'"),
         ({"prompt": {"text": "q"}, **TWO}, r"'prompt' must be a non-empty string, got {\"text\": \"q\"}"),
@@ -242,10 +246,23 @@ def test_the_note_says_in_one_line_what_was_read(tmp_path):
     assert note.startswith(
         "a.jsonl, JSON Lines: 4 rows, 3 pairs; prompt: 'prompt', as it is (2 rows), or 'question', in turns (1 rows);"
     )
-    assert f'first: "q\\n" → "{"x" * 30}…{"x" * 30}" over "no"' in note
+    assert f'first: prompt "q\\n", chosen "{"x" * 30}…{"x" * 30}", rejected "no"' in note
     assert note.endswith("left out: 1 with an empty answer; not used: id") and "\n" not in note
     texts = write(tmp_path, [{"text": "Good.", "label": 1.0}, {"text": "Bad.", "label": "0.0"}])
     assert (
         texts.note
         == 'a.jsonl, JSON Lines: 2 rows, 2 texts, 1 of them wanted by their labels; first: "Good." is wanted'
     )
+
+
+def test_answers_without_prompts_are_not_cut_where_some_begin_alike_by_chance(tmp_path):
+    alike = [{"chosen": f"I am {n} good", "rejected": f"I am {n} bad"} for n in range(3)]
+    assert write(tmp_path, alike).pairs[0].prompt == "I am 0"
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(map(json.dumps, [*alike, {"chosen": "Yes.", "rejected": "No."}]))
+    )
+    for skip_bad in (False, True):
+        with pytest.raises(
+            ValueError, match="line 4: field 'prompt' is missing and 'chosen' and 'rejected' do not begin"
+        ):
+            read_data(str(tmp_path / "a.jsonl"), skip_bad, progress=False)
