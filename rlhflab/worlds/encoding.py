@@ -52,7 +52,7 @@ class TextEncoder:
 
     Args:
         tokenizer: any Hugging Face tokenizer with an EOS token.
-        ends: further tokens that end generation, as a model's generation_config.json lists them; see `ends_of`.
+        ends: further tokens that end generation, as a model's generation_config.json lists them.
 
     Attributes:
         stop_ids: the tokens that end an answer.
@@ -237,11 +237,7 @@ class TextEncoder:
             why = str(refused).removeprefix(f"{REFUSES}: ")
             raise Fault(f"the tokenizer's chat template tells no question with its answer: {why}") from None
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
-        special = {
-            *self.tokenizer.all_special_ids,
-            *(at for at, token in added.items() if token.special),
-            *stops,
-        }
+        special = {*self.tokenizer.all_special_ids, *(at for at, token in added.items() if token.special)}
         turns = special.intersection(self._ids(prompt)).difference(self._before)
         self._chat_before = self._before if self._ids(prompt)[: len(self._before)] == self._before else []
         self._turns = [word for word in self.tokenizer.convert_ids_to_tokens(sorted(turns)) if word]
@@ -249,7 +245,7 @@ class TextEncoder:
             middle = self._around([user], answer, [user])[1]
         except Fault:  # it tells nothing after an answer
             middle = ""
-        for text, ends in ((after, special), (middle, stops)):
+        for text, ends in ((after, special | stops), (middle, stops)):
             ids = self._ids(text)
             end = next((at for at, token in enumerate(ids) if token in ends), None)
             if end is not None:

@@ -66,9 +66,15 @@ def open_rows(source: str) -> Source:
 
 def is_folder_of_data(source: str) -> bool:
     """Whether a name is that of a folder with rows, as `open_rows` reads it: FOLDER or FOLDER@SPLIT."""
-    folder = Path(source) if Path(source).is_dir() else Path(source.partition("@")[0])
-    return folder.is_dir() and any(
-        path.name in _SAVED or _suffix(path) in _FORMS for path in (*folder.glob("*"), *folder.glob("*/*"))
+    name = source if Path(source).is_dir() else source.partition("@")[0]
+    folder = Path(name)
+    return (
+        bool(name)
+        and folder.is_dir()
+        and any(
+            path.name in _SAVED or _suffix(path) in _FORMS
+            for path in (*folder.glob("*"), *folder.glob("*/*"))
+        )
     )
 
 
