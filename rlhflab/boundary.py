@@ -120,6 +120,17 @@ def _reason(error: BaseException) -> str:
         return "transformers has no model of this kind for its architecture"
     if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):
         return "it has no weights in safetensors; others can hold code and are not read"
+    if "DatasetGenerationError" in names:  # its own message says nothing
+        said = [
+            " ".join(str(cause).split()).removeprefix("An error occurred while generating the dataset")
+            for cause in chain
+        ]
+        differ = (
+            "its files differ in columns or types: "
+            if names & {"CastError", "DatasetGenerationCastError"}
+            else ""
+        )
+        return (differ + next((words for words in said if words), cause(chain[-1])))[:300]
     return text[:300] if isinstance(error, OSError | ValueError | ImportError) and text else cause(error)
 
 

@@ -61,6 +61,104 @@ def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, t
     assert rlhflab("report", "run")[0] == 0
 
 
+@pytest.fixture(scope="module")
+def strict(model_folder, tmp_path_factory):
+    """A chat model whose template refuses turns of the system."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("strict") / "model"
+    shutil.copytree(model_folder("llama", chat=True), folder)
+    template = folder / "chat_template.jinja"
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "options"),
+    [
+        ("dpo", "lab", ()), ("sft", "lab", ()), ("reward", "lab", ()),
+        ("ppo", None, ("--reward", "mine.py:score", "--max-new-tokens", 3)),
+    ],
+)  # fmt: skip
+def test_rows_that_the_chat_template_refuses(rlhflab, strict, tmp_path, name, engine, options):
+    (tmp_path / "mine.py").write_text("def score(prompts, answers):\n    return [len(a) for a in answers]\n")
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"q{n}"}],
+            **{k: [{"role": "assistant", "content": k}] for k in ("chosen", "rejected")},
+        }
+        for n in range(12)
+    ]
+    for row in (rows[2], rows[7]):
+        row["prompt"].insert(0, {"role": "system", "content": "be nice"})
+    rows[3]["prompt"] = "plain text"
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = (
+        "train",
+        name,
+        "--model",
+        strict,
+        "--world",
+        "a.jsonl",
+        "--steps",
+        1,
+        "--batch-size",
+        4,
+        *options,
+    )
+    given += ("--engine", engine) if engine else ()
+    code, out, err = rlhflab(*given)
+    assert (code, out) == (2, "")
+    assert one_line(err.split("\r")[-1].strip() + "\n").endswith(
+        "a.jsonl, line 3: the chat template refuses it: no system turns; --skip-bad leaves such rows out"
+    )
+    code, _, err = rlhflab(*given, "--skip-bad", "--out", "run")
+    assert code == 0, err
+    notes = Run.open(tmp_path / "run").environment["notes"]
+    assert "left out: 2 refused by the chat template (the first: line 3: no system turns)" in notes["data"]
+    assert notes["read"].startswith(
+        "a.jsonl, JSON Lines: 12 rows, 12 pairs; prompt: 'prompt', in turns; first: "
+    )
+    assert "answers end with <|end|>" in notes["dialogues"]
+    assert all(f"rlhflab: {note}" in err for note in notes.values())
+
+
+def test_blanks_tell_answers_apart_only_where_the_tokens_do(rlhflab, model_folder, tmp_path):
+    import shutil
+
+    rows = [
+        {"prompt": [{"role": "user", "content": f"f{n}"}], "chosen": "    return 1\n", "rejected": "return 1"}
+        for n in range(4)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keeps, strips = model_folder("llama", chat=True), tmp_path / "strips"
+    shutil.copytree(keeps, strips)
+    template = strips / "chat_template.jinja"
+    template.write_text(template.read_text().replace("message['content']", "message['content'] | trim"))
+    given = (
+        "train",
+        "dpo",
+        "--world",
+        "a.jsonl",
+        "--steps",
+        2,
+        "--batch-size",
+        4,
+        "--json",
+        "--learning-rate",
+        0.01,
+    )
+    code, out, err = rlhflab(*given, "--model", keeps)
+    assert code == 0, err
+    assert json.loads(out)["scalars"]["loss"] < 0.69
+    code, _, err = rlhflab(*given, "--model", strips)
+    assert code == 2
+    assert "a.jsonl can be used: 4 whose answers are the same in tokens" in one_line(
+        err.split("\r")[-1].strip() + "\n"
+    )
+
+
 def test_a_trained_policy_goes_on_from_its_adapters(rlhflab, model_folder, tmp_path, pairs):
     first = ("train", "dpo", "--world", pairs, "--lora", "--steps", 3, "--batch-size", 4, "--json")
     assert rlhflab(*first, "--model", model_folder("llama"), "--out", "a")[0] == 0

@@ -161,6 +161,7 @@ REAL_TASKS = {
         """form.fill(task="reward", model="OPT", world="HH", updates=12)""",
         """
         assert "NF4" in notes["model"] and "left out: 4 with an empty answer" in notes["data"]
+        assert "2312 rows, 2308 pairs; prompt: the common beginning of the texts" in notes["read"]
         assert 0 <= records[-1].scalars["eval/accuracy"] <= 1 and records[-1].pairs
         """,
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from rlhflab.algorithms.build_text import (
     SHOWN_TOKENS,
     default_pairs,
     default_rate,
+    encoder_of,
     load_settings,
     prepare_pairs,
     sample_evaluator,
@@ -28,12 +28,9 @@ from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import LoadSettings, frozen_copy, load_policy, load_reference
 from rlhflab.seeds import require_seed
-from rlhflab.worlds.encoding import TextEncoder
-from rlhflab.worlds.hub import read_data
+from rlhflab.worlds.hub import Data, read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
-from rlhflab.worlds.preferences import PreferencePair, read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
-from rlhflab.worlds.world import World
 
 REFERENCES = ("sft", "preferred")
 
@@ -102,8 +99,8 @@ def build_dpo(
     """Return a DPO run, ready to iterate. All arguments are plain data, so they are also the run's configuration.
 
     Args:
-        world: "micro", "reviews", or with a real model a file or data set; see `worlds.hub`. "tiny" reads JSONL files
-            in its own language only.
+        world: "micro", "reviews", or a file, folder or data set; see `worlds.rows`. "tiny" reads those in its own
+            language only.
         model: "tiny", a folder written by save_pretrained, or a hub id.
         reference: "sft", or "preferred" to fine-tune the pre-trained tiny model on the chosen answers first.
         beta: KL strength > 0; by default 1, and 0.1 for real models, which 0.05–0.5 suits.
@@ -155,10 +152,12 @@ def build_dpo(
             progress, make,
         )  # fmt: skip
     target = choose_device(device, "tiny")
-    data = None if world in WORLDS else read_pairs(world, skip_bad)[: int(pairs)]
-    lab = world_named(world if data is None else "micro")
-    if data is not None:
-        require_micro_language(micro_world(), data, world)
+    given = None if world in WORLDS else read_micro_pairs(world, skip_bad, progress)
+    data = None if given is None else list(given.pairs[: int(pairs)])
+    lab, notes = (
+        world_named(world if data is None else "micro"),
+        {} if given is None else {"read": given.note},
+    )
     start, generator = tiny_reference(lab, progress=progress).to(target), torch.Generator().manual_seed(seed)
     if reference == "preferred":
         chosen = data or view_from(lab, start).pair_texts(int(pairs), label_noise, generator)
@@ -173,7 +172,7 @@ def build_dpo(
     else:
         data = data or view.pair_texts(int(pairs), label_noise, generator)
         source = FixedPairs(data, lab.encode_prompt, lab.encode_answer, ref_policy, batch_size, seed)
-    return make(start, source, config, knobs, evaluator_of(view, seed))
+    return make(start, source, config, knobs, evaluator_of(view, seed), notes=notes)
 
 
 def _validate(
@@ -208,17 +207,23 @@ def check_common(label_noise: float, batch_size: int, seed: int) -> None:
     require_seed(seed)
 
 
-def require_micro_language(lab: World, data: Sequence[PreferencePair], path: str) -> None:
-    """Raise ValueError with the pair's number where a text is not of the micro world."""
-    for number, pair in enumerate(data, start=1):
+def read_micro_pairs(path: str, skip_bad: bool, progress: bool) -> Data:
+    """Pairs in the micro world's language; ValueError with the place of the first text that is not in it."""
+    lab, data = micro_world(), read_data(path, skip_bad, progress)
+    if not data.pairs:
+        raise ValueError(
+            f"{path} holds texts with labels, which need a real model: give --model a folder or a hub id"
+        )
+    for pair in data.pairs:
         try:
             lab.encode_prompt(pair.prompt)
             lab.encode_answer(pair.chosen)
             lab.encode_answer(pair.rejected)
         except ValueError as error:
             raise ValueError(
-                f"{path}, pair {number}: {error}; for other texts give --model a folder or a hub id"
+                f"{path}, {pair.place}: {error}; for other texts give --model a folder or a hub id"
             ) from None
+    return data
 
 
 def require_texts(world: str) -> None:
@@ -237,11 +242,11 @@ def _build_on_text(
     loaded = load_policy(name, loading)
     if usual_rate:
         knobs.learning_rate = default_rate(loaded.model, loading.lora)
-    policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
-    found = prepare_pairs(data, encoder, policy, loading.max_length, most, 0, seed, progress)
+    policy, encoder = loaded.model, encoder_of(loaded)
+    found = prepare_pairs(data, encoder, policy, loading.max_length, most, 0, seed, skip_bad, progress)
     ref_policy = load_reference(policy)
     source = LongPairs(found.pairs, found.tokens, ref_policy, batch_size, seed)
     prompts = [pair.prompt for pair in found.pairs]
     samples = sample_evaluator(ref_policy, prompts, encoder, SHOWN_TOKENS, seed)
-    notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+    notes = {"model": loaded.note, **found.notes}
     return make(policy, source, config, knobs, samples, loaded.tokenizer, notes)

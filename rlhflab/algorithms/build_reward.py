@@ -6,13 +6,18 @@ from rlhflab import processes
 from rlhflab.algorithms.build import (
     check_common,
     check_world_or_file,
-    micro_world,
-    require_micro_language,
+    read_micro_pairs,
     require_texts,
     view_from,
     world_named,
 )
-from rlhflab.algorithms.build_text import default_pairs, default_rate, load_settings, prepare_pairs
+from rlhflab.algorithms.build_text import (
+    default_pairs,
+    default_rate,
+    encoder_of,
+    load_settings,
+    prepare_pairs,
+)
 from rlhflab.algorithms.builders import WORLDS
 from rlhflab.algorithms.engines import engine_class, engine_dtype, require_pairs
 from rlhflab.algorithms.evaluators import Evaluator
@@ -25,11 +30,9 @@ from rlhflab.algorithms.sampled import SampledReference
 from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import load_reward_model
 from rlhflab.models.reward import blindfold, reward_model_from
-from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.grammar import BLINDNESS
 from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import ReferencePoint
-from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
 from rlhflab.worlds.reviews_grammar import FEATURES
 
@@ -67,8 +70,8 @@ def build_reward(
     """Return a reward-model run, ready to iterate.
 
     Args:
-        world: "micro", "reviews", or with a real model a file or data set; see `worlds.hub`. "tiny" reads JSONL files
-            in its own language only.
+        world: "micro", "reviews", or a file, folder or data set; see `worlds.rows`. "tiny" reads those in its own
+            language only.
         model: "tiny", a folder written by save_pretrained, or a hub id: the trunk.
         beta: KL strength > 0 at which the policy that is optimal for the reward model is judged.
         learning_rate: peak step size; by default 1e-3 for the tiny model; see `default_rate` for real ones.
@@ -126,18 +129,20 @@ def build_reward(
         loaded = load_reward_model(model, loading)
         if learning_rate is None:
             knobs.learning_rate = default_rate(loaded.model, lora)
-        encoder = TextEncoder(loaded.tokenizer)
-        found = prepare_pairs(texts, encoder, loaded.model, max_length, pairs, HELD_OUT, seed, progress)
+        encoder = encoder_of(loaded)
+        found = prepare_pairs(
+            texts, encoder, loaded.model, max_length, pairs, HELD_OUT, seed, skip_bad, progress
+        )
         config = RewardConfig(
             steps=steps, batch_size=batch_size, warmup=min(10, steps // 10), held_out=found.held_out,
             test_every=evaluate_every, seed=seed,
         )  # fmt: skip
         source = LongRankings(found.pairs, found.tokens, loaded.model, seed)
-        notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+        notes = {"model": loaded.note, **found.notes}
         return make(loaded.model, source, config, knobs, None, loaded.tokenizer, notes)
     target, lab = choose_device(device, "tiny"), world_named(world if world in WORLDS else "micro")
     policy = tiny_reference(lab, progress=progress).to(target)
-    reward_model, held_out, judge = reward_model_from(policy), 512, None
+    reward_model, held_out, judge, notes = reward_model_from(policy), 512, None, {}
     if world in WORLDS:
         annotators = ReviewsWorld(blind_to=[blind]) if world == "reviews" and blind else lab
         rankings: RankingSource = WorldRankings(lab, policy, pairs + held_out, ranked, seed, annotators)
@@ -146,15 +151,14 @@ def build_reward(
             ids = lab.tokenizer.convert_tokens_to_ids
             blindfold(reward_model, {ids(word): ids(seen) for word, seen in BLINDNESS[blind].items()})
     else:
-        data = read_pairs(world, skip_bad)
-        require_micro_language(micro_world(), data, world)
-        data = data[: pairs + held_out]
-        held_out = min(held_out, len(data) // 10)
-        rankings = TextRankings(data, lab.encode_prompt, lab.encode_answer, target, seed)
+        data = read_micro_pairs(world, skip_bad, progress)
+        notes["read"], some = data.note, list(data.pairs[: pairs + held_out])
+        held_out = min(held_out, len(some) // 10)
+        rankings = TextRankings(some, lab.encode_prompt, lab.encode_answer, target, seed)
     config = RewardConfig(
         steps=steps, batch_size=batch_size, evaluate_every=evaluate_every, held_out=held_out, seed=seed
     )
-    return make(reward_model, rankings, config, knobs, judge)
+    return make(reward_model, rankings, config, knobs, judge, notes=notes)
 
 
 def blindness_of(world: str) -> tuple[str, ...]:

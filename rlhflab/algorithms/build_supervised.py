@@ -8,7 +8,7 @@ from rlhflab.algorithms.build import (
     check_common,
     check_world_or_file,
     evaluator_of,
-    require_micro_language,
+    read_micro_pairs,
     require_texts,
     view_from,
     world_named,
@@ -16,6 +16,7 @@ from rlhflab.algorithms.build import (
 from rlhflab.algorithms.build_text import (
     SHOWN_TOKENS,
     default_rate,
+    encoder_of,
     load_settings,
     prepare_pairs,
     sample_evaluator,
@@ -30,10 +31,8 @@ from rlhflab.models.devices import choose_device
 from rlhflab.models.loading import frozen_copy, load_policy
 from rlhflab.models.logps import join_answers
 from rlhflab.models.tiny import new_tiny_model
-from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.hub import read_data
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
-from rlhflab.worlds.preferences import read_pairs
 from rlhflab.worlds.reviews import ReviewsWorld
 
 HELD_OUT = 512  # texts
@@ -112,8 +111,8 @@ def build_sft(
     Its evaluations, exact or estimated, compare it with the pre-trained model.
 
     Args:
-        world: "micro" or "reviews" for clean text from the grammar, or a file of preference pairs, whose chosen answers
-            are learnt.
+        world: "micro" or "reviews" for clean text from the grammar, or a file, folder or data set of preference pairs,
+            whose chosen answers are learnt; see `worlds.rows`.
         model: "tiny", a folder written by save_pretrained, or a hub id.
         texts: how many texts are drawn, or at most read.
         p_noise: share in [0, 1] of drawn texts with a fault.
@@ -148,25 +147,24 @@ def build_sft(
         loaded = load_policy(model, loading)
         if learning_rate is None:
             knobs.learning_rate = default_rate(loaded.model, lora)
-        policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
-        found = prepare_pairs(pairs, encoder, policy, max_length, texts, 0, seed, progress)
+        policy, encoder = loaded.model, encoder_of(loaded)
+        found = prepare_pairs(pairs, encoder, policy, max_length, texts, 0, seed, skip_bad, progress)
         data = join_answers(found.tokens.prompts, found.tokens.chosen)
         samples = sample_evaluator(policy, [pair.prompt for pair in found.pairs], encoder, SHOWN_TOKENS, seed)
-        notes = {"model": loaded.note, "dialogues": encoder.note, "data": found.note}
+        notes = {"model": loaded.note, **found.notes}
         return make(policy, data, config, knobs, samples, beta, loaded.tokenizer, notes)
-    target, lab = choose_device(device, "tiny"), world_named(world if built_in else "micro")
+    target, lab, notes = choose_device(device, "tiny"), world_named(world if built_in else "micro"), {}
     if learning_rate is None:
         knobs.learning_rate = REFERENCE_OF[lab.name].sft_lr
     policy = tiny_reference(lab, "pretrained", progress=progress).to(target)
     if built_in:
         data = encode_texts(lab, lab.corpus(texts, seed + 1, p_noise))
     else:
-        chosen = read_pairs(world, skip_bad)[:texts]
-        require_micro_language(lab, chosen, world)
-        data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in chosen])
-    return make(
-        policy, data, config, knobs, _evaluator(lab, policy, seed, p_noise if built_in else None), beta
-    )
+        read = read_micro_pairs(world, skip_bad, progress)
+        notes["read"] = read.note
+        data = encode_texts(lab, [(pair.prompt, pair.chosen) for pair in read.pairs[:texts]])
+    evaluator = _evaluator(lab, policy, seed, p_noise if built_in else None)
+    return make(policy, data, config, knobs, evaluator, beta, notes=notes)
 
 
 def _check(texts: int, p_noise: float, batch_size: int, seed: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlhflab.algorithms.evaluators import SampleEvaluator
-from rlhflab.models.loading import LoadSettings, positions_of
-from rlhflab.worlds.encoding import PairTokens, TextEncoder
+from rlhflab.models.loading import Loaded, LoadSettings, positions_of
+from rlhflab.worlds.encoding import REFUSES, PairTokens, TextEncoder
 from rlhflab.worlds.hub import Data, counted, pairs_of_labels, split
 from rlhflab.worlds.preferences import PreferencePair
 
@@ -16,6 +17,7 @@ EPOCHS = 3
 MOST_PAIRS = 2000
 SHOWN = 3  # prompts whose answers are shown
 SHOWN_TOKENS = 48
+REFUSED = "refused by the chat template"
 
 
 def load_settings(
@@ -61,6 +63,19 @@ def default_pairs(steps: int, batch_size: int) -> int:
     return min(MOST_PAIRS, max(16, steps * batch_size // EPOCHS))
 
 
+def encoder_of(loaded: Loaded) -> TextEncoder:
+    """The encoder of a model's texts, which knows all tokens at which the model's generation ends.
+
+    Raises:
+        ValueError: the tokenizer's chat template tells no dialogue, in one line.
+    """
+    ends: set[int] = set()
+    for config in (getattr(loaded.model, "generation_config", None), loaded.model.config):
+        listed = getattr(config, "eos_token_id", None)
+        ends.update(listed if isinstance(listed, list) else [] if listed is None else [listed])
+    return TextEncoder(loaded.tokenizer, {token for token in ends if 0 <= token < len(loaded.tokenizer)})
+
+
 @dataclass(frozen=True)
 class PreparedPairs:
     """Pairs to train on, then pairs that are held out, with their token ids.
@@ -68,20 +83,20 @@ class PreparedPairs:
     Attributes:
         pairs, tokens: all of them.
         held_out: how many at the end are not trained on.
-        note: in one line what was read and what was left out.
+        notes: by name in one line each: how the data was understood, how its texts become tokens, what is trained on.
     """
 
     pairs: list[PreferencePair]
     tokens: PairTokens
     held_out: int
-    note: str
+    notes: dict[str, str]
 
 
 def prepare_pairs(
     data: Data, encoder: TextEncoder, model: Any, max_length: int, most: int, held_out: int, seed: int,
-    progress: bool,
+    skip_bad: bool, progress: bool,
 ) -> PreparedPairs:  # fmt: skip
-    """Shuffle pairs, tokenise them, leave out what is too long, and put some aside.
+    """Shuffle pairs, tokenise them, leave out what is too long or has twice the same tokens, and put some aside.
 
     Args:
         data: what was read. Texts with labels become pairs of one of each kind.
@@ -91,36 +106,65 @@ def prepare_pairs(
         most: pairs to train on, at most.
         held_out: pairs put aside, at most a tenth of all.
         seed: of the shuffling.
+        skip_bad: leave out what the chat template refuses, and count it.
         progress: show a bar.
 
     Raises:
-        ValueError: no pair is left, in one line.
+        ValueError: no pair is left, or the chat template refuses one, in one line.
     """
     source = data.source
     found = list(data.pairs) or pairs_of_labels(data.texts, seed)
     mixed, _ = split(found, 0, seed)
     longest, wanted = min(max_length, positions_of(model)), most + held_out
     kept: list[PreferencePair] = []
-    tokens, seen = PairTokens([], [], []), 0
+    too_long = f"longer than {longest} tokens"
+    tokens, seen, dropped, refused = PairTokens([], [], []), 0, Counter(dict(data.dropped)), ""
     while len(kept) < wanted and seen < len(mixed):
         part = mixed[seen : seen + wanted]
+        fits: list[int] = []
         encoded = encoder.encode_pairs(part, progress)
-        fits = [place for place, length in enumerate(encoded.lengths()) if length <= longest]
-        fits = fits[: wanted - len(kept)]
-        seen += fits[-1] + 1 if len(kept) + len(fits) == wanted else len(part)
+        bad = {id(pair) for pair, prompt in zip(part, encoded.prompts, strict=True) if not prompt}
+        if bad and not refused:
+            first = next(pair for pair in found if id(pair) in bad)
+            refused = f"{first.place}: {encoder.complaint(first.prompt)}"
+            if not skip_bad:
+                raise ValueError(f"{source}, {refused_line(refused)}")
+        for place, (prompt, chosen, rejected) in enumerate(zip(*encoded, strict=True)):
+            if len(kept) + len(fits) == wanted:
+                break
+            seen += 1
+            if not prompt:
+                dropped[REFUSED] += 1
+            elif len(prompt) + max(len(chosen), len(rejected)) > longest:
+                dropped[too_long] += 1
+            elif chosen == rejected:
+                dropped["whose answers are the same in tokens"] += 1
+            else:
+                fits.append(place)
         kept += [part[place] for place in fits]
         for column, new in zip(tokens, encoded.take(fits), strict=True):
             column.extend(new)
     if not kept:
-        raise ValueError(f"no pair of {source} has at most {longest} tokens; raise --max-length")
-    dropped = dict(data.dropped)
-    if len(kept) < seen:
-        dropped[f"longer than {longest} tokens"] = seen - len(kept)
+        if dropped[too_long] == seen:
+            raise ValueError(f"no pair of {source} has at most {longest} tokens; raise --max-length")
+        raise ValueError(f"no pair of {source} can be used: {left_out(dropped, refused)}")
     aside = min(held_out, len(kept) // 10)
     note = f"{len(kept) - aside} pairs of {source} to train on and {aside} held out, of {len(found)} in it"
     if dropped:
-        note += f"; left out: {counted(dropped)}"
-    return PreparedPairs(kept, tokens, aside, note)
+        note += f"; left out: {left_out(dropped, refused)}"
+    notes = {"read": data.note, "dialogues": encoder.note_on([pair.prompt for pair in kept]), "data": note}
+    return PreparedPairs(kept, tokens, aside, notes)
+
+
+def refused_line(refused: str) -> str:
+    """A row's place and the template's complaint, "line 3: no system turns here", as an error."""
+    place, _, why = refused.partition(": ")
+    return f"{place}: {REFUSES}: {why}; --skip-bad leaves such rows out"
+
+
+def left_out(dropped: Mapping[str, int], refused: str) -> str:
+    """What was left out, in words, with the first row that a chat template refused."""
+    return counted(dropped) + (f" (the first: {refused})" if refused else "")
 
 
 def sample_evaluator(

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.build_text import default_rate, sample_evaluator
+from rlhflab.algorithms.build_text import (
+    REFUSED,
+    default_rate,
+    encoder_of,
+    left_out,
+    refused_line,
+    sample_evaluator,
+)
 from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.named_reward import named_function, names_function, require_reward
 from rlhflab.algorithms.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
@@ -55,14 +62,21 @@ def text_task(
         )
     if isinstance(function, str) and function in ("true", "model"):
         raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
-    found = beginnings(read_data(world, skip_bad, progress), prompt_words)  # before minutes of loading
+    data = read_data(world, skip_bad, progress)  # before minutes of loading
+    found = beginnings(data, prompt_words)
     loaded = load_policy(model, loading)
-    policy, encoder = loaded.model, TextEncoder(loaded.tokenizer)
+    policy, encoder = loaded.model, encoder_of(loaded)
     ref_policy = load_reference(policy)
-    mixed, _ = split(found, 0, seed)
+    mixed, _ = split(list(found), 0, seed)
     longest = min(loading.max_length, positions_of(policy))
     ids = encoder.encode_prompts(mixed[: 2 * most])
-    kept = [place for place, row in enumerate(ids) if len(row) + max_new_tokens <= longest][:most]
+    bad = {prompt for prompt, row in zip(mixed, ids, strict=False) if not row}
+    refused = [f"{place}: {encoder.complaint(prompt)}" for prompt, place in found.items() if prompt in bad]
+    if refused and not skip_bad:
+        raise ValueError(f"{world}, {refused_line(refused[0])}")
+    kept = [place for place, row in enumerate(ids) if row and len(row) + max_new_tokens <= longest][:most]
+    if not kept and len(refused) == len(ids):
+        raise ValueError(f"no prompt of {world} can be used: {left_out({REFUSED: len(refused)}, refused[0])}")
     if not kept:
         raise ValueError(
             f"no prompt of {world} leaves {max_new_tokens} of {longest} tokens for an answer; "
@@ -76,7 +90,9 @@ def text_task(
         each=EACH if value == "none" else 1,
     )  # fmt: skip
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
-    notes = {"model": loaded.note, "dialogues": encoder.note, "data": note}
+    if refused:
+        note += f"; left out: {left_out({REFUSED: len(refused)}, refused[0])}"
+    notes = {"model": loaded.note, "read": data.note, "dialogues": encoder.note_on(prompts), "data": note}
     return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
 
 

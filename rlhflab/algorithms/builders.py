@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rlhflab.worlds.rows import is_folder_of_data
+
 WORLDS = ("micro", "reviews")
 """The worlds of language."""
 
@@ -32,11 +34,11 @@ PARALLEL = ("reward", "dpo", "ppo")
 
 
 def is_text_source(world: str) -> bool:
-    """Whether a world's name is that of real texts: a file that exists, or owner/name of a data set on the hub.
+    """Whether a world's name is that of real texts: a file or folder of data, or owner/name of a data set on the hub.
 
     gymnasium's names may have a slash too, and end with a version: "ALE/Pong-v5". What looks like a file is none.
     """
-    if Path(world).is_file():
+    if Path(world).is_file() or is_folder_of_data(world):
         return True
     named = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.\[\]:%-]+)?", world) and not world.startswith(".")
     return bool(named) and re.search(r"(-v\d+|\.(jsonl?|csv|parquet|gz))$", world) is None

@@ -2,11 +2,14 @@
 
     "\\n\\nHuman: Hello!\\n\\nAssistant: Hi."        the prompt ends with "\\n\\nAssistant:", the answer is " Hi."
 
-The text is what pairs hold, whatever the data's own form was; a model with a chat template gets messages made of it.
+The text is what pairs hold, whatever the data's own form was; a model with a chat template gets messages made of it. It
+holds every character of a message: what follows a mark is one blank, and then the content as it is, blanks included.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +18,29 @@ MARKS = {"system": "\n\nSystem:", "user": "\n\nHuman:", "assistant": "\n\nAssist
 ASSISTANT = MARKS["assistant"]
 _ROLES = {mark: role for role, mark in MARKS.items()}
 _ANY_MARK = re.compile("(" + "|".join(_ROLES) + ")")
+_OTHER_NAMES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+_AS_TEXT = re.compile(r"\s*(array\()?\[?\s*\{\s*['\"](role|content|from|value)['\"]\s*:")
+
+Message = dict[str, str]
 
 
 def dialogue_text(messages: Sequence[Mapping[str, str]]) -> str:
     """Messages as text."""
-    return "".join(f"{MARKS[message['role']]} {message['content'].strip()}" for message in messages)
+    return "".join(f"{MARKS[message['role']]} {message['content']}" for message in messages)
 
 
-def messages_of(text: str) -> list[dict[str, str]] | None:
+def content_of(answer: str) -> str:
+    """The content of the message that an answer to a dialogue is: without the blank after the mark."""
+    return answer.removeprefix(" ")
+
+
+def messages_of(text: str) -> list[Message] | None:
     """The messages of a dialogue's text; None where it is no dialogue.
 
     An open last turn of the assistant is left out.
@@ -34,53 +52,98 @@ def messages_of(text: str) -> list[dict[str, str]] | None:
     if before.strip() or not parts:
         return None
     turns = zip(parts[::2], parts[1::2], strict=True)
-    messages = [{"role": _ROLES[mark], "content": content.strip()} for mark, content in turns]
-    if messages[-1] == {"role": "assistant", "content": ""}:
+    messages = [{"role": _ROLES[mark], "content": content_of(content)} for mark, content in turns]
+    if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
         messages.pop()
     return messages or None
 
 
-def as_texts(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row with texts in place of lists of messages; one that has no such list as it is.
+def is_messages(value: Any) -> bool:
+    """Whether a field is meant as messages: a list, or one message."""
+    return isinstance(value, list) or (isinstance(value, dict) and bool({"role", "from"} & value.keys()))
 
-    The answers may be the last message alone, or whole dialogues that begin with the prompt.
+
+def from_text(field: str, value: Any) -> Any:
+    """A field as it is; messages that a table keeps as text, in JSON or as Python prints them, as messages.
 
     Raises:
-        ValueError: names the field that is no list of messages, or dialogues that do not begin alike.
+        ValueError: the text begins like messages and is none.
     """
-    if not any(isinstance(data.get(name), list) for name in ("prompt", "chosen", "rejected")):
-        return data
-    answers = {name: _messages(name, data.get(name)) for name in ("chosen", "rejected")}
-    prompt = data.get("prompt")
-    told = _messages("prompt", prompt) if isinstance(prompt, list) else []
-    for name, messages in answers.items():
-        if messages[-1]["role"] != "assistant":
-            raise ValueError(f"field {name!r} must end with a message of the assistant")
-    before = [messages[:-1] for messages in answers.values()]
-    if before[0] != before[1]:
-        raise ValueError("fields 'chosen' and 'rejected' are dialogues that differ before their last message")
-    if not told and not before[0] and isinstance(prompt, str) and prompt.strip():
-        told = [{"role": "user", "content": prompt}]
-    same = before[0][: len(told)] == told
-    opening = before[0] if same else told + before[0]
-    if not opening:
-        raise ValueError("field 'prompt' is missing, and the dialogues are one message long")
-    texts = {name: " " + messages[-1]["content"].strip() for name, messages in answers.items()}
-    return {**data, "prompt": dialogue_text(opening) + ASSISTANT, **texts}
+    if not isinstance(value, str) or not _AS_TEXT.match(value):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if is_messages(found):
+            return found
+    raise ValueError(f"field {field!r} looks like messages written as text and cannot be read: {value!r:.60}")
 
 
-def _messages(field: str, value: Any) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"field {field!r} must be a list of messages, as the others are")
+def messages_in(field: str, value: Any) -> list[Message]:
+    """The messages of a field: a list, a single one, or the text of what `role` says; {from, value} as in ShareGPT too.
+
+    Raises:
+        ValueError: names the field and the message that is none.
+    """
     messages = []
-    for place, message in enumerate(value):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if role not in MARKS or not isinstance(content, str):
-            raise ValueError(
-                f"field {field!r}, message {place}: a role of {', '.join(MARKS)} and a content that is text are needed"
-            )
-        if _ANY_MARK.search(content):
-            raise ValueError(f"field {field!r}, message {place}: its content has turns of its own in it")
-        messages.append({"role": role, "content": content})
+    for place, message in enumerate(value if isinstance(value, list) else [value]):
+        what = f"field {field!r}, message {place}"
+        if not isinstance(message, dict):
+            raise ValueError(f"{what}: a message {{role, content}} is needed, got {message!r:.40}")
+        role, content = (_either(message, names) for names in (("role", "from"), ("content", "value")))
+        told = str(role).strip().lower()
+        told = _OTHER_NAMES.get(told, told)
+        if told not in MARKS:
+            raise ValueError(f"{what}: its role is {role!r:.40}; only {', '.join(MARKS)} can be told")
+        if message.get("tool_calls"):
+            raise ValueError(f"{what}: it calls tools, which cannot be told")
+        messages.append({"role": told, "content": _plain(what, content)})
+    if not messages:
+        raise ValueError(f"field {field!r} must be messages, got an empty list")
     return messages
+
+
+def said(role: str, field: str, text: str) -> Message:
+    """A field's plain text as a message; ValueError where turns stand in the text."""
+    return {"role": role, "content": _plain(f"field {field!r}", text)}
+
+
+def joined(told: Sequence[Message], before: Sequence[Message]) -> list[Message]:
+    """A prompt's messages and those before the answer; what ends the ones and begins the others stands there once.
+
+    Raises:
+        ValueError: it is not clear how they belong together, or no answer can follow.
+    """
+    told, before = list(told), list(before)
+    if told and before[-len(told) :] == told:
+        told = []
+    same = next(size for size in range(len(told), -1, -1) if told[len(told) - size :] == before[:size])
+    if told and before and not same and before[0]["role"] in (told[-1]["role"], "system"):
+        raise ValueError(
+            f"the answers begin with a turn of the {before[0]['role']} that the prompt does not have; which one counts?"
+        )
+    messages = told + before[same:]
+    if messages and messages[-1]["role"] == "assistant":
+        raise ValueError("the assistant speaks last before the answer; a user's turn must come before it")
+    return messages
+
+
+def _either(message: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((message[name] for name in names if name in message), None)
+
+
+def _plain(what: str, content: Any) -> str:
+    """The text of a message's content, which may come in parts."""
+    if isinstance(content, list) and content:
+        for part in content:
+            if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+                raise ValueError(f"{what}: a part of its content is {kind!r:.40}; only text can be told")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ValueError(f"{what}: its content must be text, got {content!r:.40}")
+    if _ANY_MARK.search(content):
+        raise ValueError(f"{what}: its content has turns of its own in it")
+    return content

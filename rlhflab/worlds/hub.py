@@ -1,43 +1,38 @@
-"""Real data in the forms people have it: preference pairs, or texts with a label, from files or a hub.
+"""Real data in the forms people have it: preference pairs, or texts with a label, and how they were understood.
 
-    file       .jsonl, .json, .csv or .parquet, each but the last also .gz
-    data set   NAME, NAME:CONFIG, NAME@SPLIT of the Hugging Face hub; the split is train where none is named, and may
-               be a part: NAME@train[:5000]
-
-A row is a pair (see `preferences.pair_of`) or {text, label}, as in IMDb: label is 0 or 1, or a word such as "pos".
+Where they come from is told by `rows`, and how a row becomes a pair by `layouts`. A row may also be {text, label}, as
+in IMDb: label is 0 or 1, or a word such as "pos".
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import random
-import zlib
+import re
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhflab.boundary import one_line
-from rlhflab.remedies import require_package
-from rlhflab.worlds.preferences import PreferencePair, UnusablePair, collect, json_lines, pair_of
+from rlhflab.worlds.layouts import BY_WORDS, NO_BLANKS, NoCommonBeginning, UnusablePair, fields_of, shortened
+from rlhflab.worlds.preferences import PreferencePair, pair_of
+from rlhflab.worlds.rows import open_rows
 
-FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 LABELS = {
     "1": True, "pos": True, "positive": True, "true": True, "0": False, "neg": False, "negative": False, "false": False,
 }  # fmt: skip
+EXAMPLE = 60  # characters of an example's texts
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and whether it is of the wanted kind, such as a positive review."""
+    """A text and whether it is of the wanted kind, such as a positive review; where it stands, for messages."""
 
     text: str
     wanted: bool
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,40 +42,143 @@ class Data:
     Attributes:
         source: its name, for messages.
         dropped: reason → how many rows were left out for it.
+        note: in one line how it was understood: form, where the prompts come from, how many rows, what is not used, the
+            first example.
     """
 
     source: str
     pairs: tuple[PreferencePair, ...] = ()
     texts: tuple[LabelledText, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
+    note: str = ""
 
 
 def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Data:
-    """Read a file or a hub's data set; nothing is returned from one that is partly bad.
+    """Read a file, a folder or a hub's data set; nothing is returned from one that is partly bad.
 
     Args:
-        source: see above.
+        source: see `rows`.
         skip_bad: leave bad rows out, with one warning that counts them. Pairs with an empty answer or with twice the
             same answer are no bad rows: real data has some, and they are left out and counted in `dropped`.
         progress: show a bar.
 
     Raises:
-        ValueError: in one line: what cannot be read and why, or file, line and field of a bad row.
+        ValueError: in one line: what cannot be read and why, or source, place and field of a bad row.
     """
     from tqdm.auto import tqdm
 
-    rows = _file_rows(Path(source)) if Path(source).is_file() else _hub_rows(source)
+    form, rows = open_rows(source)
     shown = tqdm(rows, desc=f"reading {Path(source).name}", unit=" rows", leave=False, disable=not progress)
-    items = collect(source, shown, _item, skip_bad)
-    kinds = {type(item) for item in items} - {str}
-    if len(kinds) > 1:
+    seen = _Seen()
+    for place, row in shown:
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            seen.take(row, place)
+        except ValueError as error:
+            seen.bad.append(f"{source}, {place}: {error}")
+            if isinstance(error, NoCommonBeginning):
+                seen.unalike.append(seen.bad[-1])
+            if not skip_bad:
+                raise ValueError(seen.bad[0]) from None
+    if seen.unalike and seen.by_words():  # then these common beginnings are no prompts
+        raise ValueError(
+            f"{seen.unalike[0]}; so what others begin with is no prompt, and no row can be left out for it"
+        )
+    if seen.pairs and seen.texts:
         raise ValueError(f"{source} holds pairs and texts with labels; it must hold one of them")
-    dropped = Counter(item for item in items if isinstance(item, str))
-    if not kinds:
-        raise ValueError(f"{source} holds no usable pair: {counted(dropped)}")
-    pairs = tuple(item for item in items if isinstance(item, PreferencePair))
-    texts = tuple(item for item in items if isinstance(item, LabelledText))
-    return Data(source, pairs, texts, tuple(dropped.items()))
+    seen.take_repeated_prompts_out()
+    if not seen.pairs and not seen.texts:
+        if seen.dropped:
+            raise ValueError(f"{source} holds no usable pair: {counted(seen.dropped)}")
+        raise ValueError(seen.bad[0] if seen.bad else f"{source} is empty; it must hold at least one row")
+    if seen.bad:
+        warnings.warn(
+            f"{len(seen.bad)} bad rows left out of {source}; the first: {seen.bad[0]}", stacklevel=2
+        )
+    note = f"{Path(source).name}, {form}: {seen.words()}"
+    return Data(source, tuple(seen.pairs), tuple(seen.texts), tuple(seen.dropped.items()), note)
+
+
+class _Seen:
+    """What the rows hold that were read, and how they were understood."""
+
+    def __init__(self) -> None:
+        self.pairs: list[PreferencePair] = []
+        self.texts: list[LabelledText] = []
+        self.bad: list[str] = []
+        self.unalike: list[str] = []  # of the bad ones, those whose answers do not begin alike
+        self.dropped: Counter[str] = Counter()
+        self._hows: Counter[str] = Counter()
+        self._unused: Counter[str] = Counter()
+        self._remark = ""
+
+    def take(self, row: Any, place: str) -> None:
+        """Take a row; ValueError where it is bad."""
+        if "chosen" not in (fields := fields_of(row)) and {"text", "label"} <= fields.keys():
+            text = _labelled(fields, place)
+            self._unused.update(fields.keys() - {"text", "label"})
+            if text.text.strip():
+                self.texts.append(text)
+            else:
+                self.dropped["with an empty text"] += 1
+            return
+        try:
+            pair, found = pair_of(row, place)
+        except UnusablePair as error:
+            same = "identical" in str(error)
+            self.dropped["with twice the same answer" if same else "with an empty answer"] += 1
+            return
+        self.pairs.append(pair)
+        self._hows[found.how] += 1
+        self._unused.update(found.unused)
+
+    def by_words(self) -> bool:
+        """Whether a prompt is only the words that both answers begin with."""
+        return BY_WORDS in self._hows
+
+    def take_repeated_prompts_out(self) -> None:
+        """Where all answers begin with their prompts, which would be trained as a part of them, cut these off."""
+        begin = [
+            pair.chosen.startswith(pair.prompt) and pair.rejected.startswith(pair.prompt)
+            for pair in self.pairs
+        ]
+        if not any(begin):
+            return
+        if not all(begin):
+            self._remark = f", and in {sum(begin)} pairs both answers begin with it, which is not changed"
+            return
+        self._remark = ", which all answers repeat"
+        cut = [
+            replace(pair, chosen=pair.chosen[len(pair.prompt) :], rejected=pair.rejected[len(pair.prompt) :])
+            for pair in self.pairs
+        ]
+        self.pairs = [pair for pair in cut if pair.chosen.strip() and pair.rejected.strip()]
+        self.dropped += Counter({"with an empty answer": len(cut) - len(self.pairs)})
+
+    def words(self) -> str:
+        """How the rows were understood, in one line."""
+        rows = len(self.pairs) + len(self.texts) + sum(self.dropped.values()) + len(self.bad)
+        if self.texts:
+            wanted = sum(each.wanted for each in self.texts)
+            first = f"first: {_example(self.texts[0].text)} is {'' if self.texts[0].wanted else 'not '}wanted"
+            words = [f"{rows} rows, {len(self.texts)} texts, {wanted} of them wanted by their labels", first]
+        else:
+            several = len(self._hows) > 1
+            hows = [f"{how} ({count} rows)" if several else how for how, count in self._hows.items()]
+            pair = self.pairs[0]
+            texts = (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected))
+            first = ", ".join(f"{name} {_example(text)}" for name, text in texts)
+            words = [
+                f"{rows} rows, {len(self.pairs)} pairs",
+                f"prompt: {', or '.join(hows)}{self._remark}",
+                f"first: {first}",
+            ]
+        if left := [counted(self.dropped)] * bool(self.dropped) + [f"{len(self.bad)} bad"] * bool(self.bad):
+            words.append(f"left out: {', '.join(left)}")
+        if self._unused:
+            words.append(f"not used: {', '.join(sorted(self._unused))}")
+        return "; ".join(words)
 
 
 def counted(reasons: Mapping[str, int]) -> str:
@@ -103,13 +201,28 @@ def pairs_of_labels(texts: Sequence[LabelledText], seed: int) -> list[Preference
     return [PreferencePair("", chosen, rejected) for chosen, rejected in zip(*sides, strict=False)]
 
 
-def beginnings(data: Data, words: int) -> list[str]:
-    """Prompts for sampling: each pair's prompt, or each text's first `words` words; each once."""
+def beginnings(data: Data, words: int) -> dict[str, str]:
+    """Prompts for sampling: each pair's prompt, or each text's first `words` words; each once.
+
+    Returns:
+        prompt → where it stands in the source, "" where that is not known.
+
+    Raises:
+        ValueError: the texts have no blanks between words, so these cannot be counted.
+    """
     if data.pairs:
-        found = [pair.prompt for pair in data.pairs]
+        found = [(pair.prompt, pair.place) for pair in data.pairs]
     else:
-        found = [" ".join(each.text.split()[:words]) for each in data.texts]
-    return list(dict.fromkeys(prompt for prompt in found if prompt.strip()))
+        found = [(_first_words(each.text, words), each.place) for each in data.texts]
+        if sum(bool(NO_BLANKS.search(prompt)) for prompt, _ in found) > len(found) / 2:
+            raise ValueError(
+                f"the texts of {data.source} have no blanks between words, so their first {words} words are not known"
+            )
+    places: dict[str, str] = {}
+    for prompt, place in found:
+        if prompt.strip():
+            places.setdefault(prompt, place)
+    return places
 
 
 def split(items: Sequence[Item], held_out: int, seed: int) -> tuple[list[Item], list[Item]]:
@@ -119,98 +232,25 @@ def split(items: Sequence[Item], held_out: int, seed: int) -> tuple[list[Item], 
     return shuffled[: len(items) - held_out], shuffled[len(items) - held_out :]
 
 
-def _item(row: Any) -> PreferencePair | LabelledText | str:
-    """What a row holds; a reason in words where it is to be left out."""
-    if isinstance(row, dict) and "chosen" not in row and "text" in row and "label" in row:
-        return _labelled(row)
-    try:
-        return pair_of(row)
-    except UnusablePair as error:
-        return "with twice the same answer" if "identical" in str(error) else "with an empty answer"
-
-
-def _labelled(row: dict[str, Any]) -> LabelledText | str:
-    text, label = row["text"], row["label"]
+def _labelled(fields: Mapping[str, Any], place: str) -> LabelledText:
+    text, label = fields["text"], fields["label"]
     if not isinstance(text, str):
-        raise ValueError(f"field 'text' must be a string, got {text!r:.40}")
-    wanted = LABELS.get(str(label).strip().lower())
+        raise ValueError(f"field 'text' must be a string, got {shortened(text)}")
+    wanted = LABELS.get(str(label).strip().lower().removesuffix(".0"))
     if wanted is None:
-        raise ValueError(f"field 'label' must be 0 or 1, or one of {', '.join(LABELS)}, got {label!r:.40}")
-    return LabelledText(text, wanted) if text.strip() else "with an empty text"
+        raise ValueError(
+            f"field 'label' must be 0 or 1, or one of {', '.join(LABELS)}, got {shortened(label)}"
+        )
+    return LabelledText(text, wanted, place)
 
 
-# ---- rows -------------------------------------------------------------------------------------------------------
+def _first_words(text: str, words: int) -> str:
+    found = re.match(rf"(\s*\S+){{0,{words}}}", text)
+    return found.group().strip() if found else ""
 
 
-def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    suffixes = [suffix for suffix in path.suffixes if suffix in (*FORMATS, ".gz")]
-    kind = suffixes[0] if suffixes else ""
-    if kind == ".parquet":
-        return _parquet_rows(path)
-    if kind == ".csv":
-        return _csv_rows(path)
-    if kind == ".json":
-        return _json_rows(path)
-    if kind == ".jsonl":
-        return json_lines(path)
-    raise ValueError(f"{path} must end with {', '.join(FORMATS)}, or with .gz after it")
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"cannot read {path}: {reason}") from None
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """A list of objects; or JSON Lines, which are often called .json too."""
-    text = _text(path)
-    if not text.lstrip().startswith("["):
-        return json_lines(path)
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from None
-    return ((f"entry {number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """With the fields' names in the first line."""
-    csv.field_size_limit(2**24)
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                yield f"line {reader.line_num}", ValueError("other fields than the first line names")
-            else:
-                yield f"line {reader.line_num}", row
-    except csv.Error as error:
-        raise ValueError(f"{path}, after line {reader.line_num}: not CSV ({error})") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    require_package("pyarrow", "a Parquet file")
-    from pyarrow import ArrowException, parquet
-
-    number = 0
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", row
-    except (ArrowException, OSError) as error:
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-
-
-def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
-    require_package("datasets", f"the data set {source!r} of the hub")
-    from datasets import load_dataset
-
-    name, _, part = source.partition("@")
-    name, _, config = name.partition(":")
-    with one_line(f"data set {source!r}", "expected a file, or NAME, NAME:CONFIG or NAME@SPLIT on the hub"):
-        rows = load_dataset(name, config or None, split=part or "train")
-    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
+def _example(text: str) -> str:
+    """A text in one line: its end where it is a prompt's matters as much as its beginning."""
+    return shortened(
+        text if len(text) <= EXAMPLE else f"{text[: EXAMPLE // 2]}…{text[-EXAMPLE // 2 :]}", 2 * EXAMPLE
+    )

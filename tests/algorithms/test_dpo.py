@@ -163,10 +163,13 @@ def test_a_file_in_the_worlds_language_is_evaluated_exactly_and_another_is_refus
 
     pairs = reference.texts(reference.sample_pairs(50, 0.0, torch.Generator().manual_seed(0)))
     write_pairs(tmp_path / "pairs.jsonl", pairs)
-    record = next(build_dpo(world=str(tmp_path / "pairs.jsonl"), steps=1, device="cpu", progress=False))
-    assert record.exact is not None
+    algorithm = build_dpo(world=str(tmp_path / "pairs.jsonl"), steps=1, device="cpu", progress=False)
+    assert next(algorithm).exact is not None
+    assert algorithm.notes["read"].startswith("pairs.jsonl, JSON Lines: 50 rows, 50 pairs; ")
     write_pairs(tmp_path / "other.jsonl", [PreferencePair("the plot was", "good", "excellent")])
-    with pytest.raises(ValueError, match=r"pair 1: unknown answer 'excellent'.*give --model a folder"):
+    with pytest.raises(
+        ValueError, match=r"other\.jsonl, line 1: unknown answer 'excellent'.*give --model a folder"
+    ):
         build_dpo(world=str(tmp_path / "other.jsonl"), steps=1, progress=False)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rlhflab.worlds.dialogue import dialogue_text, messages_of
-from rlhflab.worlds.preferences import UnusablePair, pair_of
+from rlhflab.worlds.layouts import UnusablePair, understand
 
 USER, REPLY = {"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hi."}
 MORE = {"role": "user", "content": "Who are you?"}
@@ -54,7 +54,7 @@ def test_what_is_a_dialogue_and_what_is_not():
     ],
 )
 def test_lists_of_messages_are_pairs(row, prompt):
-    pair = pair_of(row)
+    pair = understand(row)
     assert messages_of(pair.prompt) == prompt
     assert pair.prompt.endswith("\n\nAssistant:")
     assert (pair.chosen, pair.rejected) == (" a", " b")
@@ -90,10 +90,10 @@ def test_lists_of_messages_are_pairs(row, prompt):
 )
 def test_bad_messages_name_their_field(row, says):
     with pytest.raises(ValueError, match=says) as error:
-        pair_of(row)
+        understand(row)
     assert not isinstance(error.value, UnusablePair)
 
 
 def test_an_empty_answer_is_unusable_and_not_bad():
     with pytest.raises(UnusablePair, match="field 'rejected' must be a non-empty string"):
-        pair_of({"prompt": [USER], "chosen": [good("a")], "rejected": [good(" ")]})
+        understand({"prompt": [USER], "chosen": [good("a")], "rejected": [good(" ")]})

@@ -73,13 +73,23 @@ def test_texts_with_labels(write, name):
         LabelledText(REVIEWS[0]["text"], False),
         LabelledText(REVIEWS[1]["text"], True),
     )
-    assert beginnings(found, 3) == ["A film, number"]  # each once
+    assert list(beginnings(found, 3)) == ["A film, number"]  # each once
     pairs = pairs_of_labels(found.texts, seed=0)
     assert len(pairs) == 3 and all(pair.prompt == "" for pair in pairs)
     texts = {each.text: each.wanted for each in found.texts}
     assert all(texts[pair.chosen] and not texts[pair.rejected] for pair in pairs)
     with pytest.raises(ValueError, match="all texts have the same label"):
         pairs_of_labels(found.texts[::2], seed=0)
+
+
+def test_first_words_are_the_texts_own_and_need_blanks(write):
+    found = read(
+        write([{"text": "One  two\nthree four", "label": "pos"}, {"text": " a", "label": "neg"}], "a.jsonl")
+    )
+    assert beginnings(found, 3) == {"One  two\nthree": "line 1", "a": "line 2"}
+    found = read(write([{"text": "这部电影很好看", "label": 1}, {"text": "很无聊", "label": 0}], "a.jsonl"))
+    with pytest.raises(ValueError, match="no blanks between words, so their first 8 words are not known"):
+        beginnings(found, 8)
 
 
 def test_a_json_file_may_hold_json_lines(tmp_path):
@@ -117,7 +127,7 @@ def test_a_bad_row_is_named_with_file_place_and_field_and_nothing_is_half_loaded
     with pytest.raises(ValueError, match=says) as error:
         read(path)
     assert str(error.value).startswith(f"{path}, ") and "\n" not in str(error.value)
-    with pytest.warns(UserWarning, match="1 bad lines left out"):
+    with pytest.warns(UserWarning, match="1 bad rows left out"):
         assert read(path, skip_bad=True).pairs == PAIRS
 
 
@@ -128,8 +138,8 @@ def test_a_bad_row_is_named_with_file_place_and_field_and_nothing_is_half_loaded
         ("a.json", b"[{", "is not JSON"),
         ("a.parquet", b"PAR1 no parquet", "cannot read"),
         ("a.csv", b'prompt,chosen,rejected\n"p,c,r', "after line 1: not CSV"),
-        ("a.csv", b"prompt,chosen,rejected\np,c\n", "line 2: other fields than the first line names"),
-        ("a.txt", b"x", r"must end with \.jsonl, \.json, \.csv, \.parquet, or with \.gz"),
+        ("a.csv", b"prompt,chosen,rejected\np,c\n", "line 2: 2 fields, where the first line names 3"),
+        ("a.txt", b"x", r"must end with \.jsonl, \.ndjson, \.json, .*, or with \.gz"),
         ("a.json", b"\xff\xfe[]", "not JSON|cannot read"),
         ("a.csv", b"", "is empty"),
     ],

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhflab.worlds.preferences import PreferencePair, read_pairs, write_pairs
+from rlhflab.worlds.hub import read_data
+from rlhflab.worlds.layouts import UnusablePair
+from rlhflab.worlds.preferences import PreferencePair, pair_of, write_pairs
 
 GOOD = '{"prompt": "the plot seemed", "chosen": "very good", "rejected": "bad"}\n'
 texts = st.text(min_size=1).filter(lambda text: text.strip() != "")
@@ -21,6 +23,10 @@ pairs = st.builds(
     flipped=st.none() | st.booleans(),
     margin=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 ).filter(lambda pair: pair.chosen != pair.rejected)
+
+
+def read_pairs(path, skip_bad=False):
+    return list(read_data(str(path), skip_bad, progress=False).pairs)
 
 
 @pytest.fixture
@@ -82,8 +88,6 @@ def test_optional_fields_unknown_fields_and_empty_lines(write):
         ('{"prompt": "", "chosen": "c", "rejected": "r"}', "field 'prompt' must be a non-empty string"),
         ('{"prompt": null, "chosen": "c", "rejected": "r"}', "field 'prompt' must be .*, got null"),
         ('{"prompt": "p", "chosen": 3, "rejected": "r"}', "field 'chosen' must be a non-empty string, got 3"),
-        ('{"prompt": "p", "chosen": "c", "rejected": "  "}', "field 'rejected' must be a non-empty string"),
-        ('{"prompt": "p", "chosen": "c", "rejected": "c"}', "'chosen' and 'rejected' are identical"),
         ('{"prompt": "p", "chosen": "c", "rejected": "r", "flipped": 1}', "field 'flipped' must be"),
         ('{"prompt": "p", "chosen": "c", "rejected": "r", "margin": NaN}', "field 'margin' must be a finite"),
         (
@@ -91,10 +95,6 @@ def test_optional_fields_unknown_fields_and_empty_lines(write):
             "field 'margin' must be a finite",
         ),
         ('{"chosen": "good film", "rejected": "bad film"}', "field 'prompt' is missing"),
-        (
-            '{"chosen": "\\n\\nAssistant: a", "rejected": "\\n\\nAssistant: "}',
-            "field 'rejected' has no answer",
-        ),
     ],
 )
 def test_a_bad_line_is_named_with_file_line_and_field(write, line, says):
@@ -103,6 +103,22 @@ def test_a_bad_line_is_named_with_file_line_and_field(write, line, says):
         read_pairs(path)
     assert str(error.value).startswith(f"{path}, line 2: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "p", "chosen": "c", "rejected": "  "}, "field 'rejected' must be a non-empty string"),
+        ({"prompt": "p", "chosen": "c", "rejected": "c"}, "'chosen' and 'rejected' are identical"),
+        (
+            {"chosen": "\n\nAssistant: a", "rejected": "\n\nAssistant: "},
+            "field 'rejected' has no answer",
+        ),
+    ],
+)
+def test_a_pair_that_teaches_nothing_is_unusable(row, says):
+    with pytest.raises(UnusablePair, match=says):
+        pair_of(row)
 
 
 def test_bytes_that_are_no_text_are_named(write):
@@ -119,14 +135,14 @@ def test_an_empty_file_is_refused(write, text):
 
 def test_unreadable_files_are_refused_in_one_line(write, tmp_path):
     whole = gzip.compress((GOOD * 50).encode())
-    for path in (tmp_path / "none.jsonl", tmp_path, write("no gzip", "a.gz"), write(whole[:-20], "b.gz")):
+    for path in (write("no gzip", "a.jsonl.gz"), write(whole[:-20], "b.jsonl.gz")):
         with pytest.raises(ValueError, match=r"^cannot read [^\n]+$"):
             read_pairs(path)
 
 
 def test_bad_lines_can_be_left_out_with_a_warning(write):
     path = write(GOOD + "{}\n" + GOOD + "{}\n")
-    with pytest.warns(UserWarning, match=r"2 bad lines left out .* line 2: field 'chosen' is missing"):
+    with pytest.warns(UserWarning, match=r"2 bad rows left out .* line 2: field 'chosen' is missing"):
         assert len(read_pairs(path, skip_bad=True)) == 2
     with pytest.raises(ValueError, match="line 1"):
         read_pairs(write("{}\n"), skip_bad=True)
@@ -163,13 +179,8 @@ def test_whole_dialogues_are_cut_at_their_common_prompt(write, chosen, rejected,
 
 
 def test_hh_rlhf_is_read(hh_rlhf):
-    with pytest.raises(
-        ValueError, match=r"harmless-base-test\.jsonl\.gz, line 87: field 'chosen' has no answer"
-    ):
-        read_pairs(hh_rlhf)  # real annotators left four answers empty
-    with pytest.warns(UserWarning, match="4 bad lines left out"):
-        read = read_pairs(hh_rlhf, skip_bad=True)
-    assert len(read) == 2312 - 4
+    read = read_pairs(hh_rlhf)
+    assert len(read) == 2312 - 4  # real annotators left four answers empty
     assert all(
         pair.prompt.startswith("\n\nHuman:") and pair.prompt.endswith("\n\nAssistant:") for pair in read
     )
