@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from rlhflab.files import written_beside
 from rlhflab.oom import out_of_memory
+from rlhflab.remedies import OneLine, headline
 from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
 from rlhflab.runs.grid import Cell, Grid
 from rlhflab.runs.store import Run
@@ -137,9 +138,9 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
     """Run one cell to its end in `folder`/NAME, or continue it there; called in the process that does the work.
 
     Returns:
-        The cell's name and what `drive` returned. An exception ends this cell only: its traceback goes to stderr, and
-        the status is "failed", with `error`; a later sweep tries it again. Where memory runs out, while it is built or
-        later, the status is "out of memory", the line is `error`, and no traceback is shown.
+        The cell's name and what `drive` returned. An exception ends this cell only: the status is "failed", with a
+        line as `error`, and the traceback of a bug goes to stderr; a later sweep goes on from what is kept. Where memory
+        runs out, while it is built or later, the status is "out of memory".
     """
     place = folder / cell.name
     try:
@@ -150,11 +151,14 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
             shutil.rmtree(place, ignore_errors=True)  # a start that was cut off
             algorithm, run = begin(builder, cell.config, place)
         return cell.name, drive(algorithm, run)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            raise  # else no person has pressed Ctrl-C here: a reward raised it
         if (short := out_of_memory(error, f"in building {cell.algorithm}")) is not None:
             return cell.name, {"status": "out of memory", "error": str(short)}
-        traceback.print_exc()
-        return cell.name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if not isinstance(error, OneLine):
+            traceback.print_exc()
+        return cell.name, {"status": "failed", "error": headline(error)}
 
 
 def _require(package: str, what: str) -> None:
