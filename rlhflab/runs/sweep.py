@@ -139,8 +139,8 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
 
     Returns:
         The cell's name and what `drive` returned. An exception ends this cell only: the status is "failed", with a
-        line as `error`, and the traceback of a bug goes to stderr; a later sweep goes on from what is kept. Where memory
-        runs out, while it is built or later, the status is "out of memory".
+        line as `error`, and the traceback of a bug goes to stderr; a later sweep goes on from what is kept. Where
+        memory runs out, while it is built or later, the status is "out of memory".
     """
     place = folder / cell.name
     try:
