@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.algorithm import Algorithm, TrainingDiverged
+from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
 from rlhflab.algorithms.record import Record
 from rlhflab.remedies import headline
 from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, Checkpoints, build_from, finish, resume
@@ -131,8 +131,10 @@ class KeptRuns:
         if self.run is None or algorithm is None or self._checkpoints is None:
             return
         said: dict[str, Any] = {"error": headline(error)}
-        status = "diverged" if isinstance(error, TrainingDiverged) else "failed"
-        if status == "failed":
+        status = "out of memory" if isinstance(error, OutOfMemory) else "failed"
+        if isinstance(error, TrainingDiverged):
+            status = "diverged"
+        else:
             said["checkpoint"] = self._checkpoints.rescue(algorithm, self._recorded)
         finish(algorithm, self.run, status, time.perf_counter() - self._started, **said)
 
