@@ -200,9 +200,14 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
         say(f"{result['error']}; {_kept(name, run, result['checkpoint'])}")
         raise typer.Exit(1)
     if result["status"] == "diverged":
-        say(f"{result['error']}; the run and its last checkpoint are kept in {run.folder}")
+        say(
+            f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}"
+        )
         raise typer.Exit(1)
     if result["status"] == "out of memory":
+        if result["checkpoint"] is None:
+            say(f"{result['error']}; {_kept(name, run, None)}", everybody=True)
+            raise typer.Exit(1)
         say(
             f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}: "
             f"rlhflab train {name} --resume {run.folder} goes on with the same settings where more memory is "

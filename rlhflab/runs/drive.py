@@ -140,8 +140,7 @@ def drive(
         What status.json then says, as plain data: `status` ("finished", "stopped", "diverged", "out of memory" or
         "failed"), `algorithm`, `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and
         `estimated` blocks (or None) and the last `scalars`; where it diverged, failed or ran out of memory, `error`
-        in one line; for the latter two also the step of the last `checkpoint`, from which it can go on (None where
-        none could be kept).
+        in one line, and the step of the last `checkpoint`, from which it can go on (None where none could be kept).
 
     Raises:
         Whatever is no failure of what a person gave: Ctrl-C ("stopped"), or a bug ("failed"), once the run is kept.
@@ -168,7 +167,7 @@ def drive(
         checkpoints.write(algorithm)
         return end("finished")
     except TrainingDiverged as diverged:
-        return end("diverged", error=str(diverged))
+        return end("diverged", error=str(diverged), checkpoint=checkpoints.kept)
     except BaseException as failed:
         short = out_of_memory(failed, f"after step {algorithm.step} of {algorithm.steps} of {algorithm.name}")
         status = "failed" if short is None else "out of memory"

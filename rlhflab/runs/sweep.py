@@ -19,11 +19,13 @@ import signal
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlhflab.boundary import Fault
 from rlhflab.files import written_beside
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import OneLine, headline
@@ -94,6 +96,7 @@ def sweep(
 
     Raises:
         ValueError: a setting that makes no sense, another grid than the folder's, or a package that is missing.
+        Fault: a process was killed, and with it the others.
         OSError: no scheduler at that address.
     """
     started = time.perf_counter()
@@ -201,7 +204,13 @@ def _outcomes(
     jobs = min(jobs or cpu_count(), len(cells))
     with _processes(max(1, cpu_count() // jobs)) if scheduler is None else _cluster(scheduler):
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+        try:
+            yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+        except BrokenProcessPool:  # loky tells of no process by name
+            raise Fault(
+                "a process of the sweep was killed: by the system where memory ran out, or by what a cell ran; what "
+                "has ended is kept, and the same command goes on from there"
+            ) from None
 
 
 @contextmanager

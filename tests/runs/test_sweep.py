@@ -140,6 +140,20 @@ def test_an_interrupt_that_nobody_sent_costs_one_cell(tmp_path, monkeypatch):
     assert [row["status"] for row in swept.rows] == ["finished", "failed", "finished"]
 
 
+def test_a_process_that_was_killed_is_one_line(tmp_path, monkeypatch):
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    def killed(self, cells):
+        raise TerminatedWorkerError("A worker process managed by the executor was unexpectedly terminated. …")
+
+    monkeypatch.setattr(joblib.Parallel, "__call__", killed)
+    with pytest.raises(
+        Fault, match=r"a process of the sweep was killed: .* the same command goes on from there$"
+    ):
+        run(Grid(["toy"]), tmp_path)
+
+
 def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch, calls):
     monkeypatch.setattr(drive, "CHECKPOINT_EVERY", 4)
     append, steps = Run.append, []
