@@ -73,7 +73,7 @@ class Optimiser:
 
     @property
     def writes(self) -> int:
-        """How many steps have begun to change the weights, or the loss's scale."""
+        """How many steps have begun that change the weights, or the loss's scale at least."""
         return self._writes[0]
 
     def step(self, loss: Tensor, learning_rate: float, share: float | Tensor | None = None) -> Tensor:
@@ -109,7 +109,6 @@ class Optimiser:
         scaler.scale(loss).backward()
         if shared:
             processes.sum_gradients(self.parameters)
-        self._writes[0] += 1  # the scale, also where no step follows
         scaler.unscale_(self.adam)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
         scaler.step(self.adam)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhflab.algorithms import trpo
 from rlhflab.algorithms.builders import builder
+from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.boundary import Fault
 from rlhflab.runs import drive as driving
@@ -108,6 +110,39 @@ def test_what_is_interrupted_anywhere_goes_on_as_if_nothing_had_happened(name, t
         assert run.load_checkpoint(algorithm) == kept == algorithm.step
     assert drive(algorithm, run)["status"] == "finished"
     assert files(run) == whole
+
+
+def test_a_line_search_that_is_interrupted_leaves_the_policy_where_it_was(tmp_path, monkeypatch):
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+    config = {**ALWAYS, "algorithm": "trpo", "world": "CartPole-v1", "envs": 2, "horizon": 32}
+    whole, other = undisturbed(config, tmp_path / "whole")
+    algorithm, run = begin(builder, config, tmp_path / "run")
+    search = trpo.backtrack
+
+    def interrupt(attempt, *_):
+        monkeypatch.setattr(trpo, "backtrack", search)
+        attempt(1.0)  # a step that is too long
+        raise KeyboardInterrupt
+
+    def arm(record):
+        if record.step == 2:
+            monkeypatch.setattr(trpo, "backtrack", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(algorithm, run, arm)
+    assert run.load_checkpoint(other) == 2
+    drive(other, run)
+    assert files(run) == whole
+    assert algorithm.rewind() and list(algorithm) == list(run.records())[2:]  # in memory, too
+
+
+def test_a_scaled_loss_whose_step_is_left_out_has_changed_the_scale():
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimiser = Optimiser([weight], scaled=True)
+    optimiser.step((weight * float("inf")).sum(), 0.1)
+    assert optimiser.writes == 1 and float(weight) == 1.0
+    optimiser.step(weight.sum(), 0.1)
+    assert optimiser.writes == 2 and float(weight) < 1.0
 
 
 BAD = """
