@@ -101,7 +101,8 @@ class Checkpoints:
     def write(self, algorithm: Algorithm) -> None:
         """Write one now."""
         self.run.save_checkpoint(algorithm)
-        self.kept, self._written = algorithm.step, time.perf_counter()
+        self.kept = algorithm.step
+        self._written = self._stepped = time.perf_counter()
         self._spent += self.run.seconds_to_save
 
     def rescue(self, algorithm: Algorithm, recorded: int) -> int | None:
@@ -115,9 +116,7 @@ class Checkpoints:
             the step that is kept on the disk; None where there is no checkpoint, or none any more.
         """
         with suppress(Exception):  # no room, say: the former checkpoint is whole, and the line names its step
-            if algorithm.rewind() and algorithm.step == recorded and (recorded, False) != (
-                self.kept, getattr(algorithm, "halfway", False),
-            ):  # fmt: skip
+            if algorithm.rewind() and algorithm.step == recorded:
                 self.write(algorithm)
         return self.kept if self.run.has_checkpoint else None
 
@@ -152,7 +151,7 @@ def drive(
     def end(status: str, **error: Any) -> dict[str, Any]:
         run.close()
         seconds = time.perf_counter() - started
-        whole = None if resumed and not error else seen  # the last evaluation may lie in an earlier stretch
+        whole = None if resumed else seen  # the last evaluation may lie in an earlier stretch
         return finish(algorithm, run, status, seconds, whole, **error)
 
     try:
@@ -203,8 +202,9 @@ def finish(
             algorithm.save_model(run.folder / "model")
     if seen is None:
         seen = Seen()
-        for record in run.records():
-            seen.note(record)
+        with suppress(OSError) if error else nullcontext():
+            for record in run.records():
+                seen.note(record)
     result = {
         "algorithm": run.config.get("algorithm", algorithm.name),
         "engine": getattr(algorithm, "engine", "lab"),
