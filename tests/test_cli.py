@@ -18,6 +18,7 @@ import typer
 from rlhflab import cli
 from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
 from rlhflab.algorithms.record import Record
+from rlhflab.boundary import Fault
 from rlhflab.cli import messages
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
@@ -142,6 +143,69 @@ def test_ctrl_c_keeps_the_run_and_resume_continues_the_same(rlhflab, toy, tmp_pa
     assert json.loads(out)["steps"] == 20
     assert list(Run.open(tmp_path / "run").records()) == list(Toy(steps=20))
     assert toy[1] == {**toy[0], "device": "cpu"}
+
+
+def test_a_failing_reward_ends_with_one_line_and_code_1_and_goes_on_from_there(
+    rlhflab, toy, tmp_path, monkeypatch
+):
+    load = Toy.__next__
+
+    def fails(self):
+        if self.step == 7:
+            raise Fault("reward score (score.py, line 4): KeyError: 'my bug'")
+        return load(self)
+
+    monkeypatch.setattr(Toy, "__next__", fails)
+    code, out, err = rlhflab("train", "dpo", "--steps", 20, "--out", "run", "--json")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        "rlhflab: reward score (score.py, line 4): KeyError: 'my bug'; step 7 is kept; "
+        "continue with: rlhflab train dpo --resume run"
+    )
+    assert Run.open(tmp_path / "run").status["status"] == "failed"
+    monkeypatch.setattr(Toy, "__next__", load)
+    assert rlhflab("train", "dpo", "--resume", "run")[0] == 0
+    assert list(Run.open(tmp_path / "run").records()) == list(Toy(steps=20))
+
+
+@pytest.mark.parametrize(("rewinds", "kept"), [(True, 7), (False, 0)])
+def test_a_second_ctrl_c_acts_at_once_and_says_what_is_kept(rlhflab, toy, monkeypatch, rewinds, kept):
+    load = Toy.__next__
+
+    def twice(self):
+        if self.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return load(self)
+
+    monkeypatch.setattr(Toy, "__next__", twice)
+    monkeypatch.setattr(Toy, "rewind", lambda self: rewinds)
+    code, out, err = rlhflab("train", "dpo", "--steps", 20, "--out", "run", "--json")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == (
+        f"rlhflab: stopped; step {kept} is kept; continue with: rlhflab train dpo --resume run"
+    )
+
+
+def test_settings_changed_by_hand_are_one_line(rlhflab, toy, tmp_path):
+    rlhflab("train", "dpo", "--out", "run")
+    config = tmp_path / "run" / "config.json"
+    for name, value in (
+        ("batch_size", 16),
+        ("steps", "ten"),
+        ("world", 5),
+        ("algorithm", None),
+        ("bogus", 1),
+    ):
+        whole = config.read_text()
+        config.write_text(json.dumps({**json.loads(whole), name: value}))
+        code, out, err = rlhflab("train", "dpo", "--resume", "run")
+        assert (code, out) == (
+            2,
+            "",
+        ) and f"config.json has changed since the checkpoint: {name} was" in one_line(err)
+        config.write_text(whole)
+    assert len(toy) == 1
 
 
 def test_resuming_a_finished_run_changes_nothing(rlhflab, toy, tmp_path):

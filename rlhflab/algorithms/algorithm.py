@@ -45,6 +45,13 @@ class Algorithm(Protocol):
         """
         ...
 
+    def rewind(self) -> bool:
+        """After an update that failed, go back to the last whole one: the next is made as if nothing had happened.
+
+        Returns False, and does nothing, where that is not possible, because weights have been changed.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, random state and position: nested dicts with string keys, tensors or JSON leaves."""
         ...

@@ -267,27 +267,33 @@ class ControlTask:
 
     # ---- state -------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, random state, the environments and the episodes under way, the recent returns."""
-        state: dict[str, Any] = {
-            "policy": dict(self.policy.state_dict()),
+    def position(self) -> dict[str, Any]:
+        """Random state, the environments and the episodes under way, the recent returns."""
+        return {
             "generator": self._generator.get_state(),
             "world": self.world.state_dict(),
             "recent": [list(episode) for episode in self._recent],
             "env_steps": self.env_steps,
         }
+
+    def return_to(self, position: Mapping[str, Any]) -> None:
+        """Inverse of `position`; an environment whose state cannot be told begins new episodes."""
+        self._generator.set_state(position["generator"])
+        self.world.load_state_dict(position["world"])
+        self._recent.clear()
+        self._recent.extend(Episode(*episode) for episode in position["recent"])
+        self.env_steps = int(position["env_steps"])
+
+    def learnt(self) -> dict[str, Any]:
+        """The weights of policy and value function."""
+        state = {"policy": dict(self.policy.state_dict())}
         return state if self.value is None else {**state, "value": dict(self.value.state_dict())}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`; an environment whose state cannot be told begins new episodes."""
+    def relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `learnt`."""
         self.policy.load_state_dict(state["policy"])
         if self.value is not None:
             self.value.load_state_dict(state["value"])
-        self._generator.set_state(state["generator"])
-        self.world.load_state_dict(state["world"])
-        self._recent.clear()
-        self._recent.extend(Episode(*episode) for episode in state["recent"])
-        self.env_steps = int(state["env_steps"])
 
 
 def play(policy: ControlPolicy, world: ControlWorld, seed: int) -> Tape:

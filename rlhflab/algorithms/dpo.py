@@ -107,9 +107,10 @@ class DPO(Fit):
         scalars = _scalars(TIE * knobs["beta"], *columns.tolist()) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
-        found = self._evaluated(self.evaluator, self.policy, knobs, knobs["beta"])
-        seen = self._record_pairs(rows, columns[1], columns[2])
-        return Record(self.step, scalars, knobs, seen, **found._asdict())
+        return Record(self.step, scalars, knobs, self._record_pairs(rows, columns[1], columns[2]))
+
+    def _judged(self, record: Record) -> Record:
+        return self._evaluated(record, self.evaluator, self.policy, record.knobs["beta"])
 
     def _update(
         self, rows: PairRows, beta: float, learning_rate: float
@@ -143,13 +144,11 @@ class DPO(Fit):
             flipped=tuple(pair.flipped for pair in texts),
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """What every fit keeps, and the position in the data."""
-        return {**super().state_dict(), "pairs": self.pairs.state_dict()}
+    def position(self) -> dict[str, Any]:
+        """The place in the data."""
+        return {"pairs": self.pairs.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
+    def _return_to(self, state: Mapping[str, Any]) -> None:
         self.pairs.load_state_dict(state["pairs"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -52,6 +53,12 @@ class Frame(ABC):
         self.config, self.knobs, self.backdrop = config, knobs, backdrop
         self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.steps, self.step = config.steps, 0
+        self._begun: tuple[int, dict[str, Any]] | None = (
+            None  # the update under way: `_writes` and position before
+        )
+        self._draft: Record | None = (
+            None  # its record, once the weights are changed and only the evaluation is left
+        )
 
     def __iter__(self) -> Iterator[Record]:
         return self
@@ -59,15 +66,55 @@ class Frame(ABC):
     def __next__(self) -> Record:
         """Make one update and return its record; raises TrainingDiverged on NaN, OutOfMemory where memory runs out.
 
-        An update that fails does not count: the next call tries again, with the next batch.
+        An update that fails does not count: the next call tries again, with the next batch, or with the same one after
+        `rewind`. Where only the evaluation after it has failed, the next call makes that alone.
         """
         if self.step >= self.steps:
             raise StopIteration
         return counted(self, self._update_by_schedule)
 
     def _update_by_schedule(self) -> Record:
-        factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
-        return self._advance(self.knobs.snapshot(), factor)
+        if self._draft is None:
+            self._begun = self._writes(), self.position()
+        self.step += 1
+        if self._draft is None:
+            factor = schedule_factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+            self._draft = self._advance(self.knobs.snapshot(), factor)
+        record = self._judged(self._draft)
+        self._draft = self._begun = None
+        return record
+
+    @property
+    def halfway(self) -> bool:
+        """Whether an update has begun, and failed or is under way."""
+        return self._begun is not None
+
+    def rewind(self) -> bool:
+        """After an update that failed, go back to the last whole one: what comes next is as if it had never begun.
+
+        Returns:
+            False where that is not possible, because weights have been changed; then nothing is done.
+        """
+        if self._begun is not None and self._draft is None:
+            writes, position = self._begun
+            if writes != self._writes():
+                return False
+            self._return_to(position)
+            self._begun = None
+        return True
+
+    @abstractmethod
+    def position(self) -> dict[str, Any]:
+        """What an update changes before the weights: random states, the place in the data, an environment's state."""
+
+    @abstractmethod
+    def _return_to(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `position`."""
+
+    def _writes(self) -> int:
+        """How many times the weights have been changed so far."""
+        optimiser: Optimiser | None = getattr(self, "_optimiser", None)
+        return 0 if optimiser is None else optimiser.writes
 
     def release(self) -> None:
         """Let go what an update that failed has left: gradients, and what keeps a graph alive."""
@@ -79,22 +126,27 @@ class Frame(ABC):
     def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
         """Make update number `step`; `factor` in (0, 1] is the schedule's on the step size."""
 
+    def _judged(self, record: Record) -> Record:
+        """The record of an update with what is measured after it; changes nothing, so that it can be tried again."""
+        return record
+
     def _due(self, every: int) -> bool:
         """Whether something comes now that comes every so many updates, at the first and at the last."""
         return self.step % every == 0 or self.step in (1, self.steps)
 
     def _evaluated(
         self,
+        record: Record,
         evaluator: Callable[[Any, float], Evaluated] | None,
         model: Any,
-        knobs: Mapping[str, float],
         beta: float,
-    ) -> Evaluated:
-        """What `evaluator` says of `model` at `beta` where that is due, after a look at the weights; else nothing."""
+    ) -> Record:
+        """A record with what `evaluator` says of `model` at `beta` where that is due, after a look at the weights."""
         if evaluator is None or not self._due(self.config.evaluate_every):
-            return Evaluated()
-        require_finite(self.step, {"a weight": finite_or_nan(model.parameters())}, knobs)
-        return evaluator(model, beta)
+            return record
+        require_finite(self.step, {"a weight": finite_or_nan(model.parameters())}, record.knobs)
+        found = evaluator(model, beta)
+        return replace(record, **found._replace(arrays={**record.arrays, **found.arrays})._asdict())
 
     def save_model(self, folder: Any) -> None:
         """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
@@ -102,8 +154,18 @@ class Frame(ABC):
             save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, knobs, device and precision; algorithms add weights, random states and what else they keep."""
-        return {"step": self.step, "knobs": self.knobs.snapshot(), "arithmetic": self.arithmetic()}
+        """Step, knobs, device and precision, position, what is learnt; and an update's draft that lacks evaluation."""
+        state = {"step": self.step, "knobs": self.knobs.snapshot(), "arithmetic": self.arithmetic()}
+        draft = {} if self._draft is None else {"draft": self._draft.to_dict()}
+        return _joined(_joined({**state, **draft}, self.position()), self._learnt())
+
+    @abstractmethod
+    def _learnt(self) -> dict[str, Any]:
+        """The part of the state that the updates change: weights, optimiser."""
+
+    @abstractmethod
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `_learnt`."""
 
     def arithmetic(self) -> dict[str, str]:
         """What rounding depends on: the `device` (a GPU's name, or a type) and the `precision` of computation."""
@@ -128,6 +190,10 @@ class Frame(ABC):
         for name, value in state["knobs"].items():
             setattr(self.knobs, name, value)
         self.step = int(state["step"])
+        self._relearn(state)
+        self._return_to(state)
+        self._begun = None
+        self._draft = None if "draft" not in state else Record.from_dict(state["draft"])
 
 
 class Fit(Frame):
@@ -138,17 +204,8 @@ class Fit(Frame):
 
     _optimiser: Optimiser
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, knobs and step; algorithms add their position in the data."""
-        return {**super().state_dict(), **self._learnt()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
-        self._relearn(state)
-
     def _learnt(self) -> dict[str, Any]:
-        """The part of the state that the updates change."""
+        """The model's weights and the optimiser."""
         return {
             self.fitted: trained_state(getattr(self, self.fitted)),
             "optimiser": self._optimiser.state_dict(),
@@ -158,6 +215,12 @@ class Fit(Frame):
         """Inverse of `_learnt`."""
         load_trained_state(getattr(self, self.fitted), state[self.fitted])
         self._optimiser.load_state_dict(state["optimiser"])
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two states as one; where both have a mapping of one name, that is joined."""
+    both = {name: {**first[name], **second[name]} for name in first.keys() & second.keys()}
+    return {**first, **second, **both}
 
 
 def require_finite(step: int, scalars: Mapping[str, float], knobs: Mapping[str, float]) -> None:

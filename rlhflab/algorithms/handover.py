@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal
 
 
@@ -67,6 +68,12 @@ class HandOver:
             self._item, self._state = item, "working"
             self._turn.notify_all()
             self._rest()
+
+    def rest(self) -> None:
+        """Wait until the loop rests, where an interrupted `send` has left it at work; its error is let go."""
+        if self.begun:
+            with suppress(Exception), self._turn:
+                self._rest()
 
     def close(self) -> None:
         """End the loop where it rests, or as soon as it does; returns at once."""

@@ -248,23 +248,26 @@ class LanguageTask:
 
     # ---- state -------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights of policy and value model, random states and position in the prompts."""
-        state: dict[str, Any] = {
-            "policy": trained_state(self.policy),
-            "prompts": self._prompts.state_dict(),
-            "generator": self._generator.get_state(),
-        }
+    def position(self) -> dict[str, Any]:
+        """Random state and place in the prompts."""
+        return {"prompts": self._prompts.state_dict(), "generator": self._generator.get_state()}
+
+    def return_to(self, position: Mapping[str, Any]) -> None:
+        """Inverse of `position`."""
+        self._prompts.load_state_dict(position["prompts"])
+        self._generator.set_state(position["generator"])
+
+    def learnt(self) -> dict[str, Any]:
+        """Weights of policy and value model."""
+        state: dict[str, Any] = {"policy": trained_state(self.policy)}
         for name, module in (("trunk", self.trunk), ("head", self.head)):
             if module is not None:
                 state[name] = dict(module.state_dict())
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+    def relearn(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `learnt`."""
         load_trained_state(self.policy, state["policy"])
-        self._prompts.load_state_dict(state["prompts"])
-        self._generator.set_state(state["generator"])
         for name, module in (("trunk", self.trunk), ("head", self.head)):
             if module is not None:
                 module.load_state_dict(state[name])

@@ -66,6 +66,15 @@ class Optimiser:
         self.max_grad_norm = max_grad_norm
         self.adam = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=weight_decay, eps=eps, fused=True)
         self._scaler = torch.amp.GradScaler(self.parameters[0].device.type) if scaled else None
+        self._writes = writes = [0]
+        self.adam.register_step_pre_hook(
+            lambda *_: writes.__setitem__(0, writes[0] + 1)
+        )  # whoever makes the step
+
+    @property
+    def writes(self) -> int:
+        """How many steps have begun that change the weights, or the loss's scale at least."""
+        return self._writes[0]
 
     def step(self, loss: Tensor, learning_rate: float, share: float | Tensor | None = None) -> Tensor:
         """Backward from the scalar `loss`, clip, update.

@@ -156,7 +156,11 @@ class LongPairs:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`, but for what the reference found in another precision or on another device."""
+        """Inverse of `state_dict`, but for what the reference found in another precision or on another device.
+
+        Raises:
+            ValueError: the state is of other data.
+        """
         self._batches.load_state_dict(state)
         same = state.get("ref_logps_in") == self._judged_in
         self._ref_logps = (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlhflab.algorithms.frame import Frame, require_finite
 from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.optimiser import check_settings
+from rlhflab.algorithms.optimiser import Optimiser, check_settings
 from rlhflab.algorithms.record import Record
 from rlhflab.algorithms.rollout import Collected, Rollout, Task
 from rlhflab.objectives.advantages import explained_variance, gae
@@ -85,6 +85,8 @@ class PolicyGradient(Frame):
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
+    _optimiser: Optimiser | None
+
     def __init__(
         self,
         task: Task,
@@ -105,8 +107,10 @@ class PolicyGradient(Frame):
         update = self._update(collected, knobs, factor)
         scalars = {**collected.scalars, **update.scalars}
         require_finite(self.step, scalars, knobs)
-        found = self._evaluated(lambda *_: self.task.judge(knobs), self.policy, knobs, knobs.get("beta", 0.0))
-        return Record(self.step, scalars, knobs, **found._replace(arrays=update.arrays)._asdict())
+        return Record(self.step, scalars, knobs, arrays=update.arrays)
+
+    def _judged(self, record: Record) -> Record:
+        return self._evaluated(record, lambda *_: self.task.judge(record.knobs), self.policy, 0.0)
 
     def release(self) -> None:
         """Let go what an update that failed has left, in the task too."""
@@ -137,14 +141,22 @@ class PolicyGradient(Frame):
         """Whether a loss is to be scaled; see `Optimiser`."""
         return getattr(self.policy, "dtype", None) == torch.float16
 
-    def state_dict(self) -> dict[str, Any]:
-        """The task's (weights, random states), knobs and step; algorithms add what they keep."""
-        return {**super().state_dict(), "task": self.task.state_dict()}
+    def position(self) -> dict[str, Any]:
+        """The task's; algorithms add their own random states."""
+        return {"task": self.task.position()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
-        self.task.load_state_dict(state["task"])
+    def _return_to(self, state: Mapping[str, Any]) -> None:
+        self.task.return_to(state["task"])
+
+    def _learnt(self) -> dict[str, Any]:
+        """The task's weights, and the optimiser where there is one."""
+        state: dict[str, Any] = {"task": self.task.learnt()}
+        return state if self._optimiser is None else {**state, "optimiser": self._optimiser.state_dict()}
+
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        self.task.relearn(state["task"])
+        if self._optimiser is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
 
 
 def spread(values: Tensor, where: Tensor | None = None, most: int = 256) -> tuple[float, ...]:

@@ -104,6 +104,7 @@ class PPO(PolicyGradient):
 
     name = "ppo"
     config: PPOConfig
+    _optimiser: Optimiser
 
     def __init__(
         self,
@@ -170,16 +171,10 @@ class PPO(PolicyGradient):
         }
         return Update(scalars, {"ratio": spread(ratio), "ratio_clipped": spread(ratio, beyond)})
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the frame keeps, the optimiser, and the order of minibatches."""
-        return {
-            **super().state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "order": self._order.get_state(),
-        }
+    def position(self) -> dict[str, Any]:
+        """The task's, and the order of minibatches."""
+        return {**super().position(), "order": self._order.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
-        self._optimiser.load_state_dict(state["optimiser"])
+    def _return_to(self, state: Mapping[str, Any]) -> None:
+        super()._return_to(state)
         self._order.set_state(state["order"])

@@ -146,7 +146,18 @@ class Race:
     def release(self) -> None:
         """Everybody lets go what an update of their own has left."""
 
+    @property
+    def halfway(self) -> bool:
+        """Whether a step that fails is to be made again: it goes on where it was, with what has run already kept."""
+        return True
+
+    def rewind(self) -> bool:
+        """After a step that failed, bring everybody back to their last whole update; False where one cannot."""
+        everybody = [self._fitting, *self.contestants.values()]
+        return all(algorithm.rewind() for algorithm in everybody if algorithm is not None)
+
     def _advance(self) -> Record:
+        self.step += 1
         knobs = self.knobs.snapshot()
         if self._fitting is None:
             self._draw(knobs)

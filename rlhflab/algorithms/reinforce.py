@@ -57,6 +57,7 @@ class Reinforce(PolicyGradient):
 
     name = "reinforce"
     config: ReinforceConfig
+    _optimiser: Optimiser
 
     def __init__(
         self,
@@ -86,12 +87,3 @@ class Reinforce(PolicyGradient):
             "grad_norm": float(grad_norm),
             "learning_rate": learning_rate,
         })  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the frame keeps, and the optimiser."""
-        return {**super().state_dict(), "optimiser": self._optimiser.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
-        self._optimiser.load_state_dict(state["optimiser"])

@@ -11,7 +11,7 @@ Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -134,10 +134,12 @@ class RewardModelling(Fit):
         scalars = ranking_scalars(scores, losses) | measured
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
-        if self._due(config.test_every) and len(self._held_out):
-            scalars |= self._test()
-        found = self._evaluated(self.judge, self.reward_model, knobs, knobs["beta"])
-        return Record(self.step, scalars, knobs, _first_against_last(rows, scores), **found._asdict())
+        return Record(self.step, scalars, knobs, _first_against_last(rows, scores))
+
+    def _judged(self, record: Record) -> Record:
+        if self._due(self.config.test_every) and len(self._held_out):
+            record = replace(record, scalars={**record.scalars, **self._test()})
+        return self._evaluated(record, self.judge, self.reward_model, record.knobs["beta"])
 
     def _update(self, rows: RankedRows, learning_rate: float) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Make one update.
@@ -170,13 +172,11 @@ class RewardModelling(Fit):
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What every fit keeps, and the random state."""
-        return {**super().state_dict(), "generator": self._generator.get_state()}
+    def position(self) -> dict[str, Any]:
+        """The random state."""
+        return {"generator": self._generator.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
+    def _return_to(self, state: Mapping[str, Any]) -> None:
         self._generator.set_state(state["generator"])
 
 

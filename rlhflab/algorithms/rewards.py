@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhflab.boundary import one_line
+from rlhflab.boundary import Fault, given, one_line
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.precision import reading_dtype
 from rlhflab.models.quiet import quiet_loading
@@ -154,23 +156,42 @@ def score_texts(
         [answers] float64.
 
     Raises:
-        ValueError: no answers, another number of scores than answers, or a score that is NaN or infinite, with its
-            answer.
+        ValueError: no answers.
+        Fault: the function raises, returns another number of scores than answers, or a score that is NaN or infinite,
+            with its answer; in one line with the function's name and place.
     """
     if not answers or len(prompts) != len(answers):
         raise ValueError(
             f"need as many prompts as answers and at least one, got {len(prompts)} and {len(answers)}"
         )
-    found = function(list(prompts), list(answers))
-    try:
+    name, ours = _named(function), (getattr(function, "__module__", None) or "").startswith("rlhflab.")
+    with nullcontext() if ours else given(name):
+        found = function(list(prompts), list(answers))
+    with given(name, lambda _: f"a reward must be a list of {len(answers)} numbers, got {_shown(found)}"):
         scores = torch.as_tensor(found, dtype=torch.float64).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"a reward must be a list of {len(answers)} numbers, got {found!r:.80}") from None
     if scores.shape != (len(answers),):
-        raise ValueError(
-            f"a reward must be one number an answer, ({len(answers)},), got {tuple(scores.shape)}"
+        raise Fault(
+            f"{name}: a reward must be one number an answer, ({len(answers)},), got {tuple(scores.shape)}"
         )
     for prompt, answer, score in zip(prompts, answers, scores.tolist(), strict=True):
         if not math.isfinite(score):
-            raise ValueError(f"the reward of {answer!r} to {prompt!r} is {score}; rewards must be finite")
+            raise Fault(
+                f"{name}: the reward of {_shown(answer)} to {_shown(prompt)} is {score}; rewards must be finite"
+            )
     return scores
+
+
+def _named(function: Callable[..., Any]) -> str:
+    """A reward function for a message, with the place of its definition where it has one."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    place = "" if code is None else f" ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+    return f"reward {name}{place}"
+
+
+def _shown(value: Any) -> str:
+    """A value in at most 80 signs; what has no such form, or fails to give it, by its class."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # such as a number of 5,000 digits
+        return f"a {type(value).__name__}"

@@ -58,7 +58,7 @@ def fits(build: Callable[Given, Made]) -> Callable[Given, Made]:
 
     @functools.wraps(build)
     def built(*given: Given.args, **named: Given.kwargs) -> Made:
-        def failed(error: Exception) -> OutOfMemory | None:
+        def failed(error: BaseException) -> OutOfMemory | None:
             phase = phase_of(error)
             place = f"{phase}, building {name}" if phase else f"in building {name}"
             return out_of_memory(error, place, _ways(settings, gradients=False, batches=False))
@@ -78,31 +78,34 @@ def counted(algorithm: Any, advance: Callable[[], Made]) -> Made:
     """Make the next step of an algorithm by `advance`; where it fails it does not count, and leaves nothing behind.
 
     Args:
-        algorithm: has `step`, `steps`, `name`, `built_with`, and `release` to let go what a failed step left in it.
-        advance: makes update number `step`.
+        algorithm: has `step`, `steps`, `name`, `built_with`, `release` to let go what a failed step left in it, and
+            `halfway`, False where the step was whole when Ctrl-C came: then it counts.
+        advance: counts the step and makes it.
 
     Raises:
         OutOfMemory: memory ran out; whatever else `advance` raises.
     """
 
-    def failed(error: Exception) -> OutOfMemory | None:
+    step = algorithm.step
+
+    def failed(error: BaseException) -> OutOfMemory | None:
         phase = phase_of(error) or "in the forward pass"
-        place = f"{phase}, step {algorithm.step} of {algorithm.steps} of {algorithm.name}"
-        algorithm.step -= 1
+        place = f"{phase}, step {step + 1} of {algorithm.steps} of {algorithm.name}"
+        if algorithm.halfway:
+            algorithm.step = step
         algorithm.release()
         gradients = phase not in (EVALUATION, SAMPLING, SCORING, REFERENCE, LOGPS, ACTING)
         return out_of_memory(error, place, _ways(algorithm.built_with, gradients))
 
-    algorithm.step += 1
     return _guarded(advance, failed)
 
 
-def _guarded(work: Callable[[], Made], failed: Callable[[Exception], OutOfMemory | None]) -> Made:
+def _guarded(work: Callable[[], Made], failed: Callable[[BaseException], OutOfMemory | None]) -> Made:
     """Return `work()`; an error of which `failed` makes an `OutOfMemory` is replaced by that, and not kept in it."""
     told: list[OutOfMemory] = []
     try:
         return work()
-    except Exception as error:
+    except BaseException as error:
         if isinstance(error, OutOfMemory):
             error.ways = []  # those of a training within this one: nobody can give them here
         found = failed(error)

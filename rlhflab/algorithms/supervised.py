@@ -102,8 +102,10 @@ class Supervised(Fit):
         scalars = self._update(rows, learning_rate)
         require_finite(self.step, scalars, knobs)
         scalars["learning_rate"] = learning_rate
-        found = self._evaluated(self.evaluator, self.policy, knobs, self.beta)
-        return Record(self.step, scalars, knobs, **found._asdict())
+        return Record(self.step, scalars, knobs)
+
+    def _judged(self, record: Record) -> Record:
+        return self._evaluated(record, self.evaluator, self.policy, self.beta)
 
     def _update(self, rows: AnswerBatch, learning_rate: float) -> dict[str, float]:
         """Make one update; returns the loss before it and the norm of its gradient."""
@@ -112,13 +114,11 @@ class Supervised(Fit):
         grad_norm = self._optimiser.step(loss, learning_rate)
         return {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What every fit keeps, the order of the data and the position in it."""
-        return {**super().state_dict(), "batches": self._batches.state_dict()}
+    def position(self) -> dict[str, Any]:
+        """The order of the data and the place in it."""
+        return {"batches": self._batches.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
+    def _return_to(self, state: Mapping[str, Any]) -> None:
         self._batches.load_state_dict(state["batches"])
 
 
@@ -147,9 +147,14 @@ class ShuffledBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """What is left of the epoch and the random state."""
-        return {"queue": self._queue.clone(), "generator": self._generator.get_state()}
+        return {
+            "rows": self._rows, "queue": self._queue.clone(), "generator": self._generator.get_state()
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+        """Inverse of `state_dict`; ValueError where that was of other data."""
+        rows = state.get("rows", self._rows)  # absent in runs of before it
+        if rows != self._rows or (len(state["queue"]) and int(state["queue"].max()) >= rows):
+            raise ValueError(f"it is a place among {rows} rows of data, and now there are {self._rows}")
         self._queue = state["queue"].clone()
         self._generator.set_state(state["generator"])

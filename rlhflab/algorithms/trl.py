@@ -48,6 +48,11 @@ class _InTRL:
     fitted: ClassVar[str]
     loop: TrainerLoop
 
+    def rewind(self) -> bool:
+        """As our own algorithms do, once a step of the Trainer's that is under way has ended."""
+        self.loop.rest()
+        return super().rewind()  # type: ignore[misc]
+
     def _learnt(self) -> dict[str, Any]:
         """The Trainer's checkpoint; with adapters it lacks a reward head, so what is trained stands beside it."""
         model = getattr(self, self.fitted)

@@ -119,6 +119,10 @@ class TrainerLoop:
             self._model.eval()
         return self.trainer.seen, dict(self.trainer.logged)
 
+    def rest(self) -> None:
+        """Wait until the trainer rests: one whose step was interrupted from outside goes on to its end."""
+        self._handover.rest()
+
     def checkpoint(self) -> dict[str, Tensor]:
         """Let the Trainer write a checkpoint and return its files, name → bytes as [size] uint8."""
         self._start()

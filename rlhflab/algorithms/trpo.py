@@ -140,6 +140,7 @@ class TRPO(PolicyGradient):
         self._optimiser = Optimiser(values, self.config.max_grad_norm) if values else None
         self._order = torch.Generator().manual_seed(self.config.seed)
         self._preconditioner = GradientPreconditioner() if self.config.preconditioned else None
+        self._steps_taken = 0  # of the policy
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
         rollout = collected.rollout
@@ -156,13 +157,15 @@ class TRPO(PolicyGradient):
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         config = self.config
         proposal = self.propose(rollout, advantages, max_kl)
+        self._steps_taken += 1
         try:
             if config.line_search:
                 trials = backtrack(proposal.attempt, max_kl, config.line_search_tries)
             else:
                 trials = (Trial(1.0, *proposal.attempt(1.0), accepted=True),)
-        except Exception:  # such as no memory left: a share that was only tried must not stay
+        except BaseException:  # such as no memory left: a share that was only tried must not stay
             proposal.withdraw()
+            self._steps_taken -= 1
             raise
         taken = trials[-1]
         if not taken.accepted:
@@ -220,6 +223,9 @@ class TRPO(PolicyGradient):
 
         return Proposal(gradient, solution, step, attempt, lambda: put(parameters, start))
 
+    def _writes(self) -> int:
+        return super()._writes() + self._steps_taken
+
     def _surrogate(self, rollout: Rollout, advantages: Tensor) -> tuple[Distribution, Tensor]:
         distribution = self.task.distribution(rollout)
         logps = distribution.log_prob(rollout.actions)
@@ -245,21 +251,16 @@ class TRPO(PolicyGradient):
                 losses.append(loss.detach())
         return float(torch.stack(losses).mean()) if losses else 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the frame keeps, the value function's optimiser, its minibatches' order, the preconditioner."""
-        state = {**super().state_dict(), "order": self._order.get_state()}
+    def position(self) -> dict[str, Any]:
+        """The task's, the order of the value function's minibatches, the preconditioner."""
+        state = {**super().position(), "order": self._order.get_state()}
         if self._preconditioner is not None:
             state["squares"] = self._preconditioner.squares
-        if self._optimiser is not None:
-            state["optimiser"] = self._optimiser.state_dict()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
-        super().load_state_dict(state)
+    def _return_to(self, state: Mapping[str, Any]) -> None:
+        super()._return_to(state)
         self._order.set_state(state["order"])
-        if self._optimiser is not None:
-            self._optimiser.load_state_dict(state["optimiser"])
         if self._preconditioner is not None:
             squares = state.get("squares")  # absent in runs of before it
             device = self.task.policy_parameters()[0].device

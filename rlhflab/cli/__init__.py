@@ -1,7 +1,7 @@
 """The command line: train, sweep, report, doctor, lab, colab. Heavy imports wait until a command needs them.
 
-Exit codes: 0 done, 1 the training diverged or ran out of memory, or something is to be fixed, 2 a value that is not
-allowed, 130 interrupted.
+Exit codes: 0 done, 1 the training diverged, ran out of memory or failed (a reward, an environment, a full disk), or
+something is to be fixed, 2 a value that is not allowed, 130 interrupted.
 What a person reads goes to stderr, one line an error; results go to stdout.
 """
 

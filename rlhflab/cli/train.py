@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from rlhflab import processes
 from rlhflab.algorithms.builders import BUILDERS, CONTROL, PARALLEL, builder
+from rlhflab.boundary import Fault
 from rlhflab.cli.messages import json_line, line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
 from rlhflab.cli.words import command
@@ -154,6 +155,7 @@ def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm
     from rlhflab.runs.store import Run
 
     run = Run.open(folder)
+    run.require_unchanged()
     found = run.config.setdefault("algorithm", "dpo")
     if found != name:
         raise ValueError(
@@ -189,6 +191,7 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
     for note in getattr(algorithm, "notes", {}).values():
         say(note)
     judged: dict[str, float] = {}
+    result: dict[str, Any] | None = None
     with (
         _interruptible() as interrupted,
         tracking(tracker, run.folder, run.config) as tracked,
@@ -203,11 +206,23 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
             bar.update()
             return bool(interrupted)
 
-        result = drive(algorithm, run, watch, line)
+        with suppress(KeyboardInterrupt):  # a second one, within a step
+            result = drive(algorithm, run, watch, line)
+    if result is None:
+        say(f"stopped; {_kept(name, run, run.status.get('checkpoint'))}")
+        raise typer.Exit(130)
+    if result["status"] == "failed":
+        say(f"{result['error']}; {_kept(name, run, result['checkpoint'])}")
+        raise typer.Exit(1)
     if result["status"] == "diverged":
-        say(f"{result['error']}; the run and its last checkpoint are kept in {run.folder}")
+        say(
+            f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}"
+        )
         raise typer.Exit(1)
     if result["status"] == "out of memory":
+        if result["checkpoint"] is None:
+            say(f"{result['error']}; {_kept(name, run, None)}", everybody=True)
+            raise typer.Exit(1)
         say(
             f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}: "
             f"{command('train', name, '--resume', run.folder)} goes on with the same settings where more memory is "
@@ -231,6 +246,13 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
         print(f"look at it: {command('report', run.folder)}")
 
 
+def _kept(name: str, run: Run, step: int | None) -> str:
+    """What is kept of a run that has failed, and how it goes on."""
+    if step is None:
+        return f"nothing is kept in {run.folder} to continue from"
+    return f"step {step} is kept; continue with: rlhflab train {name} --resume {run.folder}"
+
+
 def _follow(algorithm: Algorithm) -> None:
     """What every process but the main one does: the same steps, of which nothing is kept."""
     from rlhflab.runs.drive import follow
@@ -240,6 +262,9 @@ def _follow(algorithm: Algorithm) -> None:
             follow(algorithm)
     except OutOfMemory as short:  # the launcher ends the others
         say(line(short), everybody=True)
+        raise typer.Exit(1) from None
+    except Fault as fault:
+        say(f"process {processes.rank()}: {fault}", everybody=True)
         raise typer.Exit(1) from None
 
 

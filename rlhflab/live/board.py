@@ -165,7 +165,7 @@ class Board:
         self.player.pause()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Go on after a pause, or after an error from the last whole update; see `Player.resume`."""
         self.player.resume()
         self._settle_if_blocking()
 

@@ -19,6 +19,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 from rlhflab.algorithms.algorithm import Algorithm
@@ -64,7 +65,8 @@ class Player:
 
     Args:
         make: builds a fresh algorithm; may take seconds, the state is "preparing" meanwhile.
-        sinks: called with every record, on the training thread, in this order; an exception there stops the run.
+        sinks: called with every record, on the training thread, in this order; an exception there stops the run. One
+            that has `failed` is told there of the error that stopped it.
         driver: "auto", "thread", "poll" or "blocking".
         name: a player with the same name that still runs is stopped and joined.
         specs: the knobs' specifications, where they are known before the algorithm is.
@@ -164,7 +166,16 @@ class Player:
         self._go(pausing=False)
 
     def resume(self) -> None:
-        """Go on after a pause; nothing happens where nothing has started."""
+        """Go on after a pause, or after an error from the last whole update, where that is in memory still.
+
+        Nothing happens where nothing has started.
+        """
+        algorithm, thread = self.algorithm, self._thread
+        if self._state == "error" and algorithm is not None and algorithm.rewind():
+            if thread is not None:
+                thread.join()
+            with self._changed:
+                self.error, self.traceback, self._thread, self._state = None, "", None, "paused"
         if self._state != "idle":
             self._go(pausing=False)
 
@@ -377,6 +388,9 @@ class Player:
                 self.error, short = short or error, None  # a frame that knows its error keeps both alive
                 whole = "" if isinstance(self.error, OneLine) else "".join(traceback.format_exception(error))
                 self.traceback = whole[-6000:]
+                for sink in self._sinks:
+                    with suppress(Exception):  # the first error is the one to show
+                        getattr(sink, "failed", lambda error: None)(self.error)
             self._set_state("error", generation)
 
     def _loop(self, algorithm: Algorithm, generation: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from safetensors.torch import save_file
 from rlhflab.files import written_beside
 
 
-def write_checkpoint(path: Path, state: Mapping[str, Any], step: int) -> None:
+def write_checkpoint(
+    path: Path, state: Mapping[str, Any], step: int, settings: Mapping[str, Any] | None = None
+) -> None:
     """Write `state` to `path`; a file that is there already is replaced at once, or kept where this fails.
 
     Args:
         path: the file; its folder must exist.
         state: nested mappings (keys: strings and integers), lists and tuples of tensors and JSON values.
         step: updates made so far.
+        settings: those of the run, JSON values; see `read_settings`.
 
     Raises:
         ValueError: a value that is neither a tensor nor JSON; says where it is.
@@ -35,7 +39,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], step: int) -> None:
     with written_beside(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode
-        save_file(_separate(tensors), beside, {"step": str(step), "state": json.dumps(packed)})
+        meta = {"step": str(step), "state": json.dumps(packed), "settings": json.dumps(settings)}
+        save_file(_separate(tensors), beside, meta)
         beside.chmod(mode)  # safetensors keeps its files to the owner
 
 
@@ -45,10 +50,27 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
     Raises:
         ValueError: the file is no checkpoint.
     """
+    with _opened(path) as file:
+        meta = file.metadata() or {}
+        return int(meta["step"]), _unpack(json.loads(meta["state"]), file.get_tensor)
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """The settings that a checkpoint's run had when it was written; None where it does not tell.
+
+    Raises:
+        ValueError: the file is no checkpoint.
+    """
+    with _opened(path) as file:
+        found: dict[str, Any] | None = json.loads((file.metadata() or {}).get("settings", "null"))
+        return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            return int(meta["step"]), _unpack(json.loads(meta["state"]), file.get_tensor)
+            yield file
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no checkpoint: {error}") from None
 

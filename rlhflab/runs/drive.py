@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from rlhflab import processes
 from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
 from rlhflab.algorithms.record import Record
+from rlhflab.boundary import Fault
 from rlhflab.oom import out_of_memory
-from rlhflab.runs.store import Run, default_run_folder
+from rlhflab.remedies import headline
+from rlhflab.runs.store import Run, default_run_folder, writing
 
 CHECKPOINT_EVERY = 100  # steps
+CHECKPOINT_SECONDS = 60.0  # the most that a kill may cost
+WRITING = 0.02  # share of the time that goes into checkpoints at most
+FREE = 1.0  # seconds of writing that never matter
 
 Build = Callable[..., Algorithm]  # keyword arguments → an algorithm
 Builder = Callable[
@@ -53,10 +58,67 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
         builder: as in `begin`.
         run: its records after that checkpoint are dropped, by the main one of several processes.
         changes: keyword arguments that take the place of the run's own, such as another device.
+
+    Raises:
+        Fault: the run's settings or data have changed since its checkpoint, or it does not fit what they build.
     """
+    run.require_unchanged()
     algorithm = build_from(builder, {**run.config, **changes})
     run.load_checkpoint(algorithm, drop=processes.is_main())
     return algorithm
+
+
+class Checkpoints:
+    """When a run's state is written while its algorithm advances, and which step is kept on the disk.
+
+    It is due every so many steps, and where more than CHECKPOINT_SECONDS would be lost otherwise; yet where writing is
+    slow, only so often that it takes the share WRITING of the time.
+
+    Args:
+        run: its last checkpoint, if any, is of the algorithm's step now.
+        step: that step.
+        every: steps.
+
+    Attributes:
+        kept: the step of the last checkpoint.
+    """
+
+    def __init__(self, run: Run, step: int, every: int | None = None) -> None:
+        self.run, self.kept, self._every = run, step, every or CHECKPOINT_EVERY
+        self._began = self._written = self._stepped = time.perf_counter()
+        self._spent = 0.0
+
+    def after(self, algorithm: Algorithm) -> None:
+        """Write a checkpoint where one is due after the algorithm's newest step."""
+        now, cost = time.perf_counter(), self.run.seconds_to_save
+        another = now - self._stepped  # what the next step will take, too
+        self._stepped, waited = now, now - self._written
+        by_count = algorithm.step % self._every == 0
+        by_time = waited + another >= CHECKPOINT_SECONDS and waited >= cost / WRITING
+        if by_time or (by_count and self._spent + cost <= FREE + WRITING * (now - self._began)):
+            self.write(algorithm)
+
+    def write(self, algorithm: Algorithm) -> None:
+        """Write one now."""
+        self.run.save_checkpoint(algorithm)
+        self.kept = algorithm.step
+        self._written = self._stepped = time.perf_counter()
+        self._spent += self.run.seconds_to_save
+
+    def rescue(self, algorithm: Algorithm, recorded: int) -> int | None:
+        """After a failure keep the last whole update where it is in memory still; else the last checkpoint stays.
+
+        Args:
+            algorithm: the one that has failed.
+            recorded: step of the last record that is kept.
+
+        Returns:
+            the step that is kept on the disk; None where there is no checkpoint, or none any more.
+        """
+        with suppress(Exception):  # no room, say: the former checkpoint is whole, and the line names its step
+            if algorithm.rewind() and algorithm.step == recorded:
+                self.write(algorithm)
+        return self.kept if self.run.has_checkpoint else None
 
 
 def drive(
@@ -74,40 +136,50 @@ def drive(
         line: what to say where memory runs out.
 
     Returns:
-        What status.json then says, as plain data: `status` ("finished", "stopped", "diverged" or "out of memory"),
-        `algorithm`, `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and `estimated`
-        blocks (or None) and the last `scalars`; `error` where it diverged; `error` and the step of the last
-        `checkpoint`, from which it can go on, where it ran out of memory.
+        What status.json then says, as plain data: `status` ("finished", "stopped", "diverged", "out of memory" or
+        "failed"), `algorithm`, `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and
+        `estimated` blocks (or None) and the last `scalars`; where it diverged, failed or ran out of memory, `error`
+        in one line, and the step of the last `checkpoint`, from which it can go on (None where none could be kept).
+
+    Raises:
+        Whatever is no failure of what a person gave: Ctrl-C ("stopped"), or a bug ("failed"), once the run is kept.
     """
-    resumed, kept = algorithm.step > 0, algorithm.step
-    seen = Seen()
-    status = "finished"
-    error: dict[str, Any] = {}
+    resumed, recorded = algorithm.step > 0, algorithm.step
+    seen, checkpoints = Seen(), Checkpoints(run, algorithm.step)
     started = time.perf_counter()
+
+    def end(status: str, **error: Any) -> dict[str, Any]:
+        run.close()
+        seconds = time.perf_counter() - started
+        whole = None if resumed else seen  # the last evaluation may lie in an earlier stretch
+        return finish(algorithm, run, status, seconds, whole, **error)
+
     try:
         for record in algorithm:
             run.append(record)
+            recorded = record.step
             seen.note(record)
-            if record.step % CHECKPOINT_EVERY == 0:
-                run.save_checkpoint(algorithm)
-                kept = record.step
+            checkpoints.after(algorithm)
             if processes.agree(bool(watch and watch(record))) and algorithm.step < algorithm.steps:
-                status = "stopped"
-                break
-        run.save_checkpoint(algorithm)
+                checkpoints.write(algorithm)
+                return end("stopped")
+        checkpoints.write(algorithm)
+        return end("finished")
     except TrainingDiverged as diverged:
-        status, error = "diverged", {"error": str(diverged)}
-    except Exception as failed:
+        return end("diverged", error=str(diverged), checkpoint=checkpoints.kept)
+    except BaseException as failed:
         short = out_of_memory(failed, f"after step {algorithm.step} of {algorithm.steps} of {algorithm.name}")
-        if short is None:
-            raise
-        status, error = "out of memory", {"error": line(short), "checkpoint": kept}
+        status = "failed" if short is None else "out of memory"
+        words = headline(failed) if short is None else line(short)
         del short
-    finally:
-        run.close()
-    seconds = time.perf_counter() - started
-    whole = None if resumed else seen  # the last evaluation may lie in an earlier stretch
-    return finish(algorithm, run, status, seconds, whole, **error)
+        kept = checkpoints.rescue(algorithm, recorded)
+        if isinstance(failed, KeyboardInterrupt):
+            status, words = "stopped", "interrupted"
+        result = end(status, error=words, checkpoint=kept)
+        if status == "out of memory" or isinstance(failed, Fault):
+            return result
+        failed.add_note(f"the run's step {kept} is kept in {run.folder}")
+        raise
 
 
 def finish(
@@ -117,17 +189,22 @@ def finish(
 
     Args:
         algorithm, run: its last checkpoint is there already.
-        status: "finished", "stopped", "diverged" or "out of memory".
+        status: as `drive` has them.
         seconds: of this stretch.
         seen: the last evaluations; read from the run's records where it is not given.
         error: what else there is to say.
+
+    Raises:
+        Fault: something cannot be written, where there is no error to tell of already.
     """
     if status == "finished" and hasattr(algorithm, "save_model"):
-        algorithm.save_model(run.folder / "model")
+        with writing(run.folder / "model"):
+            algorithm.save_model(run.folder / "model")
     if seen is None:
         seen = Seen()
-        for record in run.records():
-            seen.note(record)
+        with suppress(OSError) if error else nullcontext():
+            for record in run.records():
+                seen.note(record)
     result = {
         "algorithm": run.config.get("algorithm", algorithm.name),
         "engine": getattr(algorithm, "engine", "lab"),
@@ -138,7 +215,8 @@ def finish(
         **vars(seen),
         **error,
     }
-    run.finish(status, **result)
+    with suppress(Fault) if error else nullcontext():
+        run.finish(status, **result)
     return {"status": status, **result}
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.algorithm import Algorithm
+from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
 from rlhflab.algorithms.record import Record
-from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, build_from, finish, resume
+from rlhflab.remedies import headline
+from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, Checkpoints, build_from, finish, resume
 from rlhflab.runs.store import Run, default_run_folder
 
 
@@ -26,7 +27,7 @@ class KeptRuns:
         config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values. Those that
             the board may choose must be among them.
         parent: the folder in which runs get theirs.
-        every: steps between checkpoints.
+        every: steps between checkpoints; where these are slow a minute passes sooner, see `Checkpoints`.
 
     >>> kept = KeptRuns(builder, {"algorithm": "dpo", "steps": 100})       # doctest: +SKIP
     >>> board = Board(kept.make, sinks=[kept])                             # doctest: +SKIP
@@ -51,6 +52,8 @@ class KeptRuns:
         )
         self._continues = False  # the next algorithm to be built is that of `run`
         self._started = time.perf_counter()
+        self._checkpoints: Checkpoints | None = None  # of `run`
+        self._recorded = 0  # step of its last record
 
     @classmethod
     def open(cls, builder: Builder, folder: str | Path, every: int = CHECKPOINT_EVERY) -> KeptRuns:
@@ -95,24 +98,45 @@ class KeptRuns:
             folder = default_run_folder(self.config["algorithm"], self._parent)
             notes = getattr(algorithm, "notes", None)
             self.run = Run.create(folder, self.config, algorithm.backdrop, notes)
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(self.run, record.step - 1, self._every)
         self.run.append(record)
+        self._recorded = record.step
         if algorithm.step >= algorithm.steps:
-            self.save()
+            self._checkpoints.write(algorithm)
             finish(algorithm, self.run, "finished", time.perf_counter() - self._started)
-        elif record.step % self._every == 0:
-            self.save()
+        else:
+            self._checkpoints.after(algorithm)
 
     def save(self) -> Path:
         """Keep a checkpoint now, while the training rests; returns the run's folder.
 
         Raises:
-            ValueError: there is no run yet.
+            ValueError: there is no run yet, or an update has failed with the weights changed.
         """
         algorithm = self._made() if self._made else None
-        if self.run is None or algorithm is None:
+        if self.run is None or algorithm is None or self._checkpoints is None:
             raise ValueError("there is nothing to save before the first update")
-        self.run.save_checkpoint(algorithm)
+        if getattr(algorithm, "halfway", False) and not algorithm.rewind():
+            raise ValueError(
+                f"the update that failed had begun to change the weights; {self.run.folder} has the checkpoint of step "
+                f"{self._checkpoints.kept}"
+            )
+        self._checkpoints.write(algorithm)
         return self.run.folder
+
+    def failed(self, error: BaseException) -> None:
+        """Keep the last whole update after an error, which the run's status then tells; a board's player calls this."""
+        algorithm = self._made() if self._made else None
+        if self.run is None or algorithm is None or self._checkpoints is None:
+            return
+        said: dict[str, Any] = {"error": headline(error)}
+        status = "out of memory" if isinstance(error, OutOfMemory) else "failed"
+        if isinstance(error, TrainingDiverged):
+            status = "diverged"
+        else:
+            said["checkpoint"] = self._checkpoints.rescue(algorithm, self._recorded)
+        finish(algorithm, self.run, status, time.perf_counter() - self._started, **said)
 
     def close(self) -> None:
         """Let what was prepared go, and write no more: another `KeptRuns` may open the run, or need the memory."""
@@ -125,10 +149,12 @@ class KeptRuns:
         if self.run is not None and self._continues:
             self._continues = False
             algorithm = resume(self._builder, self.run)
+            self._checkpoints = Checkpoints(self.run, algorithm.step, self._every)
+            self._recorded = algorithm.step
             if algorithm.step >= algorithm.steps:  # no record will come that ends it again
                 finish(algorithm, self.run, "finished", 0.0)
             return algorithm
         if self.run is not None:
             self.run.close()
-        self.run = None
+        self.run = self._checkpoints = None
         return build_from(self._builder, config)

@@ -1,7 +1,7 @@
 """A run is a folder: what was asked for, where it ran, every record, and the last checkpoint.
 
     config.json              keyword arguments that build the algorithm again
-    environment.json         Python, package versions, machine
+    environment.json         Python, package versions, machine, the data's fingerprint
     backdrop.json            the exact frontier, where the world has one
     pairs.jsonl              texts of the preference pairs, once per pair
     records.jsonl            one record a line; its pairs hold ids and numbers only
@@ -22,12 +22,15 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rlhflab import processes
 from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.boundary import Fault, given
 from rlhflab.files import written_beside
 
 if TYPE_CHECKING:
@@ -37,6 +40,11 @@ PACKAGES = (
     "rlhflab", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "plotly", "ipywidgets",
     "anywidget", "trl", "bitsandbytes",
 )  # fmt: skip
+MAY_CHANGE = (
+    "device", "steps", "evaluate_every", "progress", "evaluate", "skip_bad", "trust_remote_code",
+    "gradient_checkpointing", "world", "model", "reward",
+)  # fmt: skip
+"""Settings that may be others when a run goes on: files may have moved, a reward may have been mended."""
 TEXTS = ("prompts", "chosen", "rejected", "flipped")  # the columns of Pairs that pairs.jsonl keeps
 
 
@@ -66,7 +74,10 @@ class Run:
         config: keyword arguments that build the algorithm again (JSON values).
         environment: Python, package versions and machine at creation.
         backdrop: the exact frontier of an enumerable world, else None.
+        seconds_to_save: what the last checkpoint took; 0 before the first one.
     """
+
+    seconds_to_save = 0.0
 
     def __init__(
         self, folder: Path, config: dict[str, Any], environment: dict[str, Any], backdrop: Backdrop | None
@@ -108,8 +119,11 @@ class Run:
             json.dumps(dict(config))
         except TypeError as error:
             raise ValueError(f"config must hold JSON values only: {error}") from None
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         environment = _environment() | ({"notes": dict(notes)} if notes else {})
+        if (data := _fingerprint(config)) is not None:
+            environment["data"] = data
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())
         _write_json(folder / "environment.json", environment)
@@ -126,13 +140,46 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} is no run: no config.json in it")
-        backdrop = _read_json(folder / "backdrop.json")
-        return cls(
-            folder,
-            config=_read_json(folder / "config.json") or {},
-            environment=_read_json(folder / "environment.json") or {},
-            backdrop=None if backdrop is None else Backdrop.from_dict(backdrop),
+        config, environment, backdrop = (
+            _read_json(folder / f"{name}.json") for name in ("config", "environment", "backdrop")
         )
+        with given(f"{folder / 'backdrop.json'} is damaged"):
+            truth = None if backdrop is None else Backdrop.from_dict(backdrop)
+        return cls(folder, config, environment or {}, truth)
+
+    def require_unchanged(self) -> None:
+        """Raise Fault, in one line, where settings or data are not those that the checkpoint was made with."""
+        from rlhflab.runs.checkpoint import read_settings
+
+        former = read_settings(self._checkpoint) if self.has_checkpoint else None
+        if former is not None:
+            for name in dict.fromkeys([*former, *self.config]):
+                self._require_same(name, former.get(name), self.config.get(name))
+        before: dict[str, Any] = self.environment.get("data", {})
+        now = _fingerprint(self.config) if before else None
+        if now is not None and now != before:
+            sizes = " then, ".join(f"{data.get('bytes')} bytes" for data in (before, now))
+            raise Fault(
+                f"{self.config['world']} has changed since the run began ({sizes} now); put the former data back, or "
+                "begin a new run"
+            )
+
+    def _require_same(self, name: str, old: Any, new: Any) -> None:
+        kinds = {type(value) for value in (old, new) if value is not None}
+        if json.dumps(old) != json.dumps(new) and (name not in MAY_CHANGE or len(kinds) > 1):
+            raise Fault(
+                f"{self.folder / 'config.json'} has changed since the checkpoint: {name} was {json.dumps(old):.80} and "
+                f"is {json.dumps(new):.80}; put it back, or begin a new run"
+            )
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self._checkpoint.is_file()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -150,7 +197,8 @@ class Run:
         """Close the appended files; `append` opens them again."""
         for handle in (self._records, self._pairs):
             if handle is not None:
-                handle.close()
+                with suppress(OSError):  # of a line that could not be written, as `append` has said
+                    handle.close()
         self._records = self._pairs = None
 
     # Records
@@ -160,11 +208,19 @@ class Run:
 
         Raises:
             ValueError: a pair's id came before with other texts.
+            Fault: no room, say; the next call begins with a whole line again.
         """
+        try:
+            with writing(self.folder / "records.jsonl"):
+                self._append(record.to_dict())
+        except Fault:
+            self.close()
+            raise
+
+    def _append(self, data: dict[str, Any]) -> None:
         if self._records is None or self._pairs is None:
             self._open_for_appending()
         assert self._records is not None and self._pairs is not None
-        data = record.to_dict()
         if "pairs" in data:
             self._write_new_pairs(data["pairs"], self._pairs)
             for name in TEXTS:
@@ -225,13 +281,18 @@ class Run:
 
         Raises:
             ValueError: a value in `state_dict()` that is neither a tensor nor JSON.
+            Fault: no room, say; the former checkpoint stays.
         """
         from rlhflab.runs.checkpoint import write_checkpoint  # torch takes seconds, and a report needs none
 
-        for handle in (self._pairs, self._records):
-            if handle is not None:
-                os.fsync(handle.fileno())
-        write_checkpoint(self.folder / "checkpoint.safetensors", algorithm.state_dict(), algorithm.step)
+        started = time.perf_counter()
+        state = algorithm.state_dict()
+        with writing(self._checkpoint):
+            for handle in (self._pairs, self._records):
+                if handle is not None:
+                    os.fsync(handle.fileno())
+            write_checkpoint(self._checkpoint, state, algorithm.step, self.config)
+        self.seconds_to_save = time.perf_counter() - started
 
     def load_checkpoint(self, algorithm: Algorithm, drop: bool = True) -> int:
         """Put the algorithm back where its last checkpoint was taken and drop the records made after it.
@@ -246,14 +307,15 @@ class Run:
             The checkpoint's step; 0 where there is none.
 
         Raises:
-            ValueError: the checkpoint cannot be read.
+            ValueError: the checkpoint cannot be read, or is of another algorithm than this.
         """
         from rlhflab.runs.checkpoint import read_checkpoint
 
-        path, step = self.folder / "checkpoint.safetensors", 0
-        if path.exists():
-            step, state = read_checkpoint(path)
-            algorithm.load_state_dict(state)
+        step = 0
+        if self.has_checkpoint:
+            step, state = read_checkpoint(self._checkpoint)
+            with given(f"{self._checkpoint} does not fit what the run's settings build now"):
+                algorithm.load_state_dict(state)
         if drop:
             self._drop_records_after(step)
             (self.folder / "status.json").unlink(missing_ok=True)
@@ -324,8 +386,38 @@ def _drop_torn_line(path: Path) -> None:
                 file.truncate(content.rfind(b"\n") + 1)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What keeps a file from being written (no room, no permission, no folder) becomes a `Fault` that names it."""
+    try:
+        yield
+    except Exception as error:
+        if (
+            not isinstance(error, OSError) and type(error).__name__ != "SafetensorError"
+        ):  # which is not imported here
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise Fault(f"cannot write {path}: {reason}") from error
+
+
+def _fingerprint(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Size and hash of the file, or of all files of the folder, that a run's data come from; else None."""
+    world = config.get("world")
+    place = Path(world) if isinstance(world, str) and world not in ("micro", "reviews") else None
+    if place is None or not place.exists():
+        return None
+    size, found = 0, blake2b(digest_size=16)
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    size += len(block)
+                    found.update(block)
+    return {"bytes": size, "blake2b": found.hexdigest()}
+
+
 def _write_json(path: Path, data: Any) -> None:
-    with written_beside(path) as beside:
+    with writing(path), written_beside(path) as beside:
         beside.write_text(_dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
@@ -333,9 +425,12 @@ def _read_json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return _loads(path.read_bytes())
+        found = _loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: not a JSON object")
+    return found
 
 
 def _environment() -> dict[str, Any]:

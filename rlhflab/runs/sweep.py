@@ -19,13 +19,16 @@ import signal
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlhflab.boundary import Fault
 from rlhflab.files import written_beside
 from rlhflab.oom import out_of_memory
+from rlhflab.remedies import OneLine, headline
 from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
 from rlhflab.runs.grid import Cell, Grid
 from rlhflab.runs.store import Run
@@ -93,6 +96,7 @@ def sweep(
 
     Raises:
         ValueError: a setting that makes no sense, another grid than the folder's, or a package that is missing.
+        Fault: a process was killed, and with it the others.
         OSError: no scheduler at that address.
     """
     started = time.perf_counter()
@@ -137,9 +141,9 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
     """Run one cell to its end in `folder`/NAME, or continue it there; called in the process that does the work.
 
     Returns:
-        The cell's name and what `drive` returned. An exception ends this cell only: its traceback goes to stderr, and
-        the status is "failed", with `error`; a later sweep tries it again. Where memory runs out, while it is built or
-        later, the status is "out of memory", the line is `error`, and no traceback is shown.
+        The cell's name and what `drive` returned. An exception ends this cell only: the status is "failed", with a
+        line as `error`, and the traceback of a bug goes to stderr; a later sweep goes on from what is kept. Where
+        memory runs out, while it is built or later, the status is "out of memory".
     """
     place = folder / cell.name
     try:
@@ -150,11 +154,14 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
             shutil.rmtree(place, ignore_errors=True)  # a start that was cut off
             algorithm, run = begin(builder, cell.config, place)
         return cell.name, drive(algorithm, run)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            raise  # else no person has pressed Ctrl-C here: a reward raised it
         if (short := out_of_memory(error, f"in building {cell.algorithm}")) is not None:
             return cell.name, {"status": "out of memory", "error": str(short)}
-        traceback.print_exc()
-        return cell.name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if not isinstance(error, OneLine):
+            traceback.print_exc()
+        return cell.name, {"status": "failed", "error": headline(error)}
 
 
 def _require(package: str, what: str) -> None:
@@ -197,7 +204,13 @@ def _outcomes(
     jobs = min(jobs or cpu_count(), len(cells))
     with _processes(max(1, cpu_count() // jobs)) if scheduler is None else _cluster(scheduler):
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+        try:
+            yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+        except BrokenProcessPool:  # loky tells of no process by name
+            raise Fault(
+                "a process of the sweep was killed: by the system where memory ran out, or by what a cell ran; what "
+                "has ended is kept, and the same command goes on from there"
+            ) from None
 
 
 @contextmanager

@@ -249,10 +249,10 @@ def test_gamma_changes_what_is_learnt_from_the_same_rollout():
 def test_an_evaluation_is_of_fresh_episodes_and_leaves_the_training_alone():
     run = build_control_ppo(**SMALL["ppo"])
     next(run)
-    before = copy.deepcopy(run.task.state_dict())
+    before = copy.deepcopy(run.task.position())
     first, again = run.task.judge({}), run.task.judge({})
     assert first == again and first.estimated["return"] == first.estimated["length"] > 5
-    after = run.task.state_dict()
+    after = run.task.position()
     assert torch.equal(before["generator"], after["generator"])
     assert torch.equal(before["world"]["observations"], after["world"]["observations"])
     episodes = play(run.policy, ControlWorld("CartPole-v1", 20, 0), 0).episodes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +40,35 @@ def test_it_runs_up_to_its_next_request_and_no_further():
     assert out == ["begun", 6, 198, "done"] and loop.ended
     with pytest.raises(RuntimeError, match="doubler is over"):
         loop.send(1)
+
+
+def test_rest_waits_for_a_step_that_an_interrupt_has_left_under_way():
+    out, go_on = [], threading.Event()
+
+    def loop(items):
+        for item in items:
+            go_on.wait(5)
+            out.append(item)
+            if item == 2:
+                raise ArithmeticError("two")
+
+    handover = HandOver(loop, "slow")
+    handover.rest()  # it has not begun: there is nothing to wait for
+    handover.start()
+    for item in (1, 2):
+        go_on.clear()
+        sent = threading.Thread(target=lambda item=item: suppressed(handover.send, item))
+        sent.start()
+        threading.Timer(0.05, go_on.set).start()
+        handover.rest()  # the second one's error is no news
+        assert out[-1] == item
+        sent.join(5)
+    assert handover.ended
+
+
+def suppressed(send, item):
+    with suppress(ArithmeticError):
+        send(item)
 
 
 def test_any_thread_may_send():

@@ -123,3 +123,21 @@ def test_where_answers_cannot_be_listed_the_standings_are_estimates_with_their_e
     race.knobs.beta = 0.05  # too small to know its optimum
     assert all(math.isnan(standing["regret"]) for standing in race.results().values())
     assert "optimum/kl" not in race._arrays(0.05) and race.backdrop.knows(1.0)
+
+
+def test_it_goes_back_where_everybody_can():
+    class Half:
+        def __init__(self, can):
+            self.can, self.asked = can, 0
+
+        def rewind(self):
+            self.asked += 1
+            return self.can
+
+    race = Race.__new__(Race)
+    race._fitting, race.contestants = None, {}
+    assert race.rewind()  # nobody has begun
+    race._fitting, race.contestants = Half(True), {"dpo": Half(True), "ppo": Half(True)}
+    assert race.rewind() and [each.asked for each in (race._fitting, *race.contestants.values())] == [1, 1, 1]
+    race.contestants["ppo"].can = False
+    assert not race.rewind()

@@ -19,6 +19,7 @@ from rlhflab.algorithms.reward_judge import (
 )
 from rlhflab.algorithms.rewards import score_texts
 from rlhflab.algorithms.sampled import SampledReference
+from rlhflab.boundary import Fault
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.objectives.optimum import expected_reward, frontier_reward, reward_levels
 from rlhflab.objectives.preference import plackett_luce_loss, preference_probability
@@ -238,6 +239,10 @@ def test_any_function_of_texts_is_a_reward(world, sft):
         (["good", "bad"], "a reward must be a list of 2 numbers"),
         (None, "a reward must be a list of 2 numbers, got None"),
         ([0.0, math.nan], "the reward of 'b' to 'y' is nan; rewards must be finite"),
+        ([10**400, 1], "a reward must be a list of 2 numbers, got .1000"),
+        ([10**5000, 1], "a reward must be a list of 2 numbers, got a list"),  # Python refuses to print it
+        ({"a": 1, "b": 2}, "a reward must be a list of 2 numbers"),
+        ((x for x in (1, 2)), "a reward must be a list of 2 numbers"),
     ],
 )
 def test_wrong_rewards_are_named(found, message):
@@ -245,6 +250,31 @@ def test_wrong_rewards_are_named(found, message):
         score_texts(lambda prompts, answers: found, ["x", "y"], ["a", "b"])
     with pytest.raises(ValueError, match="at least one, got 0 and 0"):
         score_texts(lambda prompts, answers: [], [], [])
+
+
+def test_a_reward_that_raises_is_one_line_with_its_name_and_place(tmp_path):
+    def fails(prompts, answers):
+        raise SystemExit("bye")
+
+    line = fails.__code__.co_firstlineno
+    with pytest.raises(Fault) as raised:
+        score_texts(fails, ["x"], ["a"])
+    file = "test_reward_modelling.py"
+    assert str(raised.value).endswith(
+        f".fails ({file}, line {line}): SystemExit: bye ({file}, line {line + 1})"
+    )
+    for passes in (KeyboardInterrupt(), MemoryError()):
+        with pytest.raises(type(passes)):
+            score_texts(lambda *_, error=passes: (_ for _ in ()).throw(error).__next__(), ["x"], ["a"])
+
+
+def test_a_bug_in_a_reward_of_ours_keeps_its_traceback():
+    def ours(prompts, answers):
+        return {}["missing"]
+
+    ours.__module__ = "rlhflab.algorithms.rewards"
+    with pytest.raises(KeyError):
+        score_texts(ours, ["x"], ["a"])
 
 
 def test_the_reviews_world_has_rankings_judges_and_policies(reviews, reviews_sft):

@@ -125,6 +125,100 @@ def test_an_exception_in_make_or_in_a_sink_ends_the_run_too() -> None:
         assert player.state == "error"
 
 
+def test_after_an_error_it_can_go_on_from_the_last_whole_update() -> None:
+    records: list[Record] = []
+    told: list[BaseException] = []
+
+    class Sink:
+        def __call__(self, record: Record) -> None:
+            records.append(record)
+
+        def failed(self, error: BaseException) -> None:
+            told.append(error)
+            raise OSError("disk full")  # not what the player tells
+
+    for driver in ("thread", "blocking"):
+        records.clear()
+        algorithm = ToyDPO(steps=6, fail_at=4, pause=0)
+        player = Player(lambda algorithm=algorithm: algorithm, [Sink()], driver)  # type: ignore[arg-type, misc]
+        with pytest.raises(RuntimeError, match="NaN at step"):
+            player.run(10)
+        assert told.pop() is player.error and not told
+        player.start()  # afresh only after a reset
+        assert player.state == "error"
+        algorithm.rewind = lambda: False  # type: ignore[method-assign]
+        player.resume()
+        assert player.state == "error" and player.error is not None
+        del algorithm.rewind
+        algorithm._fail_at = None
+        player.resume()
+        assert (
+            player.wait(10) and player.state == "finished" and player.error is None and not player.traceback
+        )
+        assert [record.step for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def blocking(**settings: object) -> tuple[Player, list[Record]]:
+    """A player whose every call returns when the training rests."""
+    records: list[Record] = []
+    player = Player(lambda: ToyDPO(steps=20, pause=0), [records.append], "blocking", **settings)  # type: ignore[arg-type]
+    return player, records
+
+
+def test_single_steps_are_counted_down_and_forgotten_by_pause_and_resume() -> None:
+    player, records = blocking()
+    for steps, whole in ((3, 3), (1, 4), (2, 6)):
+        player.step(steps)
+        assert (len(records), player.state, player._single_steps) == (whole, "paused", 0)
+    seen: list[int] = []
+
+    def press(record: Record) -> None:  # buttons that are pressed while steps are under way
+        seen.append(record.step)
+        if record.step == 2:
+            player.step(2)  # two more than the one that is left
+        if record.step == 6:
+            player.pause()  # none of the four that are left
+        if record.step == 9:
+            player.resume()
+
+    player = Player(lambda: ToyDPO(steps=12, pause=0), [press], "blocking")
+    player.step(3)
+    assert seen == [1, 2, 3, 4, 5]
+    player.step(5)
+    assert seen[-1] == 6 and player.state == "paused"
+    player.step(3)
+    assert seen[-1] == 12 and player.state == "finished"  # resumed at 9: the last of the three was no end
+
+
+def test_the_mailbox_is_emptied_by_the_step_that_takes_it() -> None:
+    player, records = blocking(specs=ToyKnobs.specs)
+    player.set_knob("beta", 0.5)
+    player.set_knob("learning_rate", 1e-3)
+    player.set_knob("beta", 0.7)
+    assert player._mailbox == {"beta": 0.7, "learning_rate": 1e-3}
+    player.step()
+    assert player._mailbox == {} and records[-1].knobs == {"beta": 0.7, "learning_rate": 1e-3}
+    assert player.algorithm is not None
+    player.algorithm.knobs.beta = 0.9  # as an algorithm that adapts it: an old value must not come back
+    player.step()
+    assert records[-1].knobs["beta"] == 0.9 == player.knobs["beta"]
+
+
+def test_wanted_knobs_outlive_a_reset_but_for_those_that_were_refused() -> None:
+    player, records = blocking()
+    player.set_knob("beta", 2.0)
+    player.set_knob("learning_rate", -1.0)  # nobody knows yet that this is not allowed
+    player.step()
+    assert "learning_rate must be" in player.notice
+    assert records[-1].knobs == {"beta": 2.0, "learning_rate": 5e-4}
+    player.set_knob("learning_rate", 1e-3)
+    assert player.notice == ""
+    player.reset()
+    assert player._mailbox == {} and player._wanted == {"beta": 2.0, "learning_rate": 1e-3}
+    player.step()
+    assert records[-1].step == 1 and records[-1].knobs == {"beta": 2.0, "learning_rate": 1e-3}
+
+
 def test_the_newest_value_of_a_knob_wins_and_the_record_says_so() -> None:
     records: list[Record] = []
     player = player_of(records)

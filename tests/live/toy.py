@@ -93,6 +93,9 @@ class ToyDPO:
         self._fail_at = fail_at
         self._hostile = hostile
 
+    def rewind(self) -> bool:
+        return True  # it fails before it has drawn anything
+
     def __iter__(self) -> ToyDPO:
         return self
 

@@ -5,6 +5,8 @@ import weakref
 
 import pytest
 
+from rlhflab.algorithms.algorithm import TrainingDiverged
+from rlhflab.boundary import Fault
 from rlhflab.runs.checkpoint import read_checkpoint
 from rlhflab.runs.kept import KeptRuns
 from rlhflab.runs.store import Run
@@ -63,6 +65,38 @@ def test_going_on_gives_the_run_that_was_never_stopped(tmp_path):
     drive(other, other.make(), steps=2)
     assert other.run.folder != folder and other.run.folder.parent == folder.parent
     assert len(list(Run.open(folder).records())) == 10
+
+
+def test_a_failure_on_a_board_keeps_the_last_update(tmp_path):
+    whole = list(Toy(**CONFIG))
+    kept = KeptRuns(builder, CONFIG, tmp_path)
+    kept.failed(Fault("nothing has been made"))  # nor is anything kept
+    algorithm = kept.make()
+    drive(kept, algorithm, steps=6)
+    kept.failed(Fault("no power"))
+    run = Run.open(kept.run.folder)
+    assert (run.status["status"], run.status["error"], run.status["checkpoint"]) == ("failed", "no power", 6)
+    other = KeptRuns.open(builder, run.folder)
+    algorithm = other.make()
+    algorithm.rewind = lambda: False  # as with weights half changed
+    drive(other, algorithm, steps=8)
+    other.failed(Fault("no power again"))
+    assert other.run.status["checkpoint"] == 6
+    algorithm.halfway = True
+    with pytest.raises(ValueError, match=r"begun to change the weights; .* has the checkpoint of step 6"):
+        other.save()
+    another = KeptRuns.open(builder, run.folder)
+    drive(another, another.make())
+    assert list(run.records()) == whole
+
+
+def test_a_divergence_on_a_board_keeps_no_such_weights(tmp_path):
+    kept = KeptRuns(builder, CONFIG, tmp_path, every=4)
+    algorithm = kept.make()
+    drive(kept, algorithm, steps=6)
+    kept.failed(TrainingDiverged("the loss is nan"))
+    assert kept.run.status["status"] == "diverged"
+    assert read_checkpoint(kept.run.folder / "checkpoint.safetensors")[0] == 4
 
 
 def test_a_run_that_has_ended_stays_so(tmp_path):

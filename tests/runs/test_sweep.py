@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from importlib.util import find_spec
 
 import pytest
 
+from rlhflab.boundary import Fault
 from rlhflab.runs import drive, sweep_page
 from rlhflab.runs import sweep as sweeping
 from rlhflab.runs.grid import Grid
@@ -97,6 +99,59 @@ def test_a_cell_that_fails_does_not_end_the_others_and_is_tried_again(tmp_path, 
     broken.clear()
     swept = run(Grid(["toy"], [1, 2, 3]), tmp_path)
     assert (swept.ran, swept.count("finished")) == (1, 3)
+
+
+def test_a_reward_that_fails_costs_one_cell_and_no_traceback(tmp_path, monkeypatch, capfd):
+    load, broken, made = Toy.__next__, [True], []
+
+    def sometimes(self):
+        if broken and self.knobs.beta == 2 and self.step == 3:
+            raise Fault("reward score (score.py, line 4): KeyError: 'my bug'")
+        made.append(self.step)
+        return load(self)
+
+    monkeypatch.setattr(Toy, "__next__", sometimes)
+    swept = run(Grid(["toy"], [1, 2, 3]), tmp_path)
+    assert [row["status"] for row in swept.rows] == ["finished", "failed", "finished"]
+    assert swept.rows[1]["error"] == "reward score (score.py, line 4): KeyError: 'my bug'"
+    assert "Traceback" not in capfd.readouterr().err
+    broken.clear()
+    made.clear()
+    assert run(Grid(["toy"], [1, 2, 3]), tmp_path).count("finished") == 3
+    assert made == [3, 4, 5, 6, 7, 8, 9, 10]  # from the update before it
+    assert list(Run.open(tmp_path / "cells" / "toy-beta2-seed0").records()) == list(Toy(beta=2))
+
+
+def test_an_interrupt_that_nobody_sent_costs_one_cell(tmp_path, monkeypatch):
+    """A worker process ignores Ctrl-C; one that comes all the same was raised by what a person gave."""
+    load = Toy.__next__
+
+    def raising(self):
+        if self.knobs.beta == 2 and self.step == 3:
+            raise KeyboardInterrupt
+        return load(self)
+
+    monkeypatch.setattr(Toy, "__next__", raising)
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        swept = run(Grid(["toy"], [1, 2, 3]), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert [row["status"] for row in swept.rows] == ["finished", "failed", "finished"]
+
+
+def test_a_process_that_was_killed_is_one_line(tmp_path, monkeypatch):
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    def killed(self, cells):
+        raise TerminatedWorkerError("A worker process managed by the executor was unexpectedly terminated. …")
+
+    monkeypatch.setattr(joblib.Parallel, "__call__", killed)
+    with pytest.raises(
+        Fault, match=r"a process of the sweep was killed: .* the same command goes on from there$"
+    ):
+        run(Grid(["toy"]), tmp_path)
 
 
 def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch, calls):
