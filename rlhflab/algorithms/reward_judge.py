@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.evaluators import (
-    TRUSTED_ESS,
     Arrays,
     Evaluated,
     estimated_backdrop,
     frontier_backdrop,
+    trusted,
+    with_errors,
 )
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
@@ -169,26 +170,28 @@ class SampledRewardJudge:
     def __call__(self, reward_model: Any, beta: float) -> Evaluated:
         """Return the estimates of π*_φ and the plots' columns.
 
-        With NAME_se for their standard errors: `reward` E_{π*_φ}[r], `kl` KL(π*_φ‖π_ref) and `regret`. Without:
-        `ref_reward`, `rank_correlation`, `ess`, the smallest effective sample size of a prompt, and `optimum_trusted`,
-        0 where that of π* or of π*_φ is below TRUSTED_ESS: reward, kl and regret are then not to be relied on.
+        Always: `ref_reward`, `rank_correlation`, `ess`, the smallest effective sample size of a prompt for π* or π*_φ,
+        and `optimum_trusted`. Where that is 1, ess ≥ TRUSTED_ESS, there are also `reward` E_{π*_φ}[r] with its standard
+        error `reward_se`; and without one, as bars of heavy tails would be too short, `kl` KL(π*_φ‖π_ref) and `regret`.
         """
         rewards, shape = self._rewards, self._rewards.shape
         scores = batch_scores(reward_model, self._batch).double().view(shape)
         scores = scores - scores.mean(1, keepdim=True)
-        led = optimum_estimate(scores, beta)
-        reward, kl = average(self_normalised_mean(rewards, scores / beta)), average(led.kl)
-        regret = average(regret_estimate(rewards, scores, beta))
-        estimates = {"reward": reward, "kl": kl, "regret": regret}
-        ess = min(float(table.min()) for table in (led.ess, effective_sample_size(rewards / beta)))
-        estimated = {name: float(estimate.value) for name, estimate in estimates.items()}
-        estimated |= {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
-        estimated |= {
+        ess = torch.stack([effective_sample_size(table / beta) for table in (rewards, scores)])
+        estimated = {
             "ref_reward": float(rewards.mean()),
-            "ess": ess,
-            "optimum_trusted": float(ess >= TRUSTED_ESS),
+            "ess": float(ess.min()),
+            "optimum_trusted": float(trusted(ess)),
             "rank_correlation": float(rank_correlation(scores, rewards).mean()),
         }
+        if trusted(ess):
+            reward = average(self_normalised_mean(rewards, scores / beta))
+            regret = average(regret_estimate(rewards, scores, beta))
+            kl = average(optimum_estimate(scores, beta).kl)
+            estimated |= with_errors({"reward": reward}) | {
+                "kl": float(kl.value),
+                "regret": float(regret.value),
+            }
         shown = torch.linspace(0, rewards.numel() - 1, min(SHOWN, rewards.numel())).long()
         half = shape[1] // 2
         arrays = {

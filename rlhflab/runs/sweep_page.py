@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from rlhflab.algorithms.record import KL_FROM_SAMPLES
 from rlhflab.runs.drawing import TRUTH, Plot, add_frontier, new_figure
 from rlhflab.runs.report import cards, table, write_page
 from rlhflab.runs.store import Run
@@ -35,8 +36,8 @@ STATUSES = ("finished", "diverged", "out of memory", "failed")  # how a cell may
 
 def measured(row: Mapping[str, Any], name: str) -> float | None:
     """A cell's exact `name`, else what was estimated from samples, else None; for "kl", "reward", "regret", …"""
-    estimate = {"kl": "kl_k3"}.get(name, name)
-    for column in (f"exact/{name}", f"estimated/{estimate}"):
+    estimates = KL_FROM_SAMPLES if name == "kl" else (name,)
+    for column in (f"exact/{name}", *(f"estimated/{estimate}" for estimate in estimates)):
         value = row.get(column)
         if value is not None and math.isfinite(value):
             return float(value)

@@ -179,10 +179,11 @@ def test_the_best_cell_of_every_beta_is_the_one_with_the_least_regret(tmp_path):
 
 
 def test_an_estimate_stands_in_where_nothing_is_exact():
-    estimated = {"estimated/kl_k3": 0.7, "estimated/reward": 2.0}
+    estimated = {"estimated/kl_rb": 0.7, "estimated/kl_k3": 0.1, "estimated/reward": 2.0}
     assert sweep_page.measured(estimated, "kl") == 0.7
     assert sweep_page.measured({**estimated, "exact/kl": 0.5}, "kl") == 0.5
     assert sweep_page.measured({**estimated, "exact/kl": float("nan")}, "kl") == 0.7
+    assert sweep_page.measured({"estimated/kl_k3": 0.1}, "kl") == 0.1  # of an older run
     assert sweep_page.measured(estimated, "regret") is None
 
 
