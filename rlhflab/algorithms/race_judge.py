@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.evaluators import EstimatingEvaluator, frontier_backdrop
+from rlhflab.algorithms.evaluators import EstimatingEvaluator, frontier_backdrop, optimum_of
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.reward_judge import all_scores, batch_scores
 from rlhflab.algorithms.sampled import SampledReference, joined
@@ -97,7 +97,7 @@ class EstimatingRaceJudge:
     def _chosen(self, scores: Tensor, n: int, beta: float) -> Standing:
         found, kl = average(best_of_n_estimate(self._rewards, scores, n)), best_of_n_kl_bound(n)
         reward, error = float(found.value), float(found.se)
-        optimum = self._evaluate.optimum(beta) or Estimate(*torch.full((2,), math.nan))
+        optimum = optimum_of(self._evaluate.ref_rewards, beta) or Estimate(*torch.full((2,), math.nan))
         best, best_error = float(optimum.value), float(optimum.se)
         objective = reward - beta * kl
         return {

@@ -16,6 +16,21 @@ KL_FROM_SAMPLES = ("kl_rb", "kl_k3")
 """Names of KL(π‖π_ref) in `Record.estimated` from samples of π, newest first; k3 was low far from π_ref."""
 
 
+def regret_in_words(found: Mapping[str, float]) -> str:
+    """What an evaluation, exact or estimated, knows of the regret J* − J: a number, with its error, or a bound.
+
+    >>> regret_in_words({"regret": 0.12, "optimum": 0.5, "ref_reward": -0.25})
+    'regret 0.120 of 0.750 at the start'
+    >>> regret_in_words({"regret_at_least": 0.5, "optimum_at_least": 2.25})
+    'regret at least 0.500, as J* is at least 2.250'
+    """
+    if "regret" not in found:
+        bounds = found["regret_at_least"], found["optimum_at_least"]
+        return "regret at least {:.3f}, as J* is at least {:.3f}".format(*bounds)
+    error = f" ± {found['regret_se']:.3f}" if "regret_se" in found else ""
+    return f"regret {found['regret']:.3f}{error} of {found['optimum'] - found['ref_reward']:.3f} at the start"
+
+
 @dataclass(frozen=True)
 class Pairs:
     """The preference pairs of one batch and what the policy thinks of them; all tuples have the same length.

@@ -5,7 +5,7 @@ w = p/q. All weights are given by their logarithms, samples lie in the last dime
 theory, methods and examples", chapter 9 (importance sampling) and section 9.3 (effective sample size). A standard error
 is the spread of the samples' influences on the estimate, over √samples (the infinitesimal jackknife).
 
-Which of them can be trusted was measured: `make calibration`, tests/calibration.
+Which of them can be trusted was measured: `make calibration`, tests/calibration.py.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _returns(rows: Sequence[Row], swept: Sequence[str]) -> list[Plot]:
             figure.add_scatter(
                 x=[name] * len(own), y=[measured(row, "return") for row in own], name=name, mode="markers",
                 text=[_words(row, ("seed",)) for row in own],
-                error_y={"array": [row["estimated/return_se"] for row in own], "thickness": 1, "width": 0},
+                error_y={"array": [row.get("estimated/return_se") for row in own], "thickness": 1, "width": 0},
                 marker={"color": _color(number), "size": 10, "opacity": 0.75}, showlegend=False,
             )  # fmt: skip
         solved = measured(found[0], "solved")

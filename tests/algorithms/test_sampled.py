@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.evaluators import TRUSTED_ESS, EstimatingEvaluator, estimated_backdrop, trusted
+from rlhflab.algorithms.evaluators import (
+    TRUSTED_ESS,
+    EstimatingEvaluator,
+    estimated_backdrop,
+    optimum_of,
+    trusted,
+)
 from rlhflab.algorithms.pair_source import FixedPairs
 from rlhflab.algorithms.sampled import SampledReference, answer_texts, draw_answers, drawn_logps, speaker
 from rlhflab.objectives.importance import optimum_estimate
@@ -68,7 +74,7 @@ def test_the_reference_has_no_kl_to_itself_and_a_small_beta_is_not_trusted(revie
     assert {"log_z", "optimum", "regret", "regret_se"} <= mild.keys() and "optimum_at_least" not in mild
     assert not {"log_z", "optimum", "regret", "optimum_se", "regret_se"} & greedy.keys()
     assert greedy["optimum_at_least"] > greedy["reward"] + 1 and greedy["regret_at_least"] > 1
-    assert evaluator.optimum(0.1) is None
+    assert optimum_of(evaluator.ref_rewards, 0.1) is None
     found = evaluator(reviews_sft, 1.0)
     assert found == evaluator(reviews_sft, 1.0)
     for sample in found.samples:
