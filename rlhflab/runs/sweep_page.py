@@ -201,8 +201,10 @@ def _cells_table(rows: Sequence[Row], swept: Sequence[str]) -> str:
     lines = []
     for row in rows:
         cells = [f"<td>{escape('' if row.get(name) is None else str(row[name]))}</td>" for name in settings]
-        for value in (measured(row, name) for name in numbers):
-            cells.append(f"<td class='n'>{'' if value is None else f'{value:.3f}'}</td>")
+        for name in numbers:
+            value, bound = measured(row, name), measured(row, f"{name}_at_least")
+            text = "" if bound is None else f"≥ {bound:.3f}"
+            cells.append(f"<td class='n'>{text if value is None else f'{value:.3f}'}</td>")
         how = row["status"] + (f": {row['error']}" if row.get("error") else "")
         cells += [f"<td class='t'>{escape(how)}</td>", f"<td>{escape(row['folder'])}</td>"]
         lines.append(f"<tr>{''.join(cells)}</tr>")
