@@ -53,6 +53,10 @@ KL = Panel(
         POLICY,
         REF,
         ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β on the slider"),
+        (
+            "estimate",
+            "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), s_t being what stands before token t",
+        ),
         ("unit", "nats"),
     ),
     lines=(
