@@ -1,6 +1,8 @@
 # make lab        the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
 # make test       lint, types, layers and all tests
 # make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
+# make calibration  how often the truth lies within two standard errors of what is shown with some
+# make claims     how near PPO, TRPO and REINFORCE come to the exact optimum, over ten seeds
 # make clean      caches and .venv's stamps; .venv and runs/ stay
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: lab test test-cuda clean
+.PHONY: lab test test-cuda calibration claims clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
@@ -23,6 +25,12 @@ test: $(VENV)/.test
 
 test-cuda: $(VENV)/.test
 	$(BIN)/python -m tests.cuda.labs
+
+calibration: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.calibration
+
+claims: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.convergence
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlhflab needs Python 3.11 or newer; try: make PYTHON=python3.12")'

@@ -21,6 +21,7 @@ from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.models.control import MLP, ControlPolicy, value_function
 from rlhflab.models.threads import take_one_thread
+from rlhflab.objectives.importance import mean_estimate
 from rlhflab.objectives.policy_gradient import last_step, masked_mean
 from rlhflab.worlds.control import Array, ControlWorld, EnvironmentFault, Episode, Make
 
@@ -247,12 +248,16 @@ class ControlTask:
         return values
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
-        """Mean return and length of fresh episodes, with standard errors; always the same starts and random numbers."""
-        totals, lengths = (torch.tensor(x, dtype=torch.float64) for x in zip(*self._played(), strict=True))
+        """Mean return and length of fresh episodes, with standard errors, which a single episode does not have.
+
+        Always the same starts and random numbers.
+        """
+        columns = (torch.tensor(x, dtype=torch.float64) for x in zip(*self._played(), strict=True))
         found = {}
-        for name, values in (("return", totals), ("length", lengths)):
+        for name, values in zip(("return", "length"), columns, strict=True):
             found[name] = float(values.mean())
-            found[f"{name}_se"] = float(values.std(correction=0)) / max(1, len(values) - 1) ** 0.5
+            if len(values) > 1:
+                found[f"{name}_se"] = float(mean_estimate(values).se)
         if self.world.threshold is not None:
             found["solved"] = self.world.threshold
         return Evaluated(estimated=found)

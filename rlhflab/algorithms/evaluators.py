@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.record import Backdrop, Sample
-from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, drawn_logps
-from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps
+from rlhflab.algorithms.sampled import Drawn, SampledReference, answer_texts, draw_answers, joined
+from rlhflab.models.logps import AnswerBatch, Compared, compare_policies, frozen_sequence_logps
 from rlhflab.models.sampling import left_padded, sample_answers
-from rlhflab.objectives.divergence import kl_k3
 from rlhflab.objectives.importance import (
     Estimate,
     average,
+    log_mean_weight,
     log_partition_estimate,
     mean_estimate,
     optimum_estimate,
@@ -24,8 +24,8 @@ from rlhflab.objectives.importance import (
 from rlhflab.worlds.micro import ReferencePoint
 
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
-TRUSTED_ESS = 30  # samples a prompt; with fewer, the spread that gives a standard error is itself a guess
-
+TRUSTED_ESS = 150
+"""Least effective sample size of a prompt for an estimate of π* with an error bar: measured, tests/calibration.py."""
 
 Arrays = Mapping[str, tuple[float, ...]]
 
@@ -67,7 +67,9 @@ def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
 
 
 def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
-    """The frontier from answers of π_ref, with standard errors, as far as it can be trusted.
+    """The frontier from answers of π_ref, with the standard error of its height, as far as it can be trusted.
+
+    The height at a given KL is min_β (J* + β·KL), so its error is that of J* at the β which attains it.
 
     Args:
         ref_rewards: [prompts, samples], r of samples of π_ref.
@@ -76,20 +78,31 @@ def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
         None where no β has TRUSTED_ESS effective samples for every prompt.
     """
     columns: dict[str, list[float]] = {
-        name: [] for name in ("beta", "kl", "reward", "objective", "kl_se", "reward_se")
+        name: [] for name in ("beta", "kl", "reward", "objective", "reward_se")
     }
     for beta in BACKDROP_BETAS.tolist():
         found = optimum_estimate(ref_rewards, beta)
-        if float(found.ess.min()) < TRUSTED_ESS:
+        if not trusted(found.ess):
             continue
         kl, reward, objective = map(average, (found.kl, found.reward, found.objective))
-        row = (beta, kl.value, reward.value, objective.value, kl.se, reward.se)
+        row = (beta, kl.value, reward.value, objective.value, objective.se)
         for column, value in zip(columns.values(), row, strict=True):
             column.append(float(value))
     if not columns["beta"]:
         return None
     curves = {name: tuple(column) for name, column in columns.items()}
     return Backdrop(**curves, ref_reward=float(ref_rewards.mean()))
+
+
+def trusted(ess: Tensor) -> bool:
+    """Whether every prompt, not only the average one, has TRUSTED_ESS effective samples."""
+    return float(ess.min()) >= TRUSTED_ESS
+
+
+def with_errors(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """NAME and NAME_se of every estimate."""
+    values = {name: float(estimate.value) for name, estimate in estimates.items()}
+    return values | {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
 
 
 class ExactEvaluator:
@@ -160,6 +173,56 @@ class LanguageEvaluator(ExactEvaluator):
         return super()._language(logps) | perplexity | self._floor
 
 
+def optimum_of(ref_rewards: Tensor, beta: float) -> Estimate | None:
+    """J* = β·E_x[log Z(x)] from rewards of π_ref's answers [prompts, samples]; None where it cannot be trusted."""
+    found = log_partition_estimate(ref_rewards, beta)
+    log_z = average(Estimate(found.log_z, found.se))
+    return Estimate(beta * log_z.value, beta * log_z.se) if trusted(found.ess) else None
+
+
+def standing(rewards: Tensor, compared: Compared, ref_rewards: Tensor, beta: float) -> dict[str, float]:
+    """Where a policy π stands, from samples.
+
+    With NAME_se for their standard errors, and all of them means over prompts, it has `reward` E_π[r],
+    `ref_reward` E_{π_ref}[r], `kl_rb` KL(π‖π_ref) in nats per answer and `objective` J = reward − β·KL. kl_rb is
+    k1 with every token's log-ratio replaced by its mean, the KL of the two distributions of that token: the
+    Rao–Blackwell estimate of Amini et al. (2025), "Better estimation of the KL divergence between language models".
+    The errors of reward and KL are added in that of J: near π* the two cancel but for rare bad answers, which a few
+    hundred samples may not show.
+
+    Where `optimum_trusted` is 1 there are also `log_z`, `optimum` J* = β·log Z and `regret` J* − J, with theirs.
+    Where it is 0 there are lower bounds instead, `optimum_at_least` and `regret_at_least` ≥ 0: estimates less two
+    standard errors, which heavy tails can only make too low. (J* from π_ref's answers or from π's, as Z is
+    E_π[π_ref·exp(r/β)/π] too, whichever is greater.)
+
+    Without standard errors it has `ess`, the smallest effective sample size of a prompt's Z.
+
+    Args:
+        rewards: [prompts, samples], r of answers of π.
+        compared: the same answers under π and π_ref, [prompts, samples] each.
+        ref_rewards: [prompts, samples], r of answers of π_ref.
+        beta: KL strength > 0.
+    """
+    reward, kl = (average(mean_estimate(table)) for table in (rewards, compared.kl))
+    objective = Estimate(reward.value - beta * kl.value, reward.se + beta * kl.se)
+    ref_reward = average(mean_estimate(ref_rewards))
+    estimates = {"reward": reward, "ref_reward": ref_reward, "kl_rb": kl, "objective": objective}
+    partition, optimum = log_partition_estimate(ref_rewards, beta), optimum_of(ref_rewards, beta)
+    bounds = {}
+    if optimum is not None:
+        regret = Estimate(optimum.value - objective.value, torch.hypot(optimum.se, objective.se))
+        log_z = Estimate(optimum.value / beta, optimum.se / beta)
+        estimates |= {"log_z": log_z, "optimum": optimum, "regret": regret}
+    else:
+        by_policy = log_mean_weight(rewards / beta + compared.ref_logps - compared.logps)
+        found = (average(Estimate(log_z, se)) for log_z, se, _ in (partition, by_policy))
+        optimum_at_least = beta * max(float(log_z.value - 2 * log_z.se) for log_z in found)
+        regret_at_least = optimum_at_least - float(objective.value + 2 * objective.se)
+        bounds = {"optimum_at_least": optimum_at_least, "regret_at_least": max(0.0, regret_at_least)}
+    known = {"ess": float(partition.ess.min()), "optimum_trusted": float(optimum is not None)}
+    return with_errors(estimates) | bounds | known
+
+
 class EstimatingEvaluator:
     """Reward, KL and distance from the optimum estimated from samples, for a world that cannot be enumerated.
 
@@ -194,36 +257,15 @@ class EstimatingEvaluator:
     def __call__(self, policy: Any, beta: float) -> Evaluated:
         """Return the estimates and one sample answer a prompt.
 
-        With NAME_se for their standard errors, and all of them means over prompts, `estimated` has `reward` E_π[r],
-        `ref_reward` E_{π_ref}[r], `kl_k3` KL(π‖π_ref) in nats per answer, `objective` J = reward − β·KL, `log_z`,
-        `optimum` J* = β·log Z and `regret` J* − J. Without standard errors it has `ess`, the smallest effective sample
-        size of a prompt's Z; `optimum_trusted`, 1 where that is at least TRUSTED_ESS, 0 where log_z, optimum and regret
-        are not to be relied on; `length` in tokens; `grammatical`, the share of faultless answers.
+        `estimated` is a `standing`, with `length` in tokens and `grammatical`, the share of faultless answers.
         """
-        world, shape = self._world, self.ref_rewards.shape
+        world, prompts = self._world, len(self.ref_rewards)
         drawn = self._draw(policy)
-        rewards = world.answer_rewards(*drawn).view(shape[0], -1)
-        logps, ref_logps = (drawn_logps(world, model, drawn) for model in (policy, self._ref_policy))
-        kl = kl_k3(logps, ref_logps).view(shape[0], -1)
-        partition = log_partition_estimate(self.ref_rewards, beta)
-        log_z = average(Estimate(partition.log_z, partition.se))
-        objective = average(mean_estimate(rewards - beta * kl))
-        optimum = Estimate(beta * log_z.value, beta * log_z.se)
-        ess = float(partition.ess.min())
-        estimates = {
-            "reward": average(mean_estimate(rewards)),
-            "ref_reward": average(mean_estimate(self.ref_rewards)),
-            "kl_k3": average(mean_estimate(kl)),
-            "objective": objective,
-            "log_z": log_z,
-            "optimum": optimum,
-            "regret": Estimate(optimum.value - objective.value, torch.hypot(optimum.se, objective.se)),
-        }
-        estimated = {name: float(estimate.value) for name, estimate in estimates.items()}
-        estimated |= {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
-        estimated |= {
-            "ess": ess,
-            "optimum_trusted": float(ess >= TRUSTED_ESS),
+        rewards = world.answer_rewards(*drawn).view(prompts, -1)
+        compared = compare_policies(policy, self._ref_policy, joined(world, drawn))
+        tables = Compared(*(table.view(prompts, -1) for table in compared))
+        estimated = {
+            **standing(rewards, tables, self.ref_rewards, beta),
             "length": float(drawn.mask.sum(1).double().mean()),
             "grammatical": float(world.grammatical(drawn.tokens, drawn.mask).double().mean()),
         }
@@ -259,13 +301,17 @@ class HeldOutEvaluator(EstimatingEvaluator):
         self._texts = texts
 
     def _language(self, policy: Any) -> dict[str, float]:
-        """Nats per token: `cross_entropy` with its standard error, that of a ratio of means; `perplexity`."""
-        tokens = self._texts.mask.sum(1).double()
+        """Nats per token: `cross_entropy` with its standard error; `perplexity`."""
         losses = -frozen_sequence_logps(policy, self._texts).double()
-        cross_entropy = float(losses.sum() / tokens.sum())
-        error = mean_estimate((losses - cross_entropy * tokens) / tokens.mean()).se
-        found = {"cross_entropy": cross_entropy, "cross_entropy_se": float(error)}
-        return found | {"perplexity": math.exp(cross_entropy)}
+        found = per_token(losses, self._texts.mask.sum(1).double())
+        cross_entropy = with_errors({"cross_entropy": found})
+        return cross_entropy | {"perplexity": math.exp(float(found.value))}
+
+
+def per_token(losses: Tensor, tokens: Tensor) -> Estimate:
+    """Mean loss of a token over texts, a ratio of means, from [texts] sums of losses and [texts] numbers of tokens."""
+    mean = losses.sum() / tokens.sum()
+    return Estimate(mean, mean_estimate((losses - mean * tokens) / tokens.mean()).se)
 
 
 class SampleEvaluator:

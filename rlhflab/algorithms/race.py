@@ -41,7 +41,8 @@ from rlhflab.worlds.micro import ReferencePoint
 
 CONTESTANTS = ("dpo", "ppo_learned", "preferred", "ppo", "trpo", "reinforce")
 DRAWS = (1, 2, 4, 8, 16)  # n of best-of-n
-COLUMNS = ("kl", "reward", "regret", "kl_se", "reward_se", "regret_se")  # of a path, after its lap or its n
+# Of a path, after its lap or its n.
+COLUMNS = ("kl", "reward", "regret", "kl_se", "reward_se", "regret_se", "regret_at_least")
 
 
 class RaceKnobs(Knobs):

@@ -9,16 +9,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.evaluators import EstimatingEvaluator, frontier_backdrop
+from rlhflab.algorithms.evaluators import EstimatingEvaluator, frontier_backdrop, optimum_of
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.reward_judge import all_scores, batch_scores
 from rlhflab.algorithms.sampled import SampledReference, joined
 from rlhflab.objectives.best_of_n import best_of_n_kl_bound, best_of_n_logps
-from rlhflab.objectives.importance import average, self_normalised_mean
+from rlhflab.objectives.importance import Estimate, average, best_of_n_estimate
 from rlhflab.worlds.micro import ReferencePoint
 
 Standing = Mapping[str, float]
-"""`kl`, `reward`, `regret`, `optimum` J* and `ref_reward`; exact ones have `efficiency`, estimates NAME_se."""
+"""`kl`, `reward`, `objective` J, `regret`, `optimum` J*, `ref_reward`; exact ones have `efficiency`, estimates NAME_se.
+
+Where an estimate of J* cannot be trusted it is NaN, and so is the regret; a policy then has `regret_at_least`.
+"""
 
 
 class RaceJudge(Protocol):
@@ -77,13 +80,14 @@ class EstimatingRaceJudge:
     def policy(self, policy: Any, beta: float) -> Standing:
         """Where a policy stands."""
         found = self._evaluate(policy, beta).estimated or {}
-        trusted = found["optimum_trusted"] == 1
-        names = {"kl": "kl_k3", "reward": "reward", "regret": "regret", "optimum": "optimum"}
+        names = {"kl": "kl_rb", **{name: name for name in ("reward", "objective", "regret", "optimum")}}
         standing = {
-            f"{name}{end}": found[f"{key}{end}"] for name, key in names.items() for end in ("", "_se")
+            f"{name}{end}": found.get(f"{key}{end}", math.nan)
+            for name, key in names.items()
+            for end in ("", "_se")
         }
-        known = {} if trusted else dict.fromkeys(("regret", "regret_se", "optimum", "optimum_se"), math.nan)
-        return {**standing, "ref_reward": found["ref_reward"], **known}
+        at_least = found.get("regret_at_least", math.nan)
+        return {**standing, "regret_at_least": at_least, "ref_reward": found["ref_reward"]}
 
     def best_of_n(self, reward_model: Any, draws: Sequence[int], beta: float) -> list[Standing]:
         """Where best-of-n stands with this reward model, for each n; its KL is log n − (n−1)/n, as no two tie."""
@@ -91,14 +95,14 @@ class EstimatingRaceJudge:
         return [self._chosen(scores, n, beta) for n in draws]
 
     def _chosen(self, scores: Tensor, n: int, beta: float) -> Standing:
-        uniform = torch.full_like(scores, -math.log(scores.shape[1]))
-        found = average(self_normalised_mean(self._rewards, best_of_n_logps(uniform, scores, n)))
-        reward, error, kl = float(found.value), float(found.se), best_of_n_kl_bound(n)
-        optimum = math.nan
-        if self.backdrop is not None and self.backdrop.knows(beta):
-            optimum = self.backdrop.at(beta).objective
+        found, kl = average(best_of_n_estimate(self._rewards, scores, n)), best_of_n_kl_bound(n)
+        reward, error = float(found.value), float(found.se)
+        optimum = optimum_of(self._evaluate.ref_rewards, beta) or Estimate(*torch.full((2,), math.nan))
+        best, best_error = float(optimum.value), float(optimum.se)
+        objective = reward - beta * kl
         return {
-            "kl": kl, "kl_se": 0.0, "reward": reward, "reward_se": error, "optimum": optimum,
-            "regret": optimum - reward + beta * kl, "regret_se": error,
+            "kl": kl, "kl_se": 0.0, "reward": reward, "reward_se": error, "optimum": best, "optimum_se": best_error,
+            "objective": objective, "objective_se": error, "regret": best - objective,
+            "regret_se": math.hypot(error, best_error), "regret_at_least": math.nan,
             "ref_reward": float(self._evaluate.ref_rewards.mean()),
         }  # fmt: skip

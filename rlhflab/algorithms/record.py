@@ -12,6 +12,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+KL_FROM_SAMPLES = ("kl_rb", "kl_k3")
+"""Names of KL(π‖π_ref) in `Record.estimated` from samples of π, newest first; k3 was low far from π_ref."""
+
+
+def regret_in_words(found: Mapping[str, float]) -> str:
+    """What an evaluation, exact or estimated, knows of the regret J* − J: a number, with its error, or a bound.
+
+    >>> regret_in_words({"regret": 0.12, "optimum": 0.5, "ref_reward": -0.25})
+    'regret 0.120 of 0.750 at the start'
+    >>> regret_in_words({"regret_at_least": 0.5, "optimum_at_least": 2.25})
+    'regret at least 0.500, as J* is at least 2.250'
+    """
+    if "regret" not in found:
+        bounds = found["regret_at_least"], found["optimum_at_least"]
+        return "regret at least {:.3f}, as J* is at least {:.3f}".format(*bounds)
+    error = f" ± {found['regret_se']:.3f}" if "regret_se" in found else ""
+    return f"regret {found['regret']:.3f}{error} of {found['optimum'] - found['ref_reward']:.3f} at the start"
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -90,15 +108,17 @@ class Record:
         """The place in the reward–KL plane: exact, or estimated with its errors; None where it is not known.
 
         An estimate by importance sampling ("kl") counts only as far as `optimum_trusted` says that it can be relied on;
-        one from samples of the policy itself ("kl_k3") always does.
+        one from samples of the policy itself (KL_FROM_SAMPLES) always does. kl_k3, of older runs, has no error that
+        could be relied on.
         """
         if self.exact is not None and {"kl", "reward"} <= self.exact.keys():
             return Place(self.exact["kl"], self.exact["reward"])
         found = self.estimated or {}
-        name = "kl_k3" if "kl_k3" in found else "kl"
-        if "reward" not in found or name not in found or (name == "kl" and not found["optimum_trusted"]):
+        name = next((name for name in KL_FROM_SAMPLES if name in found), "kl")
+        if not {name, "reward"} <= found.keys() or (name == "kl" and not found["optimum_trusted"]):
             return None
-        return Place(*(found[key] for key in (name, "reward", f"{name}_se", "reward_se")))
+        kl_se = 0.0 if name == "kl_k3" else found.get(f"{name}_se", 0.0)
+        return Place(found[name], found["reward"], kl_se, found["reward_se"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""
@@ -152,7 +172,7 @@ class Backdrop:
         reward: E[r] under π*, mean over prompts; falls with β.
         objective: J* = reward − β·kl.
         ref_reward: E[r] under π_ref, the frontier's left end (kl = 0).
-        kl_se, reward_se: standard errors of estimates; empty where the values are exact.
+        reward_se: standard errors of the curve's height, the reward at a given KL; empty where the values are exact.
     """
 
     beta: tuple[float, ...]
@@ -160,12 +180,11 @@ class Backdrop:
     reward: tuple[float, ...]
     objective: tuple[float, ...]
     ref_reward: float
-    kl_se: tuple[float, ...] = ()
     reward_se: tuple[float, ...] = ()
 
     def knows(self, beta: float) -> bool:
         """Whether there is an optimum to show at `beta`: always for an exact frontier, within its β for an estimate."""
-        return beta > 0 and (not self.kl_se or self.beta[0] <= beta)
+        return beta > 0 and (not self.reward_se or self.beta[0] <= beta)
 
     def at(self, beta: float) -> Optimum:
         """Return the optimum at `beta` > 0, linear in log β between the points; the ends hold beyond them."""
@@ -184,6 +203,6 @@ class Backdrop:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Backdrop:
         """Inverse of `to_dict`."""
-        names = ("beta", "kl", "reward", "objective", "kl_se", "reward_se")
+        names = ("beta", "kl", "reward", "objective", "reward_se")
         curves = {name: tuple(data.get(name, ())) for name in names}
         return cls(**curves, ref_reward=float(data["ref_reward"]))

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.evaluators import (
-    TRUSTED_ESS,
     Arrays,
     Evaluated,
     estimated_backdrop,
     frontier_backdrop,
+    trusted,
+    with_errors,
 )
 from rlhflab.algorithms.record import Backdrop
 from rlhflab.algorithms.sampled import SampledReference, draw_answers, joined
@@ -149,6 +150,31 @@ class ExactRewardJudge:
         return Evaluated(exact=exact, arrays=arrays)
 
 
+def model_standing(rewards: Tensor, scores: Tensor, beta: float) -> dict[str, float]:
+    """What π*_φ is worth, from samples of π_ref weighed as it would weigh them.
+
+    Always: `ref_reward`; `ess`, the smallest effective sample size of a prompt for π* or π*_φ; and `optimum_trusted`.
+    Where that is 1 there are also `reward` E_{π*_φ}[r] with its standard error `reward_se`; and without one, as bars of
+    heavy tails would be too short, `kl` KL(π*_φ‖π_ref) and `regret`.
+
+    Args:
+        rewards, scores: [prompts, samples], r and r_φ of answers of π_ref.
+        beta: KL strength > 0.
+    """
+    ess = torch.stack([effective_sample_size(table / beta) for table in (rewards, scores)])
+    found = {
+        "ref_reward": float(rewards.mean()),
+        "ess": float(ess.min()),
+        "optimum_trusted": float(trusted(ess)),
+    }
+    if trusted(ess):
+        reward = average(self_normalised_mean(rewards, scores / beta))
+        regret = average(regret_estimate(rewards, scores, beta))
+        kl = average(optimum_estimate(scores, beta).kl)
+        found |= with_errors({"reward": reward}) | {"kl": float(kl.value), "regret": float(regret.value)}
+    return found
+
+
 class SampledRewardJudge:
     """The same from answers of π_ref, drawn once: importance sampling weighs them as π*_φ would.
 
@@ -169,26 +195,13 @@ class SampledRewardJudge:
     def __call__(self, reward_model: Any, beta: float) -> Evaluated:
         """Return the estimates of π*_φ and the plots' columns.
 
-        With NAME_se for their standard errors: `reward` E_{π*_φ}[r], `kl` KL(π*_φ‖π_ref) and `regret`. Without:
-        `ref_reward`, `rank_correlation`, `ess`, the smallest effective sample size of a prompt, and `optimum_trusted`,
-        0 where that of π* or of π*_φ is below TRUSTED_ESS: reward, kl and regret are then not to be relied on.
+        `estimated` is a `model_standing`, with `rank_correlation`.
         """
         rewards, shape = self._rewards, self._rewards.shape
         scores = batch_scores(reward_model, self._batch).double().view(shape)
         scores = scores - scores.mean(1, keepdim=True)
-        led = optimum_estimate(scores, beta)
-        reward, kl = average(self_normalised_mean(rewards, scores / beta)), average(led.kl)
-        regret = average(regret_estimate(rewards, scores, beta))
-        estimates = {"reward": reward, "kl": kl, "regret": regret}
-        ess = min(float(table.min()) for table in (led.ess, effective_sample_size(rewards / beta)))
-        estimated = {name: float(estimate.value) for name, estimate in estimates.items()}
-        estimated |= {f"{name}_se": float(estimate.se) for name, estimate in estimates.items()}
-        estimated |= {
-            "ref_reward": float(rewards.mean()),
-            "ess": ess,
-            "optimum_trusted": float(ess >= TRUSTED_ESS),
-            "rank_correlation": float(rank_correlation(scores, rewards).mean()),
-        }
+        estimated = model_standing(rewards, scores, beta)
+        estimated["rank_correlation"] = float(rank_correlation(scores, rewards).mean())
         shown = torch.linspace(0, rewards.numel() - 1, min(SHOWN, rewards.numel())).long()
         half = shape[1] // 2
         arrays = {

@@ -115,7 +115,7 @@ def _summary(swept: Swept, out: Path) -> dict[str, Any]:
         "best": [
             {
                 **{key: row[key] for key in ("beta", "algorithm", "seed", "folder")},
-                "regret": measured(row, "regret"),
+                **{name: measured(row, name) for name in ("regret", "regret_at_least")},
             }
             for row in swept.best()
         ],
@@ -133,7 +133,8 @@ def _print(swept: Swept, out: Path) -> None:
     result = _summary(swept, out)
     print("{cells} cells, {ran} of them run now in {seconds:.1f} s, {finished} finished".format(**result))
     for best in result["best"]:
-        print("least regret at β = {beta:g}: {regret:.4g}, {folder}".format(**best))
+        known = "{regret:.4g}" if best["regret"] is not None else "at least {regret_at_least:.4g}"
+        print(f"least regret at β = {{beta:g}}: {known}, {{folder}}".format(**best))
     for best in result["highest"]:
         print("greatest return in {world}: {return:.4g}, {folder}".format(**best))
     print(f"look at it: {out / 'sweep.html'} and {out / 'results.csv'}")

@@ -64,7 +64,7 @@ def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
     chosen = sorted({*range(0, n, step), n - 1})
     data: dict[str, Any] = {
         name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
-        for name in ("beta", "kl", "reward", "objective", *(("kl_se", "reward_se") if backdrop.kl_se else ()))
+        for name in ("beta", "kl", "reward", "objective", *(("reward_se",) if backdrop.reward_se else ()))
     }
     if any(b <= a for a, b in pairwise(backdrop.beta)):
         raise ValueError("a backdrop's beta must ascend")

@@ -13,8 +13,11 @@ RHAT = ("r̂", "implicit reward; β is included")
 
 ERRORS = (
     "bars, shades",
-    "one standard error, in a world whose answers cannot all be listed; they may reach above the frontier",
+    "one standard error, in a world whose answers cannot all be listed; they may reach above the frontier, which is "
+    "drawn as far as it is known",
 )
+
+AT_LEAST = ("at least", "where samples of π_{ref} cannot tell J*, only a lower bound on it")
 
 REWARD = Panel(
     id="reward",
@@ -50,13 +53,18 @@ KL = Panel(
         POLICY,
         REF,
         ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β on the slider"),
+        (
+            "estimate",
+            "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), s_t being what stands before token t",
+        ),
         ("unit", "nats"),
     ),
     lines=(
         Line("exact/kl", "π_θ", "policy", ghost=True),
         Line(
-            "estimated/kl_k3", "π_θ, estimate ± its error", "policy", spread="estimated/kl_k3_se", ghost=True
+            "estimated/kl_rb", "π_θ, estimate ± its error", "policy", spread="estimated/kl_rb_se", ghost=True
         ),
+        Line("estimated/kl_k3", "π_θ, k3 of an older run: low where the KL is large", "policy", ghost=True),
     ),
     target="kl",
 )
@@ -150,6 +158,7 @@ LOSS = Panel(
         PAIR,
         ("J*", "the greatest J there is, reached by π*"),
         ("efficiency", "( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )"),
+        AT_LEAST,
     ),
     lines=(
         Line("loss", "loss", "fit"),
@@ -161,6 +170,7 @@ LOSS = Panel(
             spread="estimated/regret_se",
             right=True,
         ),
+        Line("estimated/regret_at_least", "regret, at least", "policy", right=True, dash="dot"),
     ),
     y_title="loss",
     right_title="regret",

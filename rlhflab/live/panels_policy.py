@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rlhflab.live import panels_dpo
 from rlhflab.live.panel import Line, Panel, Upright
-from rlhflab.live.panels_dpo import BETA, PLANE, POLICY, REF, TRUE_R
+from rlhflab.live.panels_dpo import AT_LEAST, BETA, PLANE, POLICY, REF, TRUE_R
 
 _OLD = ("π_{old}", "the policy that drew the answers of this iteration")
 _A = ("A_t", "advantage of token t: how much better than expected it turned out")
@@ -45,10 +45,12 @@ REGRET = Panel(
         TRUE_R,
         ("J*", "the greatest J there is, reached by π*"),
         ("efficiency", "( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )"),
+        AT_LEAST,
     ),
     lines=(
         Line("exact/regret", "regret", "policy", ghost=True),
         Line("estimated/regret", "estimate ± its error", "policy", spread="estimated/regret_se", ghost=True),
+        Line("estimated/regret_at_least", "at least", "policy", dash="dot", ghost=True),
     ),
     y_title="J* − J",
     note="efficiency",

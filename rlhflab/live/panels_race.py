@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlhflab.live import panels_dpo
 from rlhflab.live.panel import Line, Panel
-from rlhflab.live.panels_dpo import BETA, POLICY, REF, TRUE_R
+from rlhflab.live.panels_dpo import AT_LEAST, BETA, POLICY, REF, TRUE_R
 
 # (name in the record, words, colour, whether it saw the pairs only)
 RUNNERS = (
@@ -58,7 +58,7 @@ REGRET = Panel(
     title="Regret",
     caption="Everybody has run the same share of their own training. What ends above 0 is missing to π*.",
     formula=("regret = J* − J = β · KL(π_θ ‖ π*)", "J = E[r] − β · KL(π_θ ‖ π_{ref})"),
-    symbols=(("J*", "the greatest J there is, reached by π*"), _DASHED, POLICY, REF, TRUE_R, BETA),
+    symbols=(("J*", "the greatest J there is, reached by π*"), AT_LEAST, _DASHED, POLICY, REF, TRUE_R, BETA),
     kind="xy",
     lines=tuple(
         Line(
@@ -66,6 +66,10 @@ REGRET = Panel(
             dash="solid" if pairs else "dash",
         )
         for name, words, colour, pairs in RUNNERS
+    )
+    + tuple(
+        Line(f"{name}/regret_at_least", f"{words}, at least", colour, x=f"{name}/lap", dash="dot")
+        for name, words, colour, _ in RUNNERS
     ),
     x_title="share of the training",
     y_title="J* − J",

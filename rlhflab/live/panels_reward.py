@@ -133,7 +133,7 @@ REGRET = Panel(
     symbols=(_OPTIMAL, ("π*", "the policy that is optimal for the true reward r"), BETA),
     lines=(
         Line("exact/regret", "regret", "policy", ghost=True),
-        Line("estimated/regret", "estimate ± its error", "policy", spread="estimated/regret_se", ghost=True),
+        Line("estimated/regret", "estimate", "policy", ghost=True),
     ),
     y_title="regret",
     note="efficiency",

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rlhflab.models.precision import float32_logits
 from rlhflab.models.trie import pick, share_beginnings
+from rlhflab.objectives.divergence import kl_from_logps
 
 LOGITS_AT_ONCE = 2**26
 """Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
@@ -194,23 +195,26 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
         logps = found.new_zeros(mask.shape).masked_scatter(mask, found)
         begin = int(mask.int().argmax(1).min())
         return logps[:, begin:], mask[:, begin:]
+    found = _next_token_logps(model, batch, start)
+    kept_mask, targets = mask[:, start:], input_ids[:, start:]
+    logps = found.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return logps.masked_fill(~kept_mask, 0.0), kept_mask
+
+
+def _next_token_logps(model: Any, batch: AnswerBatch, start: int) -> Tensor:
+    """log π(·|x, y_<t) of every token at the positions from `start` on: [batch, kept, vocabulary] float32."""
     if start < 1:
         raise ValueError("an answer needs at least one prompt token before it")
-    kept_mask, targets = mask[:, start:], input_ids[:, start:]
-    shared = share_beginnings(model, input_ids[:, :-1], batch.lengths - 1)
+    input_ids = batch.input_ids[:, :-1]
+    shared = share_beginnings(model, input_ids, batch.lengths - 1)
     with float32_logits(model):
         if shared is None:
-            kept = targets.shape[1]
-            logits = model(input_ids=input_ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
-        else:
-            logits = model(**shared.inputs, use_cache=False).logits
-    if shared is None:
-        logps = _logps_of(logits, targets)
-    else:
-        every = logits.float().log_softmax(-1)
-        before = shared.since(start - 1)
-        logps = pick(every, before.rows, before.places).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return logps.masked_fill(~kept_mask, 0.0), kept_mask
+            kept = batch.input_ids.shape[1] - start
+            logits = model(input_ids=input_ids, use_cache=False, logits_to_keep=kept).logits
+            return logits.float().log_softmax(-1)
+        logits = model(**shared.inputs, use_cache=False).logits
+    before = shared.since(start - 1)
+    return pick(logits.float().log_softmax(-1), before.rows, before.places)
 
 
 def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = None) -> Tensor:
@@ -252,3 +256,40 @@ def frozen_sequence_logps(model: Any, batch: AnswerBatch, chunk: int = 256) -> T
             for at in range(0, len(batch.input_ids), chunk)
         ]
     return torch.cat(parts)
+
+
+class Compared(NamedTuple):
+    """Answers under two policies; all [batch] float64 on the CPU, nats per answer.
+
+    Attributes:
+        logps, ref_logps: log π(y|x) and log π_ref(y|x).
+        kl: Σ_t KL(π(·|x, y_<t)‖π_ref(·|x, y_<t)) ≥ 0 along the answer; its mean over y ∼ π is KL(π‖π_ref).
+    """
+
+    logps: Tensor
+    ref_logps: Tensor
+    kl: Tensor
+
+
+def compare_policies(policy: Any, ref_policy: Any, batch: AnswerBatch, chunk: int = 256) -> Compared:
+    """Log-probabilities of answers under both policies, and the KL between the two at every token, summed.
+
+    Without gradient, in evaluation mode and in chunks of `chunk` rows. Both policies must be over the same tokens; the
+    logits of a chunk exist at once, so this is for small vocabularies.
+
+    Args:
+        policy, ref_policy: any Hugging Face causal LMs.
+        batch: answers; see `AnswerBatch`.
+    """
+    start = int(batch.mask.int().argmax(1).min())
+    parts = []
+    with evaluating(policy), evaluating(ref_policy):
+        for at in range(0, len(batch.input_ids), chunk):
+            rows = batch.rows(slice(at, at + chunk))
+            both = [
+                _next_token_logps(model, rows.to(model.device), start).cpu() for model in (policy, ref_policy)
+            ]
+            mask, targets = rows.mask[:, start:].cpu(), rows.input_ids[:, start:, None].cpu()
+            tables = (*(logps.gather(-1, targets).squeeze(-1) for logps in both), kl_from_logps(*both))
+            parts.append(torch.stack([table.double().masked_fill(~mask, 0).sum(1) for table in tables]))
+    return Compared(*torch.cat(parts, 1))

@@ -78,7 +78,11 @@ EXACT = (
         "Regret",
         "J* − J = β·KL(π‖π*), what is missing. If it rises while β stays, training went on too long.",
         "J* − J",
-        (Curve("exact/regret", "regret"), Curve("estimated/regret", "regret, estimate")),
+        (
+            Curve("exact/regret", "regret"),
+            Curve("estimated/regret", "regret, estimate"),
+            Curve("estimated/regret_at_least", "regret, at least", dash="dot"),
+        ),
         level=0.0,
     ),
     Chart(

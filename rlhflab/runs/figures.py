@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.algorithms.record import KL_FROM_SAMPLES, Backdrop, Record
 from rlhflab.runs.charts import COLUMNS, EPISODES, EXACT, TRAINING, ratios
 from rlhflab.runs.drawing import (
     CHOSEN,
@@ -84,12 +84,13 @@ def _against_truth(
     figure = new_figure("step", y)
     add_line(figure, curve(records, batch), "batch", FAINT)
     shown = False
-    estimates = {"kl": ("estimated/kl_k3", "estimated/kl")}.get(key, (f"estimated/{key}",))
-    for name in (f"exact/{key}", *estimates):
+    estimates = (*KL_FROM_SAMPLES, "kl") if key == "kl" else (key,)
+    for name in (f"exact/{key}", *(f"estimated/{estimate}" for estimate in estimates)):
         points, (_, errors) = curve(records, name), curve(records, f"{name}_se")
-        kind = "exact" if name.startswith("exact/") else "estimate ± its error"
-        if len(errors) == len(points[0]) > 0:
+        kind = "exact" if name.startswith("exact/") else "estimate"
+        if len(errors) == len(points[0]) > 0 and name != "estimated/kl_k3":
             add_band(figure, points, errors, POLICY)
+            kind = "estimate ± its error"
         add_line(figure, points, kind, POLICY)
         if key == "reward":
             add_line(

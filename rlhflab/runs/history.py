@@ -281,8 +281,9 @@ class History:
             frame["batch"] = batch
         if trail:
             frame["trail"] = {"step": [step for step, _ in trail]}
+            uncertain = any(any(place[2:]) for _, place in trail)  # exact places have no errors
             for i, name in enumerate(Place._fields):
-                if i < 2 or any(place[i] for _, place in trail):  # exact places have no errors
+                if i < 2 or uncertain:
                     frame["trail"][name] = [place[i] for _, place in trail]
         texts: list[dict[str, Any]] = []
         if pairs:

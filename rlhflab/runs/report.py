@@ -73,7 +73,8 @@ def _tiles(records: Sequence[Record]) -> str:
     tiles = []
     for key, value in values.items():
         if not key.endswith("_se"):
-            error = f" ± {values[f'{key}_se']:.3f}" if f"{key}_se" in values else ""
+            known = f"{key}_se" in values and key != "kl_k3"  # the error of older runs' KL was too small
+            error = f" ± {values[f'{key}_se']:.3f}" if known else ""
             tiles.append(f"<div><b>{value:.3f}{error}</b><span>{escape(key)}</span></div>")
     return f'<section class="tiles">{"".join(tiles)}</section>'
 

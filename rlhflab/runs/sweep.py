@@ -57,10 +57,13 @@ class Swept(NamedTuple):
         return sum(row["status"] == status for row in self.rows)
 
     def best(self) -> list[Row]:
-        """The row with the smallest regret at every β, β ascending; cells without a regret do not count."""
+        """The row with the smallest regret, or lower bound on it, at every β ascending; cells without do not count."""
         best: dict[float, tuple[float, Row]] = {}
         for row in self.rows:
-            regret = measured(row, "regret") if row["status"] == "finished" else None
+            known = (measured(row, name) for name in ("regret", "regret_at_least"))
+            regret = next(
+                (value for value in known if value is not None and row["status"] == "finished"), None
+            )
             if regret is not None and (row["beta"] not in best or regret < best[row["beta"]][0]):
                 best[row["beta"]] = regret, row
         return [best[beta][1] for beta in sorted(best)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from rlhflab.algorithms.record import KL_FROM_SAMPLES
 from rlhflab.runs.drawing import TRUTH, Plot, add_frontier, new_figure
 from rlhflab.runs.report import cards, table, write_page
 from rlhflab.runs.store import Run
@@ -35,8 +36,8 @@ STATUSES = ("finished", "diverged", "out of memory", "failed")  # how a cell may
 
 def measured(row: Mapping[str, Any], name: str) -> float | None:
     """A cell's exact `name`, else what was estimated from samples, else None; for "kl", "reward", "regret", …"""
-    estimate = {"kl": "kl_k3"}.get(name, name)
-    for column in (f"exact/{name}", f"estimated/{estimate}"):
+    estimates = KL_FROM_SAMPLES if name == "kl" else (name,)
+    for column in (f"exact/{name}", *(f"estimated/{estimate}" for estimate in estimates)):
         value = row.get(column)
         if value is not None and math.isfinite(value):
             return float(value)
@@ -178,7 +179,7 @@ def _returns(rows: Sequence[Row], swept: Sequence[str]) -> list[Plot]:
             figure.add_scatter(
                 x=[name] * len(own), y=[measured(row, "return") for row in own], name=name, mode="markers",
                 text=[_words(row, ("seed",)) for row in own],
-                error_y={"array": [row["estimated/return_se"] for row in own], "thickness": 1, "width": 0},
+                error_y={"array": [row.get("estimated/return_se") for row in own], "thickness": 1, "width": 0},
                 marker={"color": _color(number), "size": 10, "opacity": 0.75}, showlegend=False,
             )  # fmt: skip
         solved = measured(found[0], "solved")
@@ -200,8 +201,10 @@ def _cells_table(rows: Sequence[Row], swept: Sequence[str]) -> str:
     lines = []
     for row in rows:
         cells = [f"<td>{escape('' if row.get(name) is None else str(row[name]))}</td>" for name in settings]
-        for value in (measured(row, name) for name in numbers):
-            cells.append(f"<td class='n'>{'' if value is None else f'{value:.3f}'}</td>")
+        for name in numbers:
+            value, bound = measured(row, name), measured(row, f"{name}_at_least")
+            text = "" if bound is None else f"≥ {bound:.3f}"
+            cells.append(f"<td class='n'>{text if value is None else f'{value:.3f}'}</td>")
         how = row["status"] + (f": {row['error']}" if row.get("error") else "")
         cells += [f"<td class='t'>{escape(how)}</td>", f"<td>{escape(row['folder'])}</td>"]
         lines.append(f"<tr>{''.join(cells)}</tr>")

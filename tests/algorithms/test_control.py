@@ -260,6 +260,10 @@ def test_an_evaluation_is_of_fresh_episodes_and_leaves_the_training_alone():
     assert first.estimated["return"] == pytest.approx(mean)
     spread = sum((episode.total - mean) ** 2 for episode in episodes) / 19
     assert first.estimated["return_se"] == pytest.approx(math.sqrt(spread / 20))
+    single = ControlTask("CartPole-v1", envs=2, horizon=8, seed=0, episodes=1).judge({}).estimated
+    assert (
+        single["return"] > 5 and not {"return_se", "length_se"} & single.keys()
+    )  # one episode shows no spread
 
 
 @pytest.mark.parametrize("world", ["CartPole-v1", "Pendulum-v1"])

@@ -121,7 +121,12 @@ def test_where_answers_cannot_be_listed_the_standings_are_estimates_with_their_e
                 column,
             )
     race.knobs.beta = 0.05  # too small to know its optimum
-    assert all(math.isnan(standing["regret"]) for standing in race.results().values())
+    results = race.results()
+    assert all(math.isnan(standing["regret"]) for standing in results.values())
+    bounds = {name: standing["regret_at_least"] for name, standing in results.items()}
+    assert math.isnan(bounds.pop("best_of_n")) and all(bound > 0.5 for bound in bounds.values())
+    for name, bound in bounds.items():
+        assert bound < exact.policy(race.contestants[name].policy, 0.05)["regret"]
     assert "optimum/kl" not in race._arrays(0.05) and race.backdrop.knows(1.0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample, regret_in_words
 from tests.toy import BACKDROP
 
 PAIRS = Pairs((4, 9), ("a", "b"), ("c", "d"), ("e", "f"), (0.1, -2.0), (0.0, 1.5), (0.5, 0.97), (None, True))
@@ -71,3 +71,20 @@ def test_the_optimum_is_interpolated_in_log_beta():
     assert BACKDROP.at(1e9) == (1.1, 0.1, 0.1) and BACKDROP.at(1e-9) == (3.0, 4.0, 2.6)
     single = Backdrop(beta=(1.0,), kl=(2.0,), reward=(3.0,), objective=(1.0,), ref_reward=0.0)
     assert single.at(0.5) == single.at(1.0) == single.at(2.0) == (3.0, 2.0, 1.0)
+
+
+def test_older_runs_stay_readable_and_their_kl_has_no_error_bar():
+    old = {"kl_k3": 4.5, "kl_k3_se": 0.02, "reward": 1.0, "reward_se": 0.1, "optimum_trusted": 0.0}
+    assert Record(1, {}, {}, estimated=old).place == (4.5, 1.0, 0.0, 0.1)
+    new = {**old, "kl_rb": 5.0, "kl_rb_se": 0.06}
+    assert Record(1, {}, {}, estimated=new).place == (5.0, 1.0, 0.06, 0.1)
+    curves = {name: [0.5, 1.0] for name in ("beta", "kl", "reward", "objective", "kl_se", "reward_se")}
+    backdrop = Backdrop.from_dict({**curves, "ref_reward": 0.0})
+    assert backdrop.reward_se == (0.5, 1.0) and not backdrop.knows(0.4) and backdrop.knows(0.6)
+
+
+def test_a_regret_in_words_is_a_number_or_a_bound():
+    known = {"regret": 0.12, "regret_se": 0.034, "optimum": 0.5, "ref_reward": -0.25}
+    assert regret_in_words(known) == "regret 0.120 ± 0.034 of 0.750 at the start"
+    bound = {"regret_at_least": 0.5, "optimum_at_least": 2.25, "ref_reward": 0.0}
+    assert regret_in_words(bound) == "regret at least 0.500, as J* is at least 2.250"

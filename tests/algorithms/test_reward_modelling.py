@@ -8,6 +8,7 @@ import torch
 
 from rlhflab.algorithms.build_policy import build_ppo
 from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.algorithms.evaluators import TRUSTED_ESS
 from rlhflab.algorithms.ranking_source import WorldRankings
 from rlhflab.algorithms.reward_judge import (
     ExactRewardJudge,
@@ -309,7 +310,10 @@ def test_what_samples_say_of_a_reward_model_agrees_with_the_exact_judgement(worl
     exact = ExactRewardJudge(reference)(model, 1.0).exact
     judge = SampledRewardJudge(SampledReference(world, sft), samples=600)
     found = judge(model, 1.0).estimated
-    assert found["optimum_trusted"] == 1 and found["ess"] > 30 and judge.backdrop.kl_se
-    for name in ("reward", "kl", "regret"):
-        assert abs(found[name] - exact[name]) < 4 * found[f"{name}_se"] + 0.01, name
-    assert judge(model, 0.02).estimated["optimum_trusted"] == 0
+    assert found["optimum_trusted"] == 1 and found["ess"] > TRUSTED_ESS and judge.backdrop.reward_se
+    assert abs(found["reward"] - exact["reward"]) < 4 * found["reward_se"] + 0.01
+    assert abs(found["kl"] - exact["kl"]) < 0.05 and abs(found["regret"] - exact["regret"]) < 0.1
+    assert not {"kl_se", "regret_se"} & found.keys()  # their bars would be too short
+    greedy = judge(model, 0.02).estimated
+    assert set(greedy) == {"ref_reward", "rank_correlation", "ess", "optimum_trusted"}
+    assert greedy["optimum_trusted"] == 0

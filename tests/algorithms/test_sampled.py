@@ -6,17 +6,21 @@ import pytest
 import torch
 
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.evaluators import TRUSTED_ESS, EstimatingEvaluator
+from rlhflab.algorithms.evaluators import (
+    TRUSTED_ESS,
+    EstimatingEvaluator,
+    estimated_backdrop,
+    optimum_of,
+    trusted,
+)
 from rlhflab.algorithms.pair_source import FixedPairs
 from rlhflab.algorithms.sampled import SampledReference, answer_texts, draw_answers, drawn_logps, speaker
+from rlhflab.objectives.importance import optimum_estimate
 
 
 @pytest.fixture(scope="module")
 def nudged(sft):
-    """A policy a little away from the micro world's reference, and flatter: it samples all that π_ref likes.
-
-    A sharper one would leave out answers of π_ref, whose large and rare k3 terms no standard error foresees.
-    """
+    """A policy a little away from the micro world's reference."""
     policy = copy.deepcopy(sft)
     with torch.no_grad():
         policy.lm_head.weight.mul_(0.9)
@@ -54,23 +58,58 @@ def test_estimates_agree_with_the_micro_worlds_exact_evaluation(world, sft, refe
         assert found.exact is None and estimated["optimum_trusted"] == 1
         for name in ("reward", "ref_reward", "objective", "optimum", "regret"):
             assert abs(estimated[name] - getattr(exact, name)) < 4 * estimated[f"{name}_se"], name
-        assert abs(estimated["kl_k3"] - exact.kl) < 4 * estimated["kl_k3_se"]
+        assert abs(estimated["kl_rb"] - exact.kl) < 4 * estimated["kl_rb_se"]
+        assert not {"optimum_at_least", "regret_at_least"} & estimated.keys()
         assert estimated["reward_se"] < 0.1 and 0.9 < estimated["grammatical"] <= 1
         assert [sample.prompt for sample in found.samples] == list(world.prompts)
 
 
 def test_the_reference_has_no_kl_to_itself_and_a_small_beta_is_not_trusted(reviews, reviews_sft):
     evaluator = EstimatingEvaluator(SampledReference(reviews, reviews_sft), 0, samples=100, ref_samples=200)
-    mild, greedy = (evaluator(reviews_sft, beta).estimated for beta in (3.0, 0.1))
-    assert mild["kl_k3"] == 0 == mild["kl_k3_se"] and mild["objective"] == pytest.approx(mild["reward"])
+    mild, greedy = (evaluator(reviews_sft, beta).estimated for beta in (5.0, 0.1))
+    assert mild["kl_rb"] == 0 == mild["kl_rb_se"] and mild["objective"] == pytest.approx(mild["reward"])
     assert abs(mild["reward"] - mild["ref_reward"]) < 4 * mild["reward_se"]
     assert mild["ess"] > TRUSTED_ESS > greedy["ess"] >= 1
     assert (mild["optimum_trusted"], greedy["optimum_trusted"]) == (1, 0)
+    assert {"log_z", "optimum", "regret", "regret_se"} <= mild.keys() and "optimum_at_least" not in mild
+    assert not {"log_z", "optimum", "regret", "optimum_se", "regret_se"} & greedy.keys()
+    assert greedy["optimum_at_least"] > greedy["reward"] + 1 and greedy["regret_at_least"] > 1
+    assert optimum_of(evaluator.ref_rewards, 0.1) is None
     found = evaluator(reviews_sft, 1.0)
     assert found == evaluator(reviews_sft, 1.0)
     for sample in found.samples:
         assert sample.before == sample.after
         assert sample.reward_after == pytest.approx(reviews.true_reward(sample.prompt, sample.after))
+
+
+def test_one_prompt_that_cannot_be_trusted_is_enough():
+    for spread, known in ((1.0, True), (3.0, False)):
+        table = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        table[-1] *= spread
+        ess = optimum_estimate(table, 1.0).ess
+        assert ess.mean() > 2 * TRUSTED_ESS and trusted(ess) == known == (float(ess.min()) >= TRUSTED_ESS)
+        backdrop = estimated_backdrop(table)
+        assert backdrop.knows(1.0) == known and backdrop.knows(10.0)
+
+
+def test_the_bound_comes_from_the_policy_where_it_knows_more(world, sft):
+    evaluator = EstimatingEvaluator(SampledReference(world, sft), 0, samples=90, ref_samples=100)
+    sharp = copy.deepcopy(sft)
+    with torch.no_grad():
+        sharp.lm_head.weight.mul_(1.5)
+    found = evaluator(sharp, 0.05).estimated
+    drawn = evaluator._draw(sharp)
+    rewards = world.answer_rewards(*drawn).view(9, -1)
+    logps, ref_logps = (drawn_logps(world, model, drawn).view(9, -1) for model in (sharp, sft))
+    bounds = []
+    for log_weights in (evaluator.ref_rewards / 0.05, rewards / 0.05 + ref_logps - logps):
+        weights = log_weights.exp()
+        error = weights.std(1, correction=1) / weights.shape[1] ** 0.5 / weights.mean(1)
+        bounds.append(0.05 * float(weights.mean(1).log().mean() - 2 * error.square().sum().sqrt() / 9))
+    assert found["optimum_at_least"] == pytest.approx(max(bounds), rel=1e-3)
+    least = max(bounds) - found["objective"] - 2 * found["objective_se"]
+    assert found["regret_at_least"] == pytest.approx(max(0.0, least), rel=1e-3, abs=1e-6)
+    assert found["objective"] == pytest.approx(found["reward"] - 0.05 * found["kl_rb"])
 
 
 def test_the_reviews_reference_speaks_mostly_clean_language(reviews, reviews_sft):
@@ -116,7 +155,7 @@ def test_dpo_raises_the_estimated_true_reward(reviews, reviews_sft):
     records = list(DPO(copy.deepcopy(reviews_sft), source, config, knobs, evaluator))
     first, last = records[0].estimated, records[-1].estimated
     assert [record.step for record in records if record.estimated] == [1, 100] and records[-1].exact is None
-    assert first["kl_k3"] < 0.05 < last["kl_k3"]
+    assert first["kl_rb"] < 0.05 < last["kl_rb"]
     error = (last["reward_se"] ** 2 + last["ref_reward_se"] ** 2) ** 0.5
     assert last["reward"] > last["ref_reward"] + 4 * error
     assert len(records[-1].samples) == 18

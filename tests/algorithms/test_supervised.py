@@ -141,7 +141,7 @@ def test_in_the_reviews_world_the_loss_on_held_out_texts_stands_for_the_language
     first, last = (record.estimated for record in run)
     assert last["cross_entropy"] == pytest.approx(math.log(last["perplexity"]))
     assert 0 < last["cross_entropy_se"] < 0.1 and last["cross_entropy"] < first["cross_entropy"] + 0.1
-    assert 0.5 < first["grammatical"] < 1 and first["kl_k3"] < 0.5 and run.backdrop.kl_se
+    assert 0.5 < first["grammatical"] < 1 and first["kl_rb"] < 0.5 and run.backdrop.reward_se
     fresh = build_pretrain("reviews", texts=200, steps=1)
     (record,) = fresh
     tokens = len(fresh.evaluator._world.tokenizer)

@@ -60,7 +60,7 @@ def shown(panel: Panel) -> list[Line]:
 
 
 def test_estimates_are_drawn_with_their_errors(tmp_path: Path) -> None:
-    estimated = {"reward": 1.0, "reward_se": 0.2, "ref_reward": 0.5, "kl_k3": 0.3, "kl_k3_se": 0.1}
+    estimated = {"reward": 1.0, "reward_se": 0.2, "ref_reward": 0.5, "kl_rb": 0.3, "kl_rb_se": 0.1}
     records = [
         Record(step, {"objective/scores": 1.0}, {"beta": 0.3}, estimated=estimated) for step in (1, 2, 3)
     ]
@@ -154,8 +154,8 @@ def test_estimates_have_error_bars_and_no_optimum_beyond_what_is_known(tmp_path:
     curves = {
         name: tuple(getattr(exact, name)[i] for i in known) for name in ("beta", "kl", "reward", "objective")
     }
-    backdrop = replace(exact, **curves, kl_se=errors[: len(known)], reward_se=errors[: len(known)])
-    values = {"kl_k3": 0.2, "kl_k3_se": 0.01, "reward": 0.5, "reward_se": 0.05, "optimum_trusted": 1.0}
+    backdrop = replace(exact, **curves, reward_se=errors[: len(known)])
+    values = {"kl_rb": 0.2, "kl_rb_se": 0.01, "reward": 0.5, "reward_se": 0.05, "optimum_trusted": 1.0}
     records = [Record(step, {"loss": 0.5}, {"beta": 0.5}, estimated=values) for step in (1, 2)]
     for beta, marks in ((0.5, 0), (2.0, 1)):  # the page's β
         board = Board.replay(records, backdrop, panels=DPO_PANELS)

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhflab.models.logps import AnswerBatch, frozen_sequence_logps, join_answers, sequence_logps, token_logps
+from rlhflab.models.logps import (
+    AnswerBatch,
+    compare_policies,
+    frozen_sequence_logps,
+    join_answers,
+    sequence_logps,
+    token_logps,
+)
 from rlhflab.models.tiny import new_tiny_model
 
 
@@ -47,6 +54,23 @@ def test_chunks_do_not_matter_and_leave_no_gradient(model):
     whole = frozen_sequence_logps(model, batch)
     torch.testing.assert_close(frozen_sequence_logps(model, batch, chunk=2), whole)
     assert not whole.requires_grad
+
+
+def test_two_policies_are_compared_token_by_token(world, model):
+    """Σ_t KL of the next token's distributions, from the plain logits; nothing for prompts and padding."""
+    other = new_tiny_model(world.tokenizer, seed=9).eval()
+    batch = join_answers([[4, 5], [4, 5], [6]], [[7, 8, 9], [10], [11, 12]])
+    found = compare_policies(model, other, batch, chunk=2)
+    with torch.no_grad():
+        p, q = (m(input_ids=batch.input_ids).logits.double().log_softmax(-1) for m in (model, other))
+    by_token = (p.exp() * (p - q)).sum(-1)
+    kl = [sum(by_token[row, at] for at in before) for row, before in enumerate(([1, 2, 3], [1], [0, 1]))]
+    torch.testing.assert_close(found.kl, torch.stack(kl), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.logps, frozen_sequence_logps(model, batch).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        found.ref_logps, frozen_sequence_logps(other, batch).double(), rtol=0, atol=1e-5
+    )
+    assert (found.kl > 0).all() and compare_policies(model, model, batch).kl.eq(0).all()
 
 
 def test_bad_batches_are_named():

@@ -1,17 +1,18 @@
-"""Estimates against closed forms and against the micro world's exact Z and KL; error bars against repetitions."""
+"""Estimates against closed forms and the micro world's exact Z; error bars against autograd and repetitions."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from rlhflab.models.tiny import new_tiny_model
+from rlhflab.objectives.best_of_n import best_of_n_logps
 from rlhflab.objectives.importance import (
     Estimate,
     average,
+    best_of_n_estimate,
     effective_sample_size,
     importance_weights,
-    kl_k3_estimate,
     log_partition_estimate,
     mean_estimate,
     optimum_estimate,
@@ -81,12 +82,60 @@ def test_self_normalised_mean_of_a_tilted_normal():
     calibrated(self_normalised_mean(y, y / 2 + 100), 0.5)
 
 
-def test_k3_of_two_normals():
-    """KL(N(½, 1)‖N(0, 1)) = ⅛."""
-    y = normal(REPETITIONS, 1000, seed=2) + 0.5
-    found = kl_k3_estimate(-0.5 * (y - 0.5).square(), -0.5 * y.square())
-    assert (found.value >= 0).all()
-    calibrated(found, 0.125)
+def influence_se(estimate, samples):
+    """std of the influences n·∂θ/∂p_i at p = 1/n over √n, by autograd: what a delta-method error has to be."""
+    p = torch.full((samples,), 1 / samples, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(estimate(p), p)
+    return float(gradient.std() / samples**0.5)
+
+
+def test_every_standard_error_is_the_spread_of_its_estimates_influences():
+    """No term is forgotten: each error against the derivative of the whole estimate by the samples' weights."""
+    rewards, beta = normal(50, seed=8), 0.7
+    scores = 0.6 * rewards + 0.5 * normal(50, seed=9)
+
+    def mean(values, p):
+        return (p / p.sum() * values).sum()
+
+    def parts(table, p):
+        log_z = mean((table / beta).exp(), p).log()
+        return log_z, p / p.sum() * (table / beta).exp() / log_z.exp()
+
+    def regret(p):
+        best, (led, weights) = parts(rewards, p)[0], parts(scores, p)
+        return beta * (best - led) - (weights * (rewards - scores)).sum()
+
+    log_z, optimum = log_partition_estimate(rewards, beta), optimum_estimate(rewards, beta)
+    wanted = [
+        (log_z.se, lambda p: parts(rewards, p)[0]),
+        (optimum.objective.se, lambda p: beta * parts(rewards, p)[0]),
+        (optimum.reward.se, lambda p: (parts(rewards, p)[1] * rewards).sum()),
+        (optimum.kl.se, lambda p: (parts(rewards, p)[1] * rewards).sum() / beta - parts(rewards, p)[0]),
+        (regret_estimate(rewards, scores, beta).se, regret),
+        (mean_estimate(rewards).se, lambda p: mean(rewards, p)),
+    ]
+    for se, estimate in wanted:
+        assert float(se) == pytest.approx(influence_se(estimate, 50), rel=1e-6)
+    weighted = self_normalised_mean(rewards, scores / beta).se * (50 / 49) ** 0.5
+    led = influence_se(lambda p: (parts(scores, p)[1] * rewards).sum(), 50)
+    assert float(weighted) == pytest.approx(led, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_best_of_n_over_all_tuples_and_the_influence_of_a_sample(n):
+    rewards, scores = normal(6, seed=10), normal(6, seed=11)
+
+    def best(p):
+        total = torch.zeros((), dtype=torch.float64)
+        for rows in itertools.product(range(6), repeat=n):
+            total = total + rewards[max(rows, key=lambda row: scores[row])] * p[list(rows)].prod()
+        return total / p.sum() ** n
+
+    found = best_of_n_estimate(rewards, scores, n)
+    assert float(found.value) == pytest.approx(float(best(torch.full((6,), 1 / 6, dtype=torch.float64))))
+    assert float(found.se) == pytest.approx(influence_se(best, 6))
+    table = best_of_n_logps(torch.full((1, 6), -math.log(6), dtype=torch.float64), scores[None], n).exp()
+    assert float(found.value) == pytest.approx(float((table * rewards).sum()))
 
 
 def draw(logps, samples, seed):
@@ -132,20 +181,12 @@ def test_a_small_beta_is_betrayed_by_its_effective_sample_size(world, reference)
     assert found.ess.median() < 20 and found.ess.max() < 100
 
 
-def test_against_the_micro_worlds_exact_kl(world, reference):
-    policy = reference.optimal_logps(2.0)[4]
-    exact = (policy.exp() * (policy - reference.logps[4])).sum()
-    at = draw(policy, 500, 4)
-    calibrated(kl_k3_estimate(policy[at], reference.logps[4][at]), exact)
-    near = world.logps(new_tiny_model(world.tokenizer, seed=1).eval())[4]
-    assert kl_k3_estimate(near[at], near[at]).value.abs().max() == 0
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: log_partition_estimate(torch.zeros(3), 0.0), "beta must be a finite number > 0, got 0.0"),
         (lambda: log_partition_estimate(torch.zeros(3, 1), 1.0), "needs at least 2 samples, got 1"),
+        (lambda: best_of_n_estimate(torch.zeros(3), torch.zeros(3), 0), "n must be ≥ 1, got 0"),
         (lambda: self_normalised_mean(torch.zeros(3), torch.zeros(2)), r"values \(3,\), log_ratios \(2,\)"),
     ],
 )

@@ -110,18 +110,18 @@ def test_outliers_fall_into_the_outer_bins():
 def estimated(step, beta=1.0, **more):
     values = {
         "reward": 0.3 * step,
-        "kl_k3": 0.1 * step,
+        "kl_rb": 0.1 * step,
         "regret": 0.5,
         "ref_reward": 0.0,
         "optimum_trusted": 1.0,
     }
-    errors = {"reward_se": 0.05, "kl_k3_se": 0.01, "regret_se": 0.06}
+    errors = {"reward_se": 0.05, "kl_rb_se": 0.01, "regret_se": 0.06}
     return Record(step, {"objective/kl": 0.1}, {"beta": beta}, estimated=values | errors | more)
 
 
 def test_estimates_are_drawn_with_their_errors_and_no_optimum_beyond_what_is_known():
     errors = (0.1,) * len(BACKDROP.beta)
-    backdrop = replace(BACKDROP, kl_se=errors, reward_se=errors)
+    backdrop = replace(BACKDROP, reward_se=errors)
     plots = {plot.title: plot for plot in figures([estimated(1), estimated(2)], backdrop)}
     assert list(plots)[:4] == ["True reward", "KL from the reference", "Reward against KL", "Regret"]
     plane = plots["Reward against KL"]
@@ -143,7 +143,7 @@ def test_estimates_are_drawn_with_their_errors_and_no_optimum_beyond_what_is_kno
     for title in ("Reward against KL", "True reward"):
         assert not any("optimum" in (trace.name or "") for trace in plots[title].figure.data)
     weighted = {"kl": 9.0, "kl_se": 1.0, "optimum_trusted": 0.0}
-    values = {k: v for k, v in estimated(1).estimated.items() if "k3" not in k} | weighted
+    values = {k: v for k, v in estimated(1).estimated.items() if "rb" not in k} | weighted
     untrusted = figures([Record(1, {}, {"beta": 1.0}, estimated=values)], backdrop)
     assert "Reward against KL" not in {plot.title for plot in untrusted}
 

@@ -233,11 +233,22 @@ def test_the_best_cell_of_every_beta_is_the_one_with_the_least_regret(tmp_path):
     assert [(cell["beta"], cell["seed"]) for cell in best] == [(1.0, 1), (2.0, 5)]
 
 
+def test_a_lower_bound_on_the_regret_stands_in_and_is_called_one(tmp_path):
+    bounds = [
+        {**row(seed=s), "exact/regret": None, "estimated/regret_at_least": b}
+        for s, b in ((0, 0.5), (1, 0.25))
+    ]
+    (best,) = Swept(tmp_path, bounds, 0, 0.0).best()
+    assert best["seed"] == 1
+    assert "<td class='n'>≥ 0.250</td>" in sweep_page._cells_table([{**best, "folder": "cells/a"}], [])
+
+
 def test_an_estimate_stands_in_where_nothing_is_exact():
-    estimated = {"estimated/kl_k3": 0.7, "estimated/reward": 2.0}
+    estimated = {"estimated/kl_rb": 0.7, "estimated/kl_k3": 0.1, "estimated/reward": 2.0}
     assert sweep_page.measured(estimated, "kl") == 0.7
     assert sweep_page.measured({**estimated, "exact/kl": 0.5}, "kl") == 0.5
     assert sweep_page.measured({**estimated, "exact/kl": float("nan")}, "kl") == 0.7
+    assert sweep_page.measured({"estimated/kl_k3": 0.1}, "kl") == 0.1  # of an older run
     assert sweep_page.measured(estimated, "regret") is None
 
 

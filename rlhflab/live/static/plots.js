@@ -12,7 +12,7 @@ function atBeta(backdrop, field, beta) {
 
 /** Whether there is an optimum to show: always for an exact frontier, for an estimated one within its β. */
 function knowsOptimum(backdrop, beta) {
-  return Boolean(backdrop) && beta > 0 && (!backdrop.kl_se || beta >= backdrop.beta[0]);
+  return Boolean(backdrop) && beta > 0 && (!backdrop.reward_se || beta >= backdrop.beta[0]);
 }
 
 function extent(lists) {
@@ -105,12 +105,12 @@ function drawLines(scene) {
   if (!scene.legend.length) for (const line of spec.lines) if (!line.series.startsWith("estimated/")) scene.legend.push({ name: line.name, colour: scene.colour(line.colour), dash: line.dash });
   const aims = [];
   if (spec.target && knowsOptimum(backdrop, scene.beta)) {
-    const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth"), name = backdrop.kl_se ? "π*, estimate" : "π*";
+    const level = atBeta(backdrop, spec.target, scene.beta), colour = scene.colour("truth"), name = backdrop.reward_se ? "π*, estimate" : "π*";
     stroke(scene, across, [level, level], colour, { name, dash: "6px,4px", width: 1.6 });
     scene.legend.push({ name, colour, dash: "dash", value: level });
     aims.push(level);
   }
-  const reference = spec.reference && ((data && data.exact[spec.reference]) ?? (backdrop && !backdrop.kl_se ? backdrop[spec.reference] : undefined));
+  const reference = spec.reference && ((data && data.exact[spec.reference]) ?? (backdrop && !backdrop.reward_se ? backdrop[spec.reference] : undefined));
   if (spec.reference && reference !== undefined && reference !== "") {
     const colour = scene.colour("reference");
     stroke(scene, across, [reference, reference], colour, { name: "π_ref", dash: "dot", width: 1.6 });
@@ -308,13 +308,13 @@ function drawPlane(scene) {
     for (const i of order) {
       x.push(backdrop.kl[i]);
       y.push(backdrop.reward[i]);
-      if (backdrop.kl_se) error.push(backdrop.reward_se[i]);
+      if (backdrop.reward_se) error.push(backdrop.reward_se[i]);
       if (backdrop.kl[i] > right) break;
     }
     rewards.push(y);
-    if (backdrop.kl_se) band(scene, x, y.map((v, i) => v - error[i]), y.map((v, i) => v + error[i]), truth, false);
+    if (backdrop.reward_se) band(scene, x, y.map((v, i) => v - error[i]), y.map((v, i) => v + error[i]), truth, false);
     stroke(scene, x, y, truth, { name: "frontier", dash: "6px,4px", width: 1.6 });
-    scene.legend.push({ name: backdrop.kl_se ? "frontier, estimate ± its error" : "frontier", colour: truth, dash: "dash" });
+    scene.legend.push({ name: backdrop.reward_se ? "frontier, estimate ± its error" : "frontier", colour: truth, dash: "dash" });
     scene.traces.push({ type: "scatter", mode: "markers", x: [0], y: [backdrop.ref_reward], name: "π_ref", yaxis: "y", cliponaxis: false,
       marker: { color: scene.colour("reference"), size: 8 }, hovertemplate: "π_ref<extra></extra>" });
   }
