@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhflab.boundary import Fault, one_line
+from rlhflab.models.fit import Purpose, misfit, state_misfit
 from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.remedies import require_lora
 
@@ -123,10 +125,44 @@ def read_lora(model: Any, folder: str) -> Any:
     Returns:
         PEFT's model.
     """
-    from peft import PeftModel
-
     # in the base's precision they would be rounded before they could be brought to float32
-    return _in_float32(PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True))
+    return _in_float32(put_adapters(model, folder, "reward"))
+
+
+def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
+    """Put adapters on the model that they were trained on, to be used or merged.
+
+    Args:
+        model: changed in place.
+        folder: written by PEFT's save_pretrained.
+        purpose: what the model is for; see `fit`.
+
+    Returns:
+        PEFT's model.
+
+    Raises:
+        Fault: the adapters are those of another model, or of a kind that cannot be merged.
+    """
+    require_lora()
+    from peft import PeftConfig, PeftModel
+
+    with one_line(f"the adapters in {folder}"):
+        config = PeftConfig.from_pretrained(folder)
+        if config.is_prompt_learning:
+            raise ValueError(f"{config.peft_type.value} changes no weights; give adapters such as LoRA's")
+        config.inference_mode = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing weights, which are looked at here
+            adapted = PeftModel(model, config)
+            read = adapted.load_adapter(
+                folder, "default", use_safetensors=True, ignore_mismatched_sizes=False
+            )
+    wrong = misfit((), read.missing_keys, read.unexpected_keys, (), purpose)
+    if wrong:
+        raise Fault(
+            f"the adapters in {folder} do not fit {type(model).__name__} in {config.base_model_name_or_path}: {wrong}"
+        )
+    return adapted
 
 
 def _in_float32(adapted: Any) -> Any:
@@ -187,16 +223,24 @@ def trained_state(model: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
-    """Inverse of `trained_state`; ValueError where the adapters are others."""
+    """Inverse of `trained_state`; ValueError where the weights are those of another model, or other adapters."""
     if not is_adapted(model):
+        require_own(model.state_dict(), state, "weights")
         model.load_state_dict(state)
         return
     trained = _trained(model)
-    shapes = [{name: tuple(weight.shape) for name, weight in each.items()} for each in (trained, state)]
-    if shapes[0] != shapes[1]:
-        raise ValueError("the checkpoint's adapters are not this model's: rank or layers differ")
+    require_own(trained, state, "adapters")
     for name, weight in trained.items():
         weight.copy_(state[name])
+
+
+def require_own(expected: Mapping[str, Any], state: Mapping[str, Any], kind: str) -> None:
+    """Raise ValueError in one line where a checkpoint's `kind`, name → tensor, are not those of the model."""
+    if wrong := state_misfit(expected, state):
+        raise ValueError(
+            f"the checkpoint's {kind} are not this model's: {wrong}; has the model's folder changed since, or the "
+            "adapters' rank?"
+        )
 
 
 def _trained(model: Any) -> dict[str, nn.Parameter]:
