@@ -51,7 +51,7 @@ def misfit(
     """What is wrong with the weights that were read, in words; None where nothing is.
 
     Args:
-        own: names of the model's weights.
+        own: names of the model's weights, to guess at what the folder holds instead; none for no guess.
         missing, unexpected: names, as transformers reports them.
         mismatched: name, shape in the file, shape in the model.
         purpose: what the model is for; the head of a reward model is new, whatever the file has.
@@ -66,7 +66,7 @@ def misfit(
     if not (gone or more or shapes):
         return None
     words = told(gone, more, shapes)
-    return f"{words}; {_looks_like(own, gone, more, bool(shapes), purpose)}"
+    return f"{words}; {_looks_like(own, gone, more, bool(shapes), purpose)}" if own else words
 
 
 def told(
@@ -146,6 +146,20 @@ def four_bit_shapes(model: Any) -> list[tuple[str, Shape, Shape]]:
         if shape is not None and tuple(shape) != expected:
             found.append((f"{name}.weight", tuple(shape), expected))
     return found
+
+
+def other_base(kind: str, trained_on: str, purpose: Purpose) -> bool:
+    """Whether adapters that were trained on one class of model are put on another that they cannot belong to.
+
+    A reward model may begin with a policy's adapters, not the other way round.
+
+    >>> other_base("LlamaForCausalLM", "LlamaForSequenceClassification", "policy")
+    True
+    >>> other_base("GPT2ForSequenceClassification", "GPT2LMHeadModel", "reward")
+    False
+    """
+    families = {re.sub(r"(For[A-Z]\w+|LMHeadModel)$", "", name) for name in (kind, trained_on)}
+    return len(families) > 1 or (purpose == "policy" and "Classification" in trained_on)
 
 
 def state_misfit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:

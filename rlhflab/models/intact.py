@@ -31,16 +31,18 @@ def require_intact(folder: str | Path) -> None:
     for name in _SETTINGS:
         if (folder / name).is_file():
             _json(folder / name)
+    quantised = (folder / "config.json").is_file() and "quantization_config" in _json(folder / "config.json")
     for path in _weights(folder):
         _require_content(path)
-        _require_safetensors(path)
+        _require_safetensors(path, quantised)
 
 
 def _weights(folder: Path) -> Iterator[Path]:
     """The files of weights that transformers, PEFT and we would read."""
-    for name in ("adapter_model.safetensors", "reward_head.safetensors"):
-        if (folder / name).is_file():
-            yield folder / name
+    adapters = folder / "adapter_model.safetensors"
+    if (folder / "adapter_config.json").is_file() and not adapters.is_file():
+        raise Fault(f"there is no {adapters}; other files can hold code and are not read")
+    yield from (path for path in (adapters, folder / "reward_head.safetensors") if path.is_file())
     if (folder / "model.safetensors").is_file():
         yield folder / "model.safetensors"
     elif (folder / INDEX).is_file():
@@ -80,8 +82,17 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _require_safetensors(path: Path) -> None:
+def _require_safetensors(path: Path, quantised: bool) -> None:
     from safetensors import safe_open
 
-    with given(f"{path} is damaged, cut off or no safetensors file; fetch it again"), safe_open(path, "pt"):
-        pass
+    with (
+        given(f"{path} is damaged, cut off or no safetensors file; fetch it again"),
+        safe_open(path, "pt") as file,
+    ):
+        kinds = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
+    whole = [name for name, kind in kinds.items() if name.endswith("weight") and kind[0] in "IU"]
+    if whole and not quantised:
+        raise Fault(
+            f"{path} holds whole numbers ({whole[0]} is {kinds[whole[0]]}), as quantised weights are, and config.json "
+            "has no quantization_config that says how to read them"
+        )

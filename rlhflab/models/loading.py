@@ -19,7 +19,7 @@ from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory, smaller
 from rlhflab.models.precision import PRECISIONS, choose_dtype
-from rlhflab.models.quantised import keep_gradients, nf4
+from rlhflab.models.quantised import keep_gradients, nf4, wake_bitsandbytes
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.reward import HEAD_FILE, replace_head, reward_head
 from rlhflab.models.threads import take_all_threads
@@ -183,6 +183,17 @@ def _plan(name: str, settings: LoadSettings, reward: bool) -> _Plan:
     with one_line(what, EXPECTED), quiet_loading():
         config = AutoConfig.from_pretrained(base, **code)
     require_decoder(config, what)
+    if getattr(config, "quantization_config", None):
+        if not settings.lora or base != name:
+            raise Fault(
+                f"the weights of {what} are quantised and cannot be "
+                + (
+                    "trained: give --lora, to train adapters"
+                    if base == name
+                    else "changed by adapters for good"
+                )
+            )
+        wake_bitsandbytes()
     _change(config)
     compute = choose_dtype(device, config.get_text_config().hidden_size) if settings.lora else torch.float32
     compute = PRECISIONS.get(settings.dtype, compute)
@@ -320,8 +331,9 @@ def _require_memory(
 
 
 def positions_of(model: Any) -> int:
-    """Longest sequence a model takes; 1024 where it does not say."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1024) or 1024)
+    """Longest sequence a model takes; 1024 where it does not say, or says that it takes any."""
+    found = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
+    return found if found > 0 else 1024
 
 
 def _note(

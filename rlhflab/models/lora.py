@@ -8,6 +8,7 @@ in Dettmers et al. (2023), "QLoRA".
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhflab.boundary import Fault, one_line
-from rlhflab.models.fit import Purpose, misfit, state_misfit
+from rlhflab.boundary import Fault, cause, given, one_line
+from rlhflab.models.fit import Purpose, misfit, other_base, state_misfit
 from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.remedies import require_lora
 
@@ -146,23 +147,33 @@ def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
     require_lora()
     from peft import PeftConfig, PeftModel
 
-    with one_line(f"the adapters in {folder}"):
+    what = f"the adapters in {folder}"
+    with one_line(what), given(f"cannot load {what}", _shapes), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing weights, which are looked at here
         config = PeftConfig.from_pretrained(folder)
-        if config.is_prompt_learning:
-            raise ValueError(f"{config.peft_type.value} changes no weights; give adapters such as LoRA's")
         config.inference_mode = True
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of missing weights, which are looked at here
-            adapted = PeftModel(model, config)
-            read = adapted.load_adapter(
-                folder, "default", use_safetensors=True, ignore_mismatched_sizes=False
-            )
+        if config.is_prompt_learning:
+            raise Fault(f"{what} ({config.peft_type.value}) change no weights; give adapters such as LoRA's")
+        adapted = PeftModel(model, config)
+        read = adapted.load_adapter(folder, "default", use_safetensors=True)
+    kind, trained_on = type(model).__name__, (config.auto_mapping or {}).get("base_model_class", "")
     wrong = misfit((), read.missing_keys, read.unexpected_keys, (), purpose)
-    if wrong:
+    if wrong or (trained_on and other_base(kind, trained_on, purpose)):
         raise Fault(
-            f"the adapters in {folder} do not fit {type(model).__name__} in {config.base_model_name_or_path}: {wrong}"
+            f"{what} do not fit {kind} in {config.base_model_name_or_path}: {wrong or ''}{'; ' * bool(wrong)}they were "
+            f"trained on {trained_on if trained_on not in ('', kind) else 'another model'}"
         )
     return adapted
+
+
+def _shapes(error: BaseException) -> str:
+    """What PEFT says of weights of another shape, without the rest of its list."""
+    found = re.search(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", str(error), re.DOTALL)
+    if found is None:
+        return cause(error)
+    return "{} is {}, expected {}; they were trained on another model, or with another rank".format(
+        *found.groups()
+    )
 
 
 def _in_float32(adapted: Any) -> Any:

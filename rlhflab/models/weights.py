@@ -156,6 +156,8 @@ def _chain(name: str) -> Iterator[str]:
         name = base
     if Path(name).is_dir():
         require_intact(name)
+    elif no_hub_id(name):
+        raise Fault(f"there is no folder {name!r}")
     yield name
 
 
