@@ -236,22 +236,25 @@ def trained_state(model: Any) -> dict[str, Tensor]:
 def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
     """Inverse of `trained_state`; ValueError where the weights are those of another model, or other adapters."""
     if not is_adapted(model):
-        require_own(model.state_dict(), state, "weights")
+        _require_own(model.state_dict(), state)
         model.load_state_dict(state)
         return
     trained = _trained(model)
-    require_own(trained, state, "adapters")
+    _require_own(trained, state)
     for name, weight in trained.items():
         weight.copy_(state[name])
 
 
-def require_own(expected: Mapping[str, Any], state: Mapping[str, Any], kind: str) -> None:
-    """Raise ValueError in one line where a checkpoint's `kind`, name → tensor, are not those of the model."""
+def _require_own(expected: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if wrong := state_misfit(expected, state):
-        raise ValueError(
-            f"the checkpoint's {kind} are not this model's: {wrong}; has the model's folder changed since, or the "
-            "adapters' rank?"
-        )
+        raise other_model(wrong)
+
+
+def other_model(wrong: str) -> ValueError:
+    """The error of a checkpoint whose weights are not the model's; `wrong` says which."""
+    return ValueError(
+        f"the checkpoint is not this model's: {wrong}; has its folder changed since, or the adapters' rank?"
+    )
 
 
 def _trained(model: Any) -> dict[str, nn.Parameter]:
