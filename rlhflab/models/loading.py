@@ -227,6 +227,8 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
         device_map=settings.device_map or {"": device}, **quantised, **code,
     )  # fmt: skip
     if reward:
+        if "ForSequenceClassification" in str(config.architectures):
+            notes.append("its classifier's own head is left out: a reward model begins with a new one")
         replace_head(model)
     keep_gradients(model)
     require_causal(model, f"model {name!r}", reward)

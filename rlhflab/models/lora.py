@@ -236,25 +236,20 @@ def trained_state(model: Any) -> dict[str, Tensor]:
 def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
     """Inverse of `trained_state`; ValueError where the weights are those of another model, or other adapters."""
     if not is_adapted(model):
-        _require_own(model.state_dict(), state)
+        if wrong := state_misfit(model.state_dict(), state):
+            raise other_model(wrong)
         model.load_state_dict(state)
         return
     trained = _trained(model)
-    _require_own(trained, state)
+    if wrong := state_misfit(trained, state):
+        raise ValueError(f"the checkpoint's adapters are not this model's: rank or layers differ: {wrong}")
     for name, weight in trained.items():
         weight.copy_(state[name])
 
 
-def _require_own(expected: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    if wrong := state_misfit(expected, state):
-        raise other_model(wrong)
-
-
 def other_model(wrong: str) -> ValueError:
     """The error of a checkpoint whose weights are not the model's; `wrong` says which."""
-    return ValueError(
-        f"the checkpoint is not this model's: {wrong}; has its folder changed since, or the adapters' rank?"
-    )
+    return ValueError(f"the checkpoint is not this model's: {wrong}; has the model's folder changed since?")
 
 
 def _trained(model: Any) -> dict[str, nn.Parameter]:

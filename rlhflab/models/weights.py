@@ -78,6 +78,7 @@ def load_weights(
         model = put_adapters(model, folder, purpose)
         with one_line(f"the adapters in {folder}"):
             model = model.merge_and_unload()
+        model.requires_grad_(True)  # PEFT freezes what it puts adapters on
     model.name_or_path = absolute(name)
     return Weights(model, notes)
 
