@@ -116,6 +116,8 @@ def _reason(error: BaseException) -> str:
             "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
             "the folder or file of a copy"
         )
+    if "instantiate the backend tokenizer" in text:
+        return "there is no vocabulary (tokenizer.json) in it; copy the tokenizer's files from the model it was made of"
     if "Unrecognized configuration class" in text:
         return "transformers has no model of this kind for its architecture"
     if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):

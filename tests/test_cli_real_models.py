@@ -3,10 +3,13 @@
 import gzip
 import json
 import re
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rlhflab.runs.store import Run
+from tests.real_models import write_classifier
 from tests.test_cli import one_line
 
 
@@ -231,6 +234,39 @@ def test_bad_values_are_one_line(rlhflab, model_folder, tmp_path, pairs, argumen
     assert (code, out) == (2, "")
     assert re.search(says, one_line(err.split("\r")[-1].strip() + "\n")), err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["dpo", "sft", "reward", "ppo"])
+def test_weights_that_do_not_fit_end_the_command_and_a_wrappers_are_read(
+    rlhflab, model_folder, tmp_path, pairs, name
+):
+    weights = load_file(model_folder("llama") / "model.safetensors")
+    for made, content in (
+        ("cut", {key: value for key, value in weights.items() if "layers.1" not in key}),
+        ("wrapped", {f"_orig_mod.{key}": value for key, value in weights.items()}),
+    ):
+        shutil.copytree(model_folder("llama"), tmp_path / made)
+        save_file(content, tmp_path / made / "model.safetensors", {"format": "pt"})
+    (tmp_path / "mine.py").write_text("def score(prompts, answers):\n    return [1.0] * len(answers)\n")
+    also = ("--reward", "mine.py:score", "--max-new-tokens", 2) if name == "ppo" else ()
+    given = ("train", name, "--world", pairs, "--steps", 1, "--batch-size", 4, *also)
+    code, out, err = rlhflab(*given, "--model", "cut")
+    assert (code, out) == (2, "")
+    assert "9 are missing (model.layers.1" in one_line(err.split("\r")[-1].strip() + "\n")
+    assert not (tmp_path / "runs").exists()
+    code, _, err = rlhflab(*given, "--model", "wrapped")
+    assert code == 0 and "the names of its weights are read without those of a wrapper" in err
+
+
+def test_the_label_that_a_classifier_rewards_is_said(rlhflab, model_folder, tmp_path, pairs):
+    write_classifier(tmp_path / "classifier", model_folder("llama"))
+    code, _, err = rlhflab(
+        "train", "reinforce", "--model", model_folder("llama"), "--world", pairs, "--reward", "classifier", "--steps", 1,
+        "--batch-size", 4, "--max-new-tokens", 2, "--out", "run",
+    )  # fmt: skip
+    assert code == 0, err
+    note = "classifier rewards its label 'POSITIVE', against 'NEGATIVE'"
+    assert f"rlhflab: {note}\n" in err and Run.open(tmp_path / "run").environment["notes"]["reward"] == note
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):

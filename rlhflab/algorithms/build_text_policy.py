@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.named_reward import named_function, names_function, require_reward
 from rlhflab.algorithms.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
 from rlhflab.models.loading import LoadSettings, load_policy, load_reference, positions_of
-from rlhflab.models.reward import read_reward_model
+from rlhflab.models.reward import HEAD_FILE, read_reward_model
+from rlhflab.models.tokens import load_tokenizer
+from rlhflab.models.weights import is_adapters
 from rlhflab.worlds.encoding import TextEncoder
 from rlhflab.worlds.hub import beginnings, read_data, split
 
@@ -93,6 +94,8 @@ def text_task(
     if refused:
         note += f"; left out: {left_out({REFUSED: len(refused)}, refused[0])}"
     notes = {"model": loaded.note, "read": data.note, "dialogues": encoder.note_on(prompts), "data": note}
+    if isinstance(task.reward, ClassifierReward):
+        notes["reward"] = task.reward.note
     return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
 
 
@@ -103,20 +106,19 @@ def _scores(
         return TextReward(reward, prompts, encoder.decode)
     folder = Path(reward)
     folder = folder / "model" if (folder / "model").is_dir() else folder
-    if not (folder / "reward_head.safetensors").is_file():
+    ours = folder != Path(reward) or is_adapters(
+        reward
+    )  # a run's folder, or what only a reward model of ours can be
+    if not ours and not (folder / HEAD_FILE).is_file():
         return ClassifierReward(reward, prompts, encoder.decode, policy.device)
-    _require_same_words(folder, encoder)
     reward_model = read_reward_model(folder, policy.device).requires_grad_(False)
+    _require_same_words(folder, encoder, reward_model)
     return ModelReward(reward_model)
 
 
-def _require_same_words(folder: Path, encoder: TextEncoder) -> None:
+def _require_same_words(folder: Path, encoder: TextEncoder, reward_model: Any) -> None:
     """A reward model reads the policy's tokens: they must mean the same to it."""
-    from transformers import AutoTokenizer
-
-    try:
-        words = AutoTokenizer.from_pretrained(folder).get_vocab()
-    except (OSError, ValueError, KeyError, json.JSONDecodeError):
-        raise ValueError(f"the reward model in {folder} has no tokenizer beside it; train it again") from None
+    size = reward_model.config.get_text_config().vocab_size
+    words = load_tokenizer(str(folder), size, f"the reward model in {folder}").get_vocab()
     if words != encoder.tokenizer.get_vocab():
         raise ValueError(f"the reward model in {folder} has another vocabulary than the policy")

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from rlhflab.boundary import Fault, given, one_line
+from rlhflab.models.loading import positions_of
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.precision import reading_dtype
 from rlhflab.models.quiet import quiet_loading
-from rlhflab.models.reward import answer_scores
+from rlhflab.models.reward import HEAD_FILE, answer_scores
+from rlhflab.models.tokens import load_tokenizer
+from rlhflab.models.weights import base_of, load_weights
 from rlhflab.worlds.world import World
 
 
@@ -99,48 +102,106 @@ class TextReward:
 class ClassifierReward(TextReward):
     """A text classifier as a reward: its log-odds of the wanted label for prompt and answer together.
 
-    The wanted label is the one whose name begins with "pos", else the last one; against all others together.
+    The wanted label is the one whose name begins with "pos", else the last one; against all others together, or where
+    labels do not exclude each other (multi_label_classification) against its own absence.
 
     Args:
         name: a folder or a hub id of a sequence classifier with at least two labels, such as of sentiment.
         prompts, decode: see `TextReward`.
         device: where it runs, in the precision that `reading_dtype` says.
 
+    Attributes:
+        note: in one line which label is rewarded, and against which.
+
     Raises:
-        ValueError: nothing to load there, or no classifier, in one line.
+        Fault: nothing to load there, no classifier with labels, or weights that are not its own, in one line.
     """
 
     def __init__(
         self, name: str, prompts: Sequence[str], decode: Callable[[list[int]], str], device: torch.device
     ) -> None:
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForSequenceClassification
 
+        what, remedy = f"reward {name!r}", "give a text classifier or a Python function"
         expected = "expected a reward-model run, a text classifier's folder or hub id, or FILE.py:FUNCTION"
-        with one_line(f"reward {name!r}", expected), quiet_loading():
-            labels = AutoConfig.from_pretrained(name)
-            if "ForSequenceClassification" not in str(labels.architectures) or labels.num_labels < 2:
-                raise ValueError("it is no classifier with two labels")
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            width = getattr(labels.get_text_config(), "hidden_size", 0)
-            self.model = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, dtype=reading_dtype(labels.dtype, device, width)
+        base = base_of(name)
+        if base != name:
+            raise Fault(f"{what} holds adapters, not a classifier: {remedy}")
+        with one_line(what, expected), quiet_loading():
+            config = AutoConfig.from_pretrained(name)
+            labels = {int(place): str(label) for place, label in config.id2label.items()}
+        if "ForSequenceClassification" not in str(config.architectures):
+            raise Fault(f"cannot load {what} ({expected}): it is no classifier with two labels")
+        if len(labels) < 2 or config.problem_type == "regression":
+            raise Fault(
+                f"{what} is no classifier with two labels, but gives {len(labels)} number(s) without one to reward: "
+                f"{remedy}; a reward model of rlhflab has a {HEAD_FILE} beside it"
             )
-        self.model = self.model.to(device).eval().requires_grad_(False)
-        names = {place: str(label).lower() for place, label in labels.id2label.items()}
-        self.wanted = next(
-            (place for place, label in names.items() if label.startswith("pos")), labels.num_labels - 1
+        text = config.get_text_config()
+        self.tokenizer = load_tokenizer(name, text.vocab_size, repr(name))
+        dtype = reading_dtype(config.dtype, device, getattr(text, "hidden_size", 0))
+        self.model, _ = load_weights(
+            AutoModelForSequenceClassification, name, "classifier", what, expected, config=config, dtype=dtype
         )
+        self.model = self.model.to(device).eval().requires_grad_(False)
+        self.wanted = next(
+            (place for place, label in labels.items() if label.lower().startswith("pos")), max(labels)
+        )
+        others = [label for place, label in labels.items() if place != self.wanted]
+        self._alone = config.problem_type == "multi_label_classification"
+        self.note = f"{name} rewards its label {labels[self.wanted]!r}, " + (
+            "by itself"
+            if self._alone
+            else f"against {', '.join(map(repr, others[:5]))}{', …' * (len(others) > 5)}"
+        )
+        self._what, self._longest = what, min(self.tokenizer.model_max_length, positions_of(self.model))
+        self._reads_last = hasattr(
+            self.model, "score"
+        )  # a decoder's head reads at the last token that is no padding
+        if self._reads_last:
+            self.tokenizer.padding_side = "right"  # or its positions would depend on the longest text
+        self._together = True
+        texts = ["a", "a b c d e"]
+        both, each = self._logits(texts), torch.cat([self._logits([text]) for text in texts])
+        if not bool(each.isfinite().all()):
+            raise Fault(f"{what} gives NaN or infinity: its weights are damaged")
+        room = 1e-4 if dtype == torch.float32 else 1e-2
+        self._together = torch.allclose(both, each, rtol=room, atol=room)
         super().__init__(self._log_odds, prompts, decode)
 
-    @torch.no_grad()
     def _log_odds(self, prompts: list[str], answers: list[str]) -> Tensor:
-        texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(
-            self.model.device
-        )
-        logits = self.model(**inputs).logits.float()
+        logits = self._logits([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
+        if self._alone:
+            return logits[:, self.wanted]
         others = torch.arange(logits.shape[1], device=logits.device) != self.wanted
         return logits[:, self.wanted] - logits[:, others].logsumexp(1)
+
+    @torch.no_grad()
+    def _logits(self, texts: list[str]) -> Tensor:
+        """[texts, labels] float32; texts go one by one where padding would change what the classifier says."""
+        batches = [texts] if self._together else [[text] for text in texts]
+        with given(self._what):
+            return torch.cat([self.model(**self._inputs(batch)).logits.float() for batch in batches])
+
+    def _inputs(self, texts: list[str]) -> Any:
+        """The texts as one batch; where the tokenizer has no pad token one fills rows up that ends none of them."""
+        cut, pad = {"truncation": True, "max_length": self._longest}, self.tokenizer.pad_token_id
+        if pad is None:
+            rows = self.tokenizer(texts, **cut)
+            ends = {ids[-1] for ids in rows["input_ids"] if ids}
+            pad = next(token for token in range(len(ends) + 1) if token not in ends)
+            longest = max(1, *map(len, rows["input_ids"]))
+            inputs = {
+                name: torch.tensor(
+                    [row + [pad if name == "input_ids" else 0] * (longest - len(row)) for row in column]
+                ).to(self.model.device)
+                for name, column in rows.items()
+            }
+        else:
+            inputs = self.tokenizer(texts, padding=True, return_tensors="pt", **cut).to(self.model.device)
+        if self._reads_last:
+            self.model.config.get_text_config().pad_token_id = pad
+        return inputs
 
 
 def score_texts(

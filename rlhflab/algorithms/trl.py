@@ -60,9 +60,12 @@ class _InTRL:
         return {"trainer": self.loop.checkpoint(), **beside}
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
+        model = getattr(self, self.fitted)
+        if is_adapted(model):  # first: the Trainer would read other adapters as well as it can
+            load_trained_state(model, state[self.fitted])
         self.loop.restore(state["trainer"])
-        if self.fitted in state:
-            load_trained_state(getattr(self, self.fitted), state[self.fitted])
+        if is_adapted(model):
+            load_trained_state(model, state[self.fitted])
 
 
 class TRLDPO(_InTRL, DPO):

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from rlhflab.algorithms.engines import require_trl
 from rlhflab.algorithms.handover import HandOver
 from rlhflab.algorithms.optimiser import Optimiser
+from rlhflab.models.fit import told
+from rlhflab.models.lora import other_model
 from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.models.quiet import no_progress_bars
 
@@ -34,6 +37,8 @@ from trl import DPOTrainer, RewardTrainer, SFTTrainer  # noqa: E402
 
 NOT_KEPT = ("training_args.bin", "README.md", "tokenizer.json", "tokenizer_config.json")
 """Files of a Trainer's checkpoint that it does not read when it continues."""
+
+WEIGHTS = "model.safetensors"
 
 NOT_RECORDED = ("epoch", "learning_rate", "num_tokens")
 """What TRL logs and a record leaves out: an epoch is the whole run here, the learning rate is set from outside, and TRL
@@ -146,6 +151,8 @@ class TrainerLoop:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.numpy().tobytes())
+        if (folder / WEIGHTS).is_file():
+            _require_shapes(self._model, folder / WEIGHTS)
         self._handover.close()
         self._handover = self._loop_from(folder)
         self._start()
@@ -223,6 +230,15 @@ class _Recorded:
     def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # the batches bring the reference's log-probabilities
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        own = self._plain.state_dict()
+        read = {weight.data_ptr() for name, weight in own.items() if name not in load_result.missing_keys}
+        missing = [
+            name for name in load_result.missing_keys if own[name].data_ptr() not in read
+        ]  # others are tied
+        if wrong := told(missing, load_result.unexpected_keys, ()):
+            raise other_model(wrong)
+
     def _send_telemetry(self) -> None:
         """Nothing here tells anybody anything."""
 
@@ -257,6 +273,18 @@ class RecordedReward(_Recorded, RewardTrainer):
 
 class RecordedSFT(_Recorded, SFTTrainer):
     """TRL's SFTTrainer."""
+
+
+def _require_shapes(model: Any, path: Path) -> None:
+    """Raise ValueError in one line where weights have another shape than the model's of the same name."""
+    own = model.state_dict()
+    with safe_open(path, "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if name in own}  # noqa: SIM118
+    others = [
+        (name, shape, own[name].shape) for name, shape in shapes.items() if shape != list(own[name].shape)
+    ]
+    if others:
+        raise other_model(told((), (), others))
 
 
 def _numbers(size: int) -> Any:

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from rlhflab.boundary import one_line
+from rlhflab.boundary import Fault, one_line
 from rlhflab.models.attention import has_fused
+from rlhflab.models.causal import require_causal, require_decoder
 from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
 from rlhflab.models.memory import Memory, empty_model, estimate, free_memory, smaller
 from rlhflab.models.precision import PRECISIONS, choose_dtype
-from rlhflab.models.quantised import keep_gradients, nf4
+from rlhflab.models.quantised import keep_gradients, nf4, wake_bitsandbytes
 from rlhflab.models.quiet import quiet_loading
-from rlhflab.models.reward import replace_head, reward_head
+from rlhflab.models.reward import HEAD_FILE, replace_head, reward_head
 from rlhflab.models.threads import take_all_threads
-from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights
+from rlhflab.models.tokens import load_tokenizer
+from rlhflab.models.weights import EXPECTED, base_of, is_adapters, load_weights, no_hub_id
 from rlhflab.oom import NoRoom, Way
 from rlhflab.remedies import require_four_bit, require_lora
 
@@ -173,14 +175,29 @@ def _plan(name: str, settings: LoadSettings, reward: bool) -> _Plan:
         require_lora()
     if settings.four_bit:
         require_four_bit()
-    _check_name(name, settings)
+    _check_name(name, settings, reward)
+    base, what = base_of(name), f"model {name!r}"
+    if base != name:
+        what = f"model {base!r}, to which the adapters in {name} belong"
     device, code = choose_device(settings.device), {"trust_remote_code": settings.trust_remote_code}
-    with one_line(f"model {name!r}", EXPECTED):
-        config = AutoConfig.from_pretrained(base_of(name), **code)
+    with one_line(what, EXPECTED), quiet_loading():
+        config = AutoConfig.from_pretrained(base, **code)
+    require_decoder(config, what)
+    if getattr(config, "quantization_config", None):
+        if not settings.lora or base != name:
+            raise Fault(
+                f"the weights of {what} are quantised and cannot be "
+                + (
+                    "trained: give --lora, to train adapters"
+                    if base == name
+                    else "changed by adapters for good"
+                )
+            )
+        wake_bitsandbytes()
     _change(config)
     compute = choose_dtype(device, config.get_text_config().hidden_size) if settings.lora else torch.float32
     compute = PRECISIONS.get(settings.dtype, compute)
-    with one_line(f"model {name!r}", EXPECTED):
+    with one_line(f"{what}, as its config.json describes it", EXPECTED), quiet_loading():
         empty = empty_model(config, **code)
     targets = lora_targets(empty, settings.lora_targets) if settings.lora else ()
     needed = _require_memory(name, empty, settings, device, compute, reward)
@@ -188,30 +205,33 @@ def _plan(name: str, settings: LoadSettings, reward: bool) -> _Plan:
 
 
 def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     config, device, compute, empty, targets, needed = _plan(name, settings, reward)
     take_all_threads()
-    code = {"trust_remote_code": settings.trust_remote_code}
-    with one_line(f"model {name!r}", EXPECTED):
-        tokenizer = AutoTokenizer.from_pretrained(name, **code)
-    _check_tokens(name, tokenizer, config)
+    code: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    tokenizer = load_tokenizer(
+        name, config.get_text_config().vocab_size, repr(name), settings.trust_remote_code
+    )
+    if tokenizer.eos_token_id is None:
+        raise Fault(
+            f"the tokenizer of {name!r} has no EOS token, so no answer could end; name one as eos_token in its "
+            "tokenizer_config.json"
+        )
     quantised = {"quantization_config": nf4(compute)} if settings.four_bit else {}
     if reward:
         config.num_labels = 1
     kind = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-    model = load_weights(
-        kind,
-        name,
-        config=config,
-        dtype=compute,
-        device_map=settings.device_map or {"": device},
-        **quantised,
-        **code,
-    )
+    model, notes = load_weights(
+        kind, name, "reward" if reward else "policy", config=config, dtype=compute,
+        device_map=settings.device_map or {"": device}, **quantised, **code,
+    )  # fmt: skip
     if reward:
+        if "ForSequenceClassification" in str(config.architectures):
+            notes.append("its classifier's own head is left out: a reward model begins with a new one")
         replace_head(model)
     keep_gradients(model)
+    require_causal(model, f"model {name!r}", reward)
     if settings.gradient_checkpointing:
         _checkpoint(model)
     if settings.lora:
@@ -220,7 +240,7 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
         if reward:
             reward_head(model).requires_grad_(True)
     note = _note(model, empty, settings, compute, device, targets, needed)
-    return Loaded(in_training(model), tokenizer, note)
+    return Loaded(in_training(model), tokenizer, "; ".join([note, *notes]))
 
 
 def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
@@ -251,8 +271,10 @@ def _checkpoint(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _check_name(name: str, settings: LoadSettings) -> None:
+def _check_name(name: str, settings: LoadSettings, reward: bool) -> None:
     folder = Path(name)
+    if not reward and (folder / HEAD_FILE).is_file():
+        raise Fault(f"{name} holds a reward model ({HEAD_FILE}), which has no LM head: give a language model")
     if is_adapters(name):
         if settings.four_bit:
             raise ValueError(
@@ -263,16 +285,8 @@ def _check_name(name: str, settings: LoadSettings) -> None:
             raise ValueError(
                 f"model folder {name} holds no config.json; expected one written by save_pretrained"
             )
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:  # no hub id
+    elif no_hub_id(name):
         raise ValueError(f"there is no model folder {name!r}")
-
-
-def _check_tokens(name: str, tokenizer: Any, config: Any) -> None:
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer of {name!r} has no EOS token, so no answer could end")
-    size = config.get_text_config().vocab_size
-    if len(tokenizer) > size:
-        raise ValueError(f"the tokenizer of {name!r} has {len(tokenizer)} tokens, its model only {size}")
 
 
 def _change(config: Any) -> None:
@@ -319,8 +333,9 @@ def _require_memory(
 
 
 def positions_of(model: Any) -> int:
-    """Longest sequence a model takes; 1024 where it does not say."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1024) or 1024)
+    """Longest sequence a model takes; 1024 where it does not say, or says that it takes any."""
+    found = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
+    return found if found > 0 else 1024
 
 
 def _note(

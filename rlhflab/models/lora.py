@@ -8,6 +8,7 @@ in Dettmers et al. (2023), "QLoRA".
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhflab.boundary import Fault, cause, given, one_line
+from rlhflab.models.fit import Purpose, misfit, other_base, state_misfit
 from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.remedies import require_lora
 
@@ -123,10 +126,54 @@ def read_lora(model: Any, folder: str) -> Any:
     Returns:
         PEFT's model.
     """
-    from peft import PeftModel
-
     # in the base's precision they would be rounded before they could be brought to float32
-    return _in_float32(PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True))
+    return _in_float32(put_adapters(model, folder, "reward"))
+
+
+def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
+    """Put adapters on the model that they were trained on, to be used or merged.
+
+    Args:
+        model: changed in place.
+        folder: written by PEFT's save_pretrained.
+        purpose: what the model is for; see `fit`.
+
+    Returns:
+        PEFT's model.
+
+    Raises:
+        Fault: the adapters are those of another model, or of a kind that cannot be merged.
+    """
+    require_lora()
+    from peft import PeftConfig, PeftModel
+
+    what = f"the adapters in {folder}"
+    with one_line(what), given(f"cannot load {what}", _shapes), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing weights, which are looked at here
+        config = PeftConfig.from_pretrained(folder)
+        config.inference_mode = True
+        if config.is_prompt_learning:
+            raise Fault(f"{what} ({config.peft_type.value}) change no weights; give adapters such as LoRA's")
+        adapted = PeftModel(model, config)
+        read = adapted.load_adapter(folder, "default", use_safetensors=True)
+    kind, trained_on = type(model).__name__, (config.auto_mapping or {}).get("base_model_class", "")
+    wrong = misfit((), read.missing_keys, read.unexpected_keys, (), purpose)
+    if wrong or (trained_on and other_base(kind, trained_on, purpose)):
+        raise Fault(
+            f"{what} do not fit {kind} in {config.base_model_name_or_path}: {wrong or ''}{'; ' * bool(wrong)}they were "
+            f"trained on {trained_on if trained_on not in ('', kind) else 'another model'}"
+        )
+    return adapted
+
+
+def _shapes(error: BaseException) -> str:
+    """What PEFT says of weights of another shape, without the rest of its list."""
+    found = re.search(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", str(error), re.DOTALL)
+    if found is None:
+        return cause(error)
+    return "{} is {}, expected {}; they were trained on another model, or with another rank".format(
+        *found.groups()
+    )
 
 
 def _in_float32(adapted: Any) -> Any:
@@ -187,16 +234,22 @@ def trained_state(model: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
-    """Inverse of `trained_state`; ValueError where the adapters are others."""
+    """Inverse of `trained_state`; ValueError where the weights are those of another model, or other adapters."""
     if not is_adapted(model):
+        if wrong := state_misfit(model.state_dict(), state):
+            raise other_model(wrong)
         model.load_state_dict(state)
         return
     trained = _trained(model)
-    shapes = [{name: tuple(weight.shape) for name, weight in each.items()} for each in (trained, state)]
-    if shapes[0] != shapes[1]:
-        raise ValueError("the checkpoint's adapters are not this model's: rank or layers differ")
+    if wrong := state_misfit(trained, state):
+        raise ValueError(f"the checkpoint's adapters are not this model's: rank or layers differ: {wrong}")
     for name, weight in trained.items():
         weight.copy_(state[name])
+
+
+def other_model(wrong: str) -> ValueError:
+    """The error of a checkpoint whose weights are not the model's; `wrong` says which."""
+    return ValueError(f"the checkpoint is not this model's: {wrong}; has the model's folder changed since?")
 
 
 def _trained(model: Any) -> dict[str, nn.Parameter]:

@@ -12,7 +12,6 @@ Source: Ouyang et al. (2022), "Training language models to follow instructions",
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhflab.boundary import Fault, one_line
+from rlhflab.models.fit import state_misfit
 from rlhflab.models.logps import AnswerBatch
 from rlhflab.models.lora import is_adapted, read_lora
 from rlhflab.models.precision import reading_dtype
@@ -27,7 +28,7 @@ from rlhflab.models.quantised import is_four_bit, keep_gradients, nf4
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.models.shared import Ends
 from rlhflab.models.trie import pick, share_beginnings
-from rlhflab.models.weights import base_of, is_adapters, load_weights
+from rlhflab.models.weights import base_of, is_adapters, load_weights, under
 
 HEAD_FILE = "reward_head.safetensors"
 
@@ -137,43 +138,41 @@ def read_reward_model(folder: str | Path, device: torch.device) -> Any:
 
     head, adapters = Path(folder) / HEAD_FILE, is_adapters(str(folder))
     if not head.is_file():
-        raise ValueError(f"{folder} holds no reward model; expected one that rlhflab train reward wrote")
-    try:
+        raise Fault(
+            f"{folder} holds no reward model: there is no {HEAD_FILE}; expected one that rlhflab train reward wrote"
+        )
+    what = f"the reward model in {folder}"
+    base = base_of(str(folder))
+    with one_line(what):
         with safe_open(head, framework="pt") as file:
             made, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        base = str(folder)
-        if adapters:
-            base = str(
-                json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))[
-                    "base_model_name_or_path"
-                ]
-            )
-        config = AutoConfig.from_pretrained(base_of(base), num_labels=1)
-        width = config.get_text_config().hidden_size
-        dtype = reading_dtype(made.get("dtype", config.dtype), device, width)
-        quantised = {"quantization_config": nf4(dtype)} if made.get("four_bit") == "True" else {}
-        model = load_weights(
-            AutoModelForSequenceClassification,
-            base,
-            config=config,
-            dtype=dtype,
-            device_map={"": device},
-            **quantised,
-        )
-        replace_head(model)
-        model.score.load_state_dict(weights)
-        keep_gradients(model)
-        if adapters:
-            model = read_lora(model, str(folder))
-        if getattr(model.config, "blind_table", None):
-            _put_blindfold_on(model)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"cannot load the reward model in {folder}: {str(error).splitlines()[0]}") from error
+        config = AutoConfig.from_pretrained(base, num_labels=1)
+        width = int(config.get_text_config().hidden_size)
+    dtype = reading_dtype(made.get("dtype", config.dtype), device, width)
+    quantised = {"quantization_config": nf4(dtype)} if made.get("four_bit") == "True" else {}
+    model, _ = load_weights(
+        AutoModelForSequenceClassification, under(str(folder)) if adapters else str(folder), "reward", what, "",
+        config=config, dtype=dtype, device_map={"": device}, **quantised,
+    )  # fmt: skip
+    replace_head(model)
+    if wrong := state_misfit(model.score.state_dict(), weights):
+        raise Fault(f"{head} is not the head of this model: {wrong}")
+    model.score.load_state_dict(weights)
+    keep_gradients(model)
+    if adapters:
+        model = read_lora(model, str(folder))
+    if getattr(model.config, "blind_table", None):
+        _put_blindfold_on(model)
     return model.eval()
 
 
 def replace_head(model: Any) -> None:
     """Put Linear(hidden_size, 1, bias) in place of the class's own head; it is float32 and starts at 0."""
+    if not isinstance(getattr(model, "score", None), nn.Linear):
+        raise Fault(
+            f"architecture {model.config.model_type!r} has no classifier of one linear layer, which a reward model "
+            "needs"
+        )
     model.score = RewardHead(model.score.in_features, 1).to(model.device)
 
 

@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlhflab.boundary import one_line
+from rlhflab.boundary import Fault, one_line
 from rlhflab.models.attention import keep_fused
+from rlhflab.models.fit import UNWRAP, WRAPPED, Purpose, four_bit_shapes, left_over, misfit
+from rlhflab.models.intact import require_intact
+from rlhflab.models.lora import put_adapters
 from rlhflab.models.quiet import quiet_loading
 from rlhflab.oom import is_out_of_memory
 
@@ -22,36 +25,99 @@ def base_of(name: str) -> str:
     return next(reversed([*_chain(name)]))
 
 
+def under(folder: str) -> str:
+    """What the adapters in a folder were put on: a model, or other adapters on it."""
+    chain = _chain(folder)
+    next(chain)
+    return next(chain)
+
+
 def is_adapters(name: str) -> bool:
     """Whether a name is that of a folder that holds adapters and not a model."""
     return (Path(name) / "adapter_config.json").is_file()
 
 
-def load_weights(kind: Any, name: str, **settings: Any) -> Any:
+class Weights(NamedTuple):
+    """A model with its weights.
+
+    Attributes:
+        model: adapters that are put on it and saved name what was loaded as what they belong to.
+        notes: what is worth knowing of how they were read; usually nothing.
+    """
+
+    model: Any
+    notes: list[str]
+
+
+def load_weights(
+    kind: Any,
+    name: str,
+    purpose: Purpose = "policy",
+    what: str = "",
+    otherwise: str = EXPECTED,
+    **settings: Any,
+) -> Weights:
     """Load a model, with the adapters added to its weights where `name` is a folder of adapters.
 
     Args:
         kind: transformers' class, such as AutoModelForCausalLM.
         name: a folder or a hub id.
+        purpose: what the model is for, and so which weights it may lack; see `fit`.
+        what, otherwise: for messages: by default "model 'name'", and what could be given instead.
         settings: of its `from_pretrained`.
 
-    Returns:
-        the model; adapters that are put on it and saved name `name` as what they belong to.
-
     Raises:
-        ValueError: nothing to load there, in one line.
+        Fault: nothing to load there, or weights that are not the model's, in one line.
         MemoryError: no room for a tensor; or what PyTorch raises then.
     """
+    what = what or f"model {name!r}"
     *adapters, base = _chain(name)
     keep_fused()
-    with one_line(f"model {name!r}", EXPECTED), quiet_loading(), _memory_errors():
-        model = kind.from_pretrained(base, use_safetensors=True, **settings)
-        for folder in reversed(adapters):
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
+    model, notes = _read(kind, base, purpose, what, otherwise, settings)
+    for folder in reversed(adapters):
+        model = put_adapters(model, folder, purpose)
+        with one_line(f"the adapters in {folder}"):
+            model = model.merge_and_unload()
+        model.requires_grad_(True)  # PEFT freezes what it puts adapters on
     model.name_or_path = absolute(name)
-    return model
+    return Weights(model, notes)
+
+
+def _read(
+    kind: Any, base: str, purpose: Purpose, what: str, otherwise: str, settings: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    """The model, if all of its weights are there; those under a wrapper's names are read through it."""
+
+    def read(**more: Any) -> tuple[Any, dict[str, Any], str | None]:
+        with one_line(what, otherwise), quiet_loading(), _memory_errors():
+            model, told = kind.from_pretrained(
+                base,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **settings,
+                **more,
+            )
+        shapes = [*told["mismatched_keys"], *four_bit_shapes(model)]
+        own = model.state_dict().keys()
+        return model, told, misfit(own, told["missing_keys"], told["unexpected_keys"], shapes, purpose)
+
+    model, told, wrong = read()
+    notes = []
+    if wrong and any(map(WRAPPED.search, told["unexpected_keys"])):
+        del model  # before there is another
+        model, told, still = read(key_mapping=UNWRAP)
+        if not still:
+            vars(model).pop("_weight_conversions", None)  # or it would be saved with the wrapper's names
+            notes.append(
+                "the names of its weights are read without those of a wrapper (torch.compile, DDP or FSDP)"
+            )
+            wrong = None
+    if wrong:
+        raise Fault(f"the weights of {what} do not fit {type(model).__name__}: {wrong}")
+    if spare := left_over(told["unexpected_keys"]):
+        notes.append(f"left out of its file: {', '.join(spare[:2])}{', …' if len(spare) > 2 else ''}")
+    return model, notes
 
 
 @contextmanager
@@ -74,14 +140,30 @@ def absolute(name: str) -> str:
 
 
 def _chain(name: str) -> Iterator[str]:
-    """The name, what its adapters belong to, and so on to the weights."""
+    """The name, what its adapters belong to, and so on to the weights; each a folder whose files are whole."""
     seen: set[str] = set()
     while is_adapters(name):
+        require_intact(name)
         yield name
         seen.add(name)
-        with one_line(f"the adapters in {name}"):
-            found = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
-            name = str(found.get("base_model_name_or_path"))
-            if name in seen:
-                raise ValueError("they belong to themselves")
+        base = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8")).get(
+            "base_model_name_or_path"
+        )
+        where = f"correct base_model_name_or_path in {Path(name) / 'adapter_config.json'}"
+        if not isinstance(base, str) or not base:
+            raise Fault(f"the adapters in {name} do not say which model they belong to; {where}")
+        if base in seen:
+            raise Fault(f"the adapters in {name} belong to themselves; {where}")
+        if no_hub_id(base) and not Path(base).is_dir():
+            raise Fault(f"the adapters in {name} belong to {base}, which is not there; {where}")
+        name = base
+    if Path(name).is_dir():
+        require_intact(name)
+    elif no_hub_id(name):
+        raise Fault(f"there is no folder {name!r}")
     yield name
+
+
+def no_hub_id(name: str) -> bool:
+    """Whether a name can only be that of a folder."""
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1

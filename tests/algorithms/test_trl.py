@@ -391,3 +391,35 @@ def test_adapters_on_a_4_bit_base_stay_as_precise_as_they_were(world, tmp_path):
         losses[engine] = [next(algorithm).scalars["loss"] for _ in range(6)]
     assert losses[TRLDPO] == pytest.approx(losses[DPO], abs=2e-5)
     assert losses[DPO][0] - losses[DPO][-1] > 0.01
+
+
+@pytest.mark.parametrize("engine", ["lab", "trl"])
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ({"num_hidden_layers": 3}, r"not this model's: 9 are missing \(model.layers.2"),
+        ({"num_hidden_layers": 1}, r"not this model's: 9 are not the model's \(model.layers.1"),
+        (
+            {"hidden_size": 64},
+            r"not this model's: 21 have another shape \(lm_head.weight \[400, 32\], expected",
+        ),
+    ],
+)
+def test_a_run_whose_models_folder_has_changed_is_not_continued(model_folder, tmp_path, engine, shape, says):
+    """TRL's Trainer reads what fits and warns of the rest."""
+    (tmp_path / "pairs.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"{n}?", "chosen": " Yes", "rejected": " No"}) for n in range(4))
+    )
+    given = {
+        "world": str(tmp_path / "pairs.jsonl"),
+        "steps": 2,
+        "batch_size": 2,
+        "engine": engine,
+        "device": "cpu",
+    }
+    before = build_dpo(model=str(model_folder("llama")), progress=False, **given)
+    next(before)
+    after = build_dpo(model=str(model_folder("llama", **shape)), progress=False, **given)
+    with pytest.raises(ValueError, match=says) as refused:
+        after.load_state_dict(before.state_dict())
+    assert "\n" not in str(refused.value)

@@ -1,11 +1,21 @@
 """Adapters: where they go, what they leave alone, and the reference that they spare."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from rlhflab.models.loading import LoadSettings, in_training, load_policy, load_reference, load_reward_model
+from rlhflab.boundary import Fault
+from rlhflab.models.loading import (
+    LoadSettings,
+    in_training,
+    load_policy,
+    load_reference,
+    load_reward_model,
+    save_model,
+)
 from rlhflab.models.logps import frozen_sequence_logps, join_answers, sequence_logps
 from rlhflab.models.lora import (
     TARGETS,
@@ -169,3 +179,85 @@ def test_dropout_acts_on_adapters_in_training_alone(model_folder):
         assert not torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))
         in_training(policy, dropout=False)
         assert torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))
+
+
+# ---- adapters of another model -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapters(model_folder, tmp_path):
+    """A call: adapters trained on one model, in a folder that says that they belong to another."""
+
+    def make(on=None, **config):
+        policy = load_policy(str(model_folder("llama")), LoadSettings(lora=True, lora_rank=4, device="cpu"))
+        save_model(policy.model, policy.tokenizer, tmp_path / "a")
+        whole = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+        base = {} if on is None else {"base_model_name_or_path": str(on)}
+        (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(whole | base | config))
+        return str(tmp_path / "a")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "says"),
+    [
+        (
+            "llama",
+            {"hidden_size": 64},
+            r"lora_A.default.weight is \[4, 32\], expected \[4, 64\]; .*another model",
+        ),
+        (
+            "llama",
+            {"num_hidden_layers": 3},
+            r"14 are missing \(.*layers.2.*they were trained on another model",
+        ),
+        ("llama", {"num_hidden_layers": 1}, r"14 are not the model's \(.*layers.1.*trained on another model"),
+        ("qwen2", {}, "do not fit Qwen2ForCausalLM .*they were trained on LlamaForCausalLM"),
+        ("gpt2", {}, "cannot load the adapters in .*Target modules"),
+    ],
+)
+def test_adapters_of_another_model_are_refused(adapters, model_folder, kind, shape, says):
+    with pytest.raises(Fault, match=says) as refused:
+        load_policy(adapters(on=model_folder(kind, **shape)), LoadSettings(device="cpu"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("on", "config", "says"),
+    [
+        ("/no/such", {}, "belong to /no/such, which is not there; correct base_model_name_or_path in"),
+        ("", {}, "do not say which model they belong to"),
+        (None, {"r": 8}, r"is \[4, 32\], expected \[8, 32\]; they were trained on another model, or .* rank"),
+        (None, {"r": "4"}, "cannot load the adapters in .*TypeError"),
+        (None, {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "change no weights; give adapters such as LoRA"),
+    ],
+)  # fmt: skip
+def test_damaged_settings_of_adapters_are_one_line(adapters, on, config, says):
+    with pytest.raises(Fault, match=says) as refused:
+        load_policy(adapters(on, **config), LoadSettings(device="cpu"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_policy_with_adapters_in_it_is_trained_whole_without_lora(adapters):
+    model = load_policy(adapters(), LoadSettings(device="cpu")).model
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_adapters_without_a_tokenizer_have_their_models(adapters):
+    folder = Path(adapters())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    assert len(load_policy(str(folder), LoadSettings(device="cpu")).tokenizer) == 400
+
+
+def test_a_state_of_another_model_is_one_line(model_folder):
+    two, three = (
+        load_policy(str(model_folder("llama", num_hidden_layers=layers)), LoadSettings(device="cpu")).model
+        for layers in (2, 3)
+    )
+    with pytest.raises(
+        ValueError, match=r"not this model's: 9 are missing .*has the model's folder changed"
+    ) as error:
+        load_trained_state(three, trained_state(two))
+    assert "\n" not in str(error.value)

@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
+from rlhflab.boundary import Fault
+from rlhflab.models.loading import load_policy
 from rlhflab.models.logps import join_answers
 from rlhflab.models.reward import (
+    HEAD_FILE,
     answer_scores,
     position_scores,
     read_reward_model,
@@ -69,6 +73,38 @@ def test_saved_and_loaded_it_scores_the_same_bias_included(sft, tmp_path):
     assert torch.equal(answer_scores(loaded, batch), answer_scores(model, batch))
     with pytest.raises(ValueError, match="holds no reward model"):
         read_reward_model(tmp_path / "nothing", torch.device("cpu"))
+
+
+def test_a_folder_without_its_head_or_with_anothers_is_refused(sft, tmp_path):
+    save_reward_model(some_reward_model(sft), tmp_path)
+    head = tmp_path / HEAD_FILE
+    for weights, says in (
+        (
+            {"weight": torch.zeros(1, 5), "bias": torch.zeros(1)},
+            r"1 has another shape \(weight \[1, 5\], expected",
+        ),
+        ({"weight": torch.zeros(1, sft.config.n_embd)}, r"1 is missing \(bias\)"),
+    ):
+        save_file(weights, head)
+        with pytest.raises(Fault, match=f"is not the head of this model: {says}"):
+            read_reward_model(tmp_path, torch.device("cpu"))
+    with pytest.raises(Fault, match="holds a reward model"):
+        load_policy(str(tmp_path))
+    head.unlink()
+    with pytest.raises(Fault, match=f"holds no reward model: there is no {HEAD_FILE}"):
+        read_reward_model(tmp_path, torch.device("cpu"))
+
+
+def test_a_trunk_that_is_not_whole_is_refused(sft, tmp_path):
+    save_reward_model(some_reward_model(sft), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {k: w for k, w in weights.items() if "wpe" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(
+        Fault, match=r"the reward model in .* do not fit .*1 is missing \(transformer.wpe.weight\)"
+    ):
+        read_reward_model(tmp_path, torch.device("cpu"))
 
 
 def test_all_answers_in_the_tree_score_as_they_do_one_by_one(world, sft):
