@@ -1,6 +1,7 @@
 # make lab        the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
 # make test       lint, types, layers and all tests
 # make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
+# make mutants    would the tests notice? 400 one-line faults in the package, one after the other; an hour or so
 # make clean      caches and .venv's stamps; .venv and runs/ stay
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: lab test test-cuda clean
+.PHONY: lab test test-cuda mutants clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
@@ -23,6 +24,9 @@ test: $(VENV)/.test
 
 test-cuda: $(VENV)/.test
 	$(BIN)/python -m tests.cuda.labs
+
+mutants: $(VENV)/.mutants
+	$(BIN)/python -m tests.mutants.run
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlhflab needs Python 3.11 or newer; try: make PYTHON=python3.12")'
@@ -41,7 +45,11 @@ $(VENV)/.test: $(NEEDS) $(VENV)/.torch
 	$(PIP) -e '.[test]'
 	@touch $@
 
+$(VENV)/.mutants: $(NEEDS) $(VENV)/.torch
+	$(PIP) -e '.[test,mutants]'
+	@touch $@
+
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -f $(VENV)/.torch $(VENV)/.lab $(VENV)/.test
+	rm -f $(VENV)/.torch $(VENV)/.lab $(VENV)/.test $(VENV)/.mutants
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
