@@ -110,7 +110,7 @@ def copies(task):
 
 
 def ppo_by_hand(task, config, knobs):
-    """Tables after one iteration, and the mean losses and norm of its updates."""
+    """Tables after one iteration, and what its record should say of the updates."""
     table, value = copies(task)
     adam = Adam([table, value], config.max_grad_norm, config.adam_eps)
     advantages, returns = estimates(task.rollout, knobs["gae_lambda"])
@@ -120,12 +120,15 @@ def ppo_by_hand(task, config, knobs):
     for _ in range(int(knobs["epochs"])):
         for rows in torch.randperm(len(LENGTHS), generator=order).chunk(config.minibatches):
             on, A, goal = task.rollout.rows(rows), advantages[rows], returns[rows]
-            policy_loss = value_loss = entropy = 0.0
+            policy_loss = value_loss = entropy = clipped_steps = kl = 0.0
             for row, t in on.mask.nonzero().tolist():
                 p = table[on.inputs[row, t]].softmax(0)
                 ratio = p[on.actions[row, t]] / on.logps[row, t].exp()
                 clipped = ratio.clamp(1 - knobs["clip_range"], 1 + knobs["clip_range"])
                 policy_loss = policy_loss - torch.min(ratio * A[row, t], clipped * A[row, t])
+                outside = abs(float(ratio.detach()) - 1) > knobs["clip_range"]
+                clipped_steps += outside and (ratio.detach() > 1) == (A[row, t] > 0)
+                kl += float((ratio - 1 - ratio.log()).detach())
                 entropy = entropy - (p * p.log()).sum()
                 v, old = value[on.inputs[row, t]], on.values[row, t]
                 error = (v - goal[row, t]) ** 2
@@ -139,9 +142,18 @@ def ppo_by_hand(task, config, knobs):
                 policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy,
                 knobs["learning_rate"],
             )
-            found.append((float(policy_loss.detach()), float(value_loss.detach())))
+            found.append(
+                (float(policy_loss.detach()), float(value_loss.detach()), float(clipped_steps) / n, kl / n)
+            )
     means = [sum(column) / len(found) for column in zip(*found, strict=True)]
-    return table.detach(), value.detach(), *means, sum(adam.norms) / len(found)
+    means += [sum(adam.norms) / len(found), found[-1][-1], len(found), explained(task.rollout, returns)]
+    return table.detach(), value.detach(), means
+
+
+def explained(rollout, returns):
+    mask = rollout.mask
+    errors = (returns - rollout.values)[mask]
+    return float(1 - errors.var(correction=0) / returns[mask].var(correction=0))
 
 
 PLAIN = {"minibatches": 2, "gamma": GAMMA, "schedule": "constant", "max_grad_norm": 100.0, "adam_eps": 0.01}
@@ -166,8 +178,12 @@ def test_an_iteration_of_ppo_is_the_one_by_hand_and_every_setting_acts(settings)
     record = next(PPO(task, config, PPOKnobs(**knobs)))
     assert torch.allclose(task.policy.table, expected[0], rtol=1e-9, atol=0)
     assert torch.allclose(task.value.table, expected[1], rtol=1e-9, atol=0)
-    names = "loss/policy_avg", "loss/value_avg", "grad_norm"
-    assert [record.scalars[name] for name in names] == pytest.approx(expected[2:], rel=1e-6)
+    names = (
+        "loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg", "policy/kl_old_k3", "grad_norm",
+        "policy/kl_old_k3_last", "policy/updates", "val/explained_variance",
+    )  # fmt: skip
+    assert [record.scalars[name] for name in names] == pytest.approx(expected[2], rel=1e-6)
+    assert record.scalars["learning_rate"] == knobs["learning_rate"]
     if settings:
         assert not all(torch.allclose(a, b, rtol=1e-3) for a, b in zip(plain[:2], expected[:2], strict=True))
 
@@ -257,6 +273,7 @@ def test_an_iteration_of_trpo_is_the_one_by_hand(max_kl, preconditioned):
             adam.step(loss, 0.1)
     assert torch.allclose(task.value.table, value, rtol=1e-9)
     assert record.scalars["loss/value_avg"] == pytest.approx(sum(losses) / len(losses))
+    assert record.scalars["val/explained_variance"] == pytest.approx(explained(task.rollout, returns))
 
 
 def test_trpo_takes_a_refused_step_back():

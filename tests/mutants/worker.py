@@ -110,11 +110,13 @@ def serve() -> None:
                 finally:
                     os._exit(0)
             ended = False
-            while not ended and time.monotonic() - begun < job["limit"]:
-                ended = os.waitpid(child, os.WNOHANG) != (0, 0)
-                time.sleep(0.02)
-            with suppress(ProcessLookupError):  # the tests' own processes too
-                os.killpg(child, signal.SIGKILL)
+            try:
+                while not ended and time.monotonic() - begun < job["limit"]:
+                    ended = os.waitpid(child, os.WNOHANG) != (0, 0)
+                    time.sleep(0.02)
+            finally:  # Ctrl-C too; with it go the processes that the tests have started
+                with suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)
             if not ended:
                 os.waitpid(child, 0)
             crashed = "failed" if ended else "timeout"  # such as a process that killed itself
