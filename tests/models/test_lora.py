@@ -5,7 +5,14 @@ import copy
 import pytest
 import torch
 
-from rlhflab.models.loading import LoadSettings, in_training, load_policy, load_reference, load_reward_model
+from rlhflab.models.loading import (
+    LoadSettings,
+    in_training,
+    load_policy,
+    load_reference,
+    load_reward_model,
+    save_model,
+)
 from rlhflab.models.logps import frozen_sequence_logps, join_answers, sequence_logps
 from rlhflab.models.lora import (
     TARGETS,
@@ -169,3 +176,20 @@ def test_dropout_acts_on_adapters_in_training_alone(model_folder):
         assert not torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))
         in_training(policy, dropout=False)
         assert torch.equal(sequence_logps(policy, BATCH), sequence_logps(policy, BATCH))
+
+
+def test_adapters_find_their_base_from_any_folder(model_folder, tmp_path, monkeypatch):
+    base, settings = model_folder("gpt2"), LoadSettings(lora=True, device="cpu")
+    monkeypatch.chdir(base.parent)
+    loaded = load_policy(base.name, settings)
+    _train_a_little(loaded.model)
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "adapters")
+    monkeypatch.chdir(tmp_path)
+    merged = load_policy("adapters", LoadSettings(device="cpu")).model
+    found = frozen_sequence_logps(merged, BATCH)
+    torch.testing.assert_close(found, frozen_sequence_logps(loaded.model, BATCH), atol=1e-4, rtol=1e-4)
+
+
+def test_a_reward_model_has_one_output_and_says_so(model_folder):
+    model = load_reward_model(str(model_folder("opt")), LoadSettings(device="cpu")).model
+    assert model.config.num_labels == 1 and model.score.weight.shape == (1, model.score.weight.shape[1])

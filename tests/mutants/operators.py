@@ -29,6 +29,8 @@ KEPT = {  # of cosmic-ray's; the rest is of no use here, such as + for >>, or fa
     "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "NumberReplacer", "ZeroIterationForLoop",
 }  # fmt: skip
 
+SYMMETRIC = ("min", "max", "minimum", "maximum")  # swapped arguments change nothing
+
 
 class Site(NamedTuple):
     """Where something can be changed: (line, column), what kind of change it is, and the changed code when called."""
@@ -161,7 +163,8 @@ def _ours(tree: ast.AST, code: str) -> Iterator[Site]:
             plain = isinstance(node.func, ast.Name) and node.func.id[:1].islower() and node.func.id != "super"
             if inner is not None and (plain or isinstance(node.func, ast.Attribute)):
                 yield Site(begin, "CallLeftOut", partial(put, (node, text(inner))))
-        if isinstance(node, ast.Call) and len(node.args) >= 2:
+        called = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
+        if isinstance(node, ast.Call) and len(node.args) >= 2 and called not in SYMMETRIC:
             one, two = node.args[:2]
             if not isinstance(one, ast.Starred) and not isinstance(two, ast.Starred):
                 yield Site(begin, "ArgumentsSwapped", partial(put, (one, text(two)), (two, text(one))))

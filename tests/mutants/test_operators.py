@@ -22,6 +22,7 @@ def clip(values: "list[int] | None", low, high=1 + 2) -> "int | None":
     values.append(total)
     for a, b in zip(values, values, strict=bool(low)):
         total += max(a, b)
+    values.insert(low, high)
     return total.item()
 '''
 
@@ -37,27 +38,22 @@ def faults(code, size=1000, seed=0):
 
 
 def test_what_people_forget_is_left_out_and_the_rest_spared():
-    found = faults(CODE)
-    total, loop = "total = sum(values) * low - high", "for a, b in zip(values, values, strict=bool(low)):"
+    """Not among them: texts, hints, the protocol, the import, `strict`, a swap that changes nothing."""
     head = 'def clip(values: "list[int] | None", low, high=1 + 2) -> "int | None":'
-    refusal = 'raise ValueError(f"{1 + low} is above" + str(high))'
-    places = {
-        total: {"total = (sum(values) * low)", "total = (high)"},
-        "values.append(total)": {"values", "pass"},
-        refusal: {"pass"},
-        "total += max(a, b)": {"pass", "total += a", "total += max(b, a)"},
-        "return total.item()": {"return total"},
-        head: {head.replace("1 + 2", "(1)"), head.replace("1 + 2", "(2)")},
-    }
-    for before, after in places.items():
-        got = {new for old, new in found if old == before}
-        assert got and got <= after | {
-            "total = (sum(values)) - high",
-            "total = (low) - high",
+    changes = {
+        head: [head.replace("1 + 2", "(1)"), head.replace("1 + 2", "(2)")],
+        'raise ValueError(f"{1 + low} is above" + str(high))': ["pass"],
+        "total = sum(values) * low - high": [
+            "total = (sum(values) * low)", "total = (high)", "total = (sum(values)) - high", "total = (low) - high",
             "total = values * low - high",
-        }
-    assert {before for before, _ in found} == set(places)
-    assert loop not in places  # a swap changes nothing, strict is spared
+        ],
+        "values.append(total)": ["values", "pass"],
+        "total += max(a, b)": ["pass", "total += a"],
+        "values.insert(low, high)": ["values", "pass", "values.insert(high, low)"],
+        "for a, b in zip(values, values, strict=bool(low)):": [],
+        "return total.item()": ["return total"],
+    }  # fmt: skip
+    assert faults(CODE) == {(before, after) for before, all_of_it in changes.items() for after in all_of_it}
 
 
 def test_a_sample_is_seeded_and_a_change_elsewhere_leaves_most_of_it():
