@@ -46,6 +46,7 @@ class Mutant(NamedTuple):
     Attributes:
         path: of the file, from the repository's root.
         first, last: lines of the statement it is in, 1-based.
+        at_import: whether the statement is outside of every function's body, so that no test runs it by itself.
         before, after: the lines that differ, joined and without their indentation.
         code: the whole file with the fault.
     """
@@ -53,6 +54,7 @@ class Mutant(NamedTuple):
     path: str
     first: int
     last: int
+    at_import: bool
     before: str
     after: str
     code: str
@@ -105,9 +107,10 @@ def _made(path: str, code: str, site: Site) -> Mutant | None:
         return None
     if ast.dump(tree) == ast.dump(ast.parse(code)):  # other blanks or brackets
         return None
-    within = [lines for lines in _statements(ast.parse(code)) if lines[0] <= site.begin[0] <= lines[1]]
-    first, last = max(within, key=lambda lines: (lines[0], -lines[1]), default=(site.begin[0],) * 2)
-    return Mutant(path, first, last, *_difference(code, changed), changed)
+    within = [each for each in _statements(ast.parse(code)) if each[0] <= site.begin[0] <= each[1]]
+    outside = (site.begin[0], site.begin[0], True)
+    first, last, at_import = max(within, key=lambda lines: (lines[0], -lines[1]), default=outside)
+    return Mutant(path, first, last, at_import, *_difference(code, changed), changed)
 
 
 def _cosmic_ray(code: str) -> Iterator[Site]:
@@ -199,12 +202,15 @@ def _spared(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
                 yield whole(node)
 
 
-def _statements(tree: ast.AST) -> Iterator[tuple[int, int]]:
-    """First and last line of each statement; of one with a body, of its head."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt):
-            body = getattr(node, "body", None)
-            yield node.lineno, max(node.lineno, body[0].lineno - 1) if body else node.end_lineno
+def _statements(node: ast.AST, at_import: bool = True) -> Iterator[tuple[int, int, bool]]:
+    """First and last line of each statement, of one with a body those of its head; and whether an import runs it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt):
+            body = getattr(child, "body", None)
+            last = max(child.lineno, body[0].lineno - 1) if body else child.end_lineno
+            yield child.lineno, last, at_import
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+        yield from _statements(child, at_import and not inside)
 
 
 def _difference(before: str, after: str) -> tuple[str, str]:

@@ -150,7 +150,7 @@ class Lines:
             path.read_text() for path in sorted((ROOT / "tests").glob("*.py")) if "test_" not in path.name
         )
         package = digest(*sources, *sources.values(), shared)
-        self._files = {}
+        self._sources, self._files = sources, {}
         for path in sorted((ROOT / "tests").rglob("test_*.py")):
             name = path.relative_to(ROOT / "tests").as_posix()
             if not name.startswith(LEFT_OUT) and (
@@ -192,15 +192,21 @@ class Lines:
     def of(self, mutant: Mutant) -> list[str]:
         """The tests for a fault, in the order in which they are to run.
 
-        Those that run a line of its statement; where only the import does, those that run anything of its file.
+        Those that run a line of its statement. Of a constant, a default or a decorator, which are run by the import:
+        those that run anything of its file, or of a file that imports it.
         """
-        lines = set(range(mutant.first, mutant.last + 1))
-        seen = {test: set(each.get("lines", {}).get(mutant.path, ())) for test, each in self.tests.items()}
-        chosen = [test for test, ran in seen.items() if ran & lines] or [
-            test for test, ran in seen.items() if ran
-        ]
-        package, _, name = mutant.path.rpartition("/")
-        own = f"{package.replace('rlhflab', 'tests', 1)}/test_{name}::"
+        paths, lines = {mutant.path}, set(range(mutant.first, mutant.last + 1))
+        package, _, module = mutant.path.removesuffix(".py").rpartition("/")
+        dotted = package.replace("/", ".")
+        if mutant.at_import:
+            names = f"from {dotted}.{module} import", f"from {dotted} import {module}"
+            paths |= {path for path, code in self._sources.items() if any(name in code for name in names)}
+        chosen = []
+        for test, seen in self.tests.items():
+            ran = [set(seen.get("lines", {}).get(path, ())) for path in paths]
+            if any(ran) if mutant.at_import else ran[0] & lines:
+                chosen.append(test)
+        own = f"{package.replace('rlhflab', 'tests', 1)}/test_{module}.py::"
         chosen.sort(key=lambda test: (not test.startswith(own), self.tests[test]["seconds"]))
         spent, kept = 0.0, []
         for test in chosen:
