@@ -58,3 +58,9 @@ def test_full_buckets_double_their_width() -> None:
     assert spans[4] == [1] * 4 and spans[5] == [2, 1, 1, 1] and spans[8] == [2] * 4
     assert spans[10] == [4, 2, 2, 2] and spans[11] == [4, 2, 2, 2, 1] and spans[16] == [4] * 4
     assert spans[20] == [8, 4, 4, 4] and spans[40] == [16, 8, 8, 8]
+
+
+def test_a_frame_shows_means_with_five_digits_and_extrema_with_four() -> None:
+    curve = Curve()
+    curve.add(7, 123456.0)
+    assert curve.shown() == [(7, 123460.0, 123500.0, 123500.0)]
