@@ -3,6 +3,7 @@
 # make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
 # make calibration  how often the truth lies within two standard errors of what is shown with some
 # make claims     how near PPO, TRPO and REINFORCE come to the exact optimum, over ten seeds
+# make mutants    would the tests notice? 400 one-line faults in the package, one after the other; an hour or so
 # make clean      caches and .venv's stamps; .venv and runs/ stay
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: lab test test-cuda calibration claims clean
+.PHONY: lab test test-cuda calibration claims mutants clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
@@ -32,6 +33,9 @@ calibration: $(VENV)/.test
 claims: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.convergence
 
+mutants: $(VENV)/.mutants
+	$(BIN)/python -m tests.mutants.run
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlhflab needs Python 3.11 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
@@ -49,7 +53,11 @@ $(VENV)/.test: $(NEEDS) $(VENV)/.torch
 	$(PIP) -e '.[test]'
 	@touch $@
 
+$(VENV)/.mutants: $(NEEDS) $(VENV)/.torch
+	$(PIP) -e '.[test,mutants]'
+	@touch $@
+
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -f $(VENV)/.torch $(VENV)/.lab $(VENV)/.test
+	rm -f $(VENV)/.torch $(VENV)/.lab $(VENV)/.test $(VENV)/.mutants
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from rlhflab.algorithms import control_task
 from rlhflab.algorithms.algorithm import TrainingDiverged
 from rlhflab.algorithms.build_control import build_control_ppo, build_control_reinforce, build_control_trpo
-from rlhflab.algorithms.control_task import ControlTask, play
+from rlhflab.algorithms.control_task import ControlTask, act, play
 from rlhflab.boundary import Fault
 from rlhflab.objectives.advantages import discounted_returns, gae, leave_one_out_to_go
 from rlhflab.objectives.divergence import categorical_kl
@@ -256,6 +256,10 @@ def test_an_evaluation_is_of_fresh_episodes_and_leaves_the_training_alone():
     assert torch.equal(before["generator"], after["generator"])
     assert torch.equal(before["world"]["observations"], after["world"]["observations"])
     episodes = play(run.policy, ControlWorld("CartPole-v1", 20, 0), 0).episodes()
+    world = ControlWorld("CartPole-v1", 20, 0)
+    world.reset(3)
+    drawn = act(run.policy, world, torch.Generator().manual_seed(3), 500, one_episode=True)
+    assert torch.equal(play(run.policy, ControlWorld("CartPole-v1", 20, 0), 3).actions, drawn.actions)
     mean = sum(episode.total for episode in episodes) / 20
     assert first.estimated["return"] == pytest.approx(mean)
     spread = sum((episode.total - mean) ** 2 for episode in episodes) / 19

@@ -9,7 +9,7 @@ import torch
 from rlhflab.algorithms.algorithm import TrainingDiverged
 from rlhflab.algorithms.build import build_dpo
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.pair_source import FixedPairs
+from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss
 
@@ -87,6 +87,19 @@ def test_a_stopped_run_continues_bit_for_bit(pairs):
     fresh = build_dpo(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50)
     fresh.load_state_dict(state)
     assert list(fresh) == whole[7:]
+
+
+def test_fresh_pairs_are_the_next_of_one_seeded_stream(sft, reference):
+    source, stream = FreshPairs(reference, 0.2, 4, seed=3), torch.Generator().manual_seed(3)
+    for first in (0, 4, 8):
+        rows, expected = source.next(), reference.sample_pairs(4, 0.2, stream)
+        assert rows.texts == reference.texts(expected) and rows.ids == list(range(first, first + 4))
+        both = torch.cat([expected.chosen, expected.rejected])
+        assert torch.equal(rows.ref_logps, reference.logps[expected.prompts.repeat(2), both].float())
+        logps = sequence_logps(sft, rows.answers).detach()
+        torch.testing.assert_close(logps, rows.ref_logps, atol=1e-4, rtol=0)
+    state = source.state_dict()
+    assert state["drawn"] == 12 and torch.equal(state["generator"], stream.get_state())
 
 
 def test_a_knob_acts_on_the_next_step():

@@ -271,3 +271,23 @@ def test_prompts_of_several_lengths_are_judged_where_their_answers_are(world, sf
         assert batch.input_ids[row, : length + len(tokens)].tolist() == prompts[prompt] + tokens
         assert batch.mask[row].nonzero()[:, 0].tolist() == list(range(length, length + len(tokens)))
     assert len(list(PPO(task, PPOConfig(steps=2, evaluate_every=2)))) == 2
+
+
+def test_an_answer_that_was_cut_pays_the_penalty_on_its_last_token(world, sft):
+    """At the reference and with a score of 0 nothing else is earned."""
+    stops = (world.stop_ids[0], *world.encode_answer("good")[:1])
+    task = LanguageTask(
+        copy.deepcopy(sft), frozen_copy(sft), world.prompt_ids, stops, 2,
+        lambda answers: torch.zeros(len(answers.prompts)), 200, 0, "none", missing_stop_penalty=3.0,
+    )  # fmt: skip
+    (rollout, scalars) = task.collect({"beta": 1.0})
+    last = rollout.mask.sum(1) - 1
+    rows = torch.arange(200)
+    cut = ~torch.isin(rollout.actions[rows, last], torch.tensor(stops))
+    assert 10 < int(cut.sum()) < 190 and int((last == 0).sum()) > 10
+    expected = torch.zeros(200, 2)
+    expected[rows, last] = -3.0 * cut
+    torch.testing.assert_close(rollout.rewards, expected, atol=1e-4, rtol=0)
+    assert scalars["stopped"] == pytest.approx(1 - float(cut.float().mean()))
+    assert scalars["objective/scores"] == 0
+    assert scalars["objective/rlhf_reward"] == pytest.approx(-3.0 * float(cut.float().mean()), abs=1e-4)

@@ -56,6 +56,7 @@ def test_estimates_agree_with_the_micro_worlds_exact_evaluation(world, sft, refe
         found = EstimatingEvaluator(SampledReference(world, sft), seed, samples=900)(nudged, 1.0)
         estimated = found.estimated
         assert found.exact is None and estimated["optimum_trusted"] == 1
+        assert all(type(value) is float for value in estimated.values())
         for name in ("reward", "ref_reward", "objective", "optimum", "regret"):
             assert abs(estimated[name] - getattr(exact, name)) < 4 * estimated[f"{name}_se"], name
         assert abs(estimated["kl_rb"] - exact.kl) < 4 * estimated["kl_rb_se"]

@@ -18,7 +18,7 @@ from rlhflab.models.loading import (
     load_reward_model,
     save_model,
 )
-from rlhflab.models.logps import frozen_sequence_logps, join_answers
+from rlhflab.models.logps import LOGITS_AT_ONCE, frozen_sequence_logps, join_answers
 from rlhflab.models.lora import add_lora, lora_targets
 from rlhflab.models.memory import device_words, empty_model, estimate, forget_peak, free_memory, peak_memory
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
@@ -385,7 +385,9 @@ def test_a_policys_logits_are_counted_all_at_once():
     empty = empty_model(AutoConfig.for_model("gpt2", n_embd=64, n_layer=1, n_head=2))
     small, large = (estimate(empty, 16, 1024, answer_tokens=n).activations for n in (100, 1000))
     assert large - small == pytest.approx(24 * 16 * 900 * 50257)
-    assert large > 2 * estimate(empty, 16, 1024).activations  # where they are made in parts
+    parts = estimate(empty, 16, 1024).activations  # where they are made in parts
+    assert large > 2 * parts
+    assert parts - estimate(empty, 16, 1024, logits=False).activations == (3 * 4 + 4) * LOGITS_AT_ONCE
 
 
 def test_the_peak_is_counted_from_where_it_was_forgotten():
@@ -420,7 +422,10 @@ def test_the_estimate_counts_weights_copies_and_moments():
     whole = estimate(empty, 8, 512, copies=2)
     assert (whole.weights, whole.optimiser, whole.adapters) == (2 * 4 * every, 12 * every, 0)
     small = estimate(empty, 8, 512, torch.float16, lora_rank=16, four_bit=True)
-    assert 205e6 < small.weights < 225e6  # 302 million in 4 bits and their scales, 29 million in 16
+    linear = (
+        24 * (4 * 1024**2 + 2 * 1024 * 4096) + 2 * 512 * 1024
+    )  # in 4 bits and their scales, the rest in 16
+    assert small.weights == pytest.approx(linear * (0.5 + 1 / 64 + 1 / 4096) + (every - linear) * 2)
     targets = 24 * 16 * (4 * (1024 + 1024) + 2 * (1024 + 4096))
     assert small.adapters == 4 * targets and small.optimiser == 12 * targets
     assert (

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rlhflab.models.logps import (
     AnswerBatch,
     compare_policies,
+    evaluating,
     frozen_sequence_logps,
     join_answers,
     sequence_logps,
@@ -153,3 +154,13 @@ def test_logits_that_are_changed_after_the_head_are_read_as_they_are(monkeypatch
         expected = logits[0, 1:4].log_softmax(-1).gather(-1, torch.tensor([[7], [8], [1]])).sum()
         assert logits.abs().max() <= 0.5
     torch.testing.assert_close(frozen_sequence_logps(model, batch)[0], expected)
+
+
+def test_a_frozen_model_is_read_without_dropout_and_its_mode_comes_back():
+    model = torch.nn.Dropout(0.5)
+    with evaluating(model):
+        assert not model.training and not torch.is_grad_enabled()
+    assert model.training and torch.is_grad_enabled()
+    with pytest.raises(KeyError), evaluating(model.eval()):
+        raise KeyError
+    assert not model.training

@@ -261,3 +261,20 @@ def test_a_state_of_another_model_is_one_line(model_folder):
     ) as error:
         load_trained_state(three, trained_state(two))
     assert "\n" not in str(error.value)
+
+
+def test_adapters_find_their_base_from_any_folder(model_folder, tmp_path, monkeypatch):
+    base, settings = model_folder("gpt2"), LoadSettings(lora=True, device="cpu")
+    monkeypatch.chdir(base.parent)
+    loaded = load_policy(base.name, settings)
+    _train_a_little(loaded.model)
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "adapters")
+    monkeypatch.chdir(tmp_path)
+    merged = load_policy("adapters", LoadSettings(device="cpu")).model
+    found = frozen_sequence_logps(merged, BATCH)
+    torch.testing.assert_close(found, frozen_sequence_logps(loaded.model, BATCH), atol=1e-4, rtol=1e-4)
+
+
+def test_a_reward_model_has_one_output_and_says_so(model_folder):
+    model = load_reward_model(str(model_folder("opt")), LoadSettings(device="cpu")).model
+    assert model.config.num_labels == 1 and model.score.weight.shape == (1, model.score.weight.shape[1])

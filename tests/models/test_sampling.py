@@ -1,5 +1,7 @@
 """Sampling draws from the whole distribution: frequencies against the exact tree."""
 
+import types
+
 import pytest
 import torch
 
@@ -74,6 +76,36 @@ def test_the_same_seed_gives_the_same_answers(world):
         for _ in range(2)
     ]
     assert torch.equal(*draws)
+
+
+class Fixed(torch.nn.Module):
+    """A model that gives every state the same logits."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits, self.head = logits, torch.nn.Linear(1, 1)
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, input_ids, past_key_values, **_):
+        cache = types.SimpleNamespace(batch_select_indices=lambda rows: None)
+        return types.SimpleNamespace(logits=self.logits.expand(len(input_ids), 1, -1), past_key_values=cache)
+
+
+def test_what_is_impossible_is_never_drawn_however_the_probabilities_round():
+    """Probabilities in single precision sum to a little less or more than 1; the highest number is still a token."""
+    totals = []
+    for seed in range(40):
+        logits = torch.randn(30, generator=torch.Generator().manual_seed(seed))
+        logits[-1] = -torch.inf
+        totals.append(float(logits.log_softmax(-1).double().exp().sum()))
+        heights = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64).view(1, 2, 1)
+        drawn = sample_answers(Fixed(logits), torch.zeros(2, 1).long(), 1, [99], 0, heights)
+        assert drawn.answers.flatten().tolist() == [0, 28]
+    assert min(totals) < 1 - 1e-9 and max(totals) > 1 + 1e-9  # or the test would show nothing
 
 
 def real_model(kind):

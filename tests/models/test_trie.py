@@ -154,3 +154,15 @@ def test_batches_that_gain_nothing_are_read_as_they_are(sft, world):
     assert share_beginnings(long.train(), ids, lengths) is None, "dropout would be shared too"
     long.eval().config._attn_implementation = "eager"
     assert share_beginnings(long, ids, lengths) is None
+
+
+def test_a_beginning_is_never_taken_for_another(sft, monkeypatch):
+    """Tokens are digits: that of a row's end is none, and the last token of the vocabulary carries into no other."""
+    monkeypatch.setattr(sft.config, "vocab_size", 7)
+    ids = torch.tensor([[0, 6, 2], [1, 0, 0], [0, 6, 2], [1, 0, 0], [0, 6, 2], [1, 5, 5]])
+    found = share_beginnings(sft, ids, torch.tensor([3, 1, 3, 1, 3, 3]))
+    assert found.inputs["input_ids"].numel() == 6  # 0, 06, 062, 1, 15, 155
+    tokens = found.inputs["input_ids"][found.rows, found.places]
+    assert tokens[[0, 5]].tolist() == [[0, 6, 2], [1, 5, 5]] and found.places[1].unique().numel() == 1
+    assert share_beginnings(sft, torch.zeros(9, 20).long(), torch.full((9,), 20)) is not None  # 8^20 = 2^60
+    assert share_beginnings(sft, torch.zeros(9, 21).long(), torch.full((9,), 21)) is None  # 2^63 is too large

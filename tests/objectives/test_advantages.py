@@ -134,3 +134,11 @@ def test_with_any_value_lambda_1_has_no_bias_in_the_policy_gradient(seed):
     }
     exact = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
     assert torch.allclose(slopes[1.0], exact) and not torch.allclose(slopes[0.0], exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [-0.5, 1.01, float("nan")])
+def test_shares_outside_0_to_1_are_refused(bad):
+    one, end = torch.ones(1, 2), torch.tensor([[False, True]])
+    for name in ("gamma", "gae_lambda"):
+        with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\], got {bad}"):
+            gae(one, one, end, **{name: bad})

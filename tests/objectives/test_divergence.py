@@ -39,3 +39,11 @@ def test_k1_and_k3_are_unbiased_and_k2_and_k3_never_negative(two):
     near = near.log_softmax(0)
     spread = [(weights * (k(p, near) - kl_from_logps(p, near)).square()).sum() for k in (kl_k1, kl_k3)]
     assert spread[1] < spread[0] / 10, variance
+
+
+def test_the_estimators_by_hand():
+    p, q = torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log()
+    log2 = 0.6931472
+    assert kl_k1(p, q).tolist() == pytest.approx([log2, -log2])
+    assert kl_k2(p, q).tolist() == pytest.approx([log2**2 / 2] * 2)
+    assert kl_k3(p, q).tolist() == pytest.approx([0.5 - 1 + log2, 2 - 1 - log2])

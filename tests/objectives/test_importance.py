@@ -12,6 +12,7 @@ from rlhflab.objectives.importance import (
     average,
     best_of_n_estimate,
     effective_sample_size,
+    gaussian_weights,
     importance_weights,
     log_partition_estimate,
     mean_estimate,
@@ -193,3 +194,28 @@ def test_a_small_beta_is_betrayed_by_its_effective_sample_size(world, reference)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "target_mean", "target_std"), [(0.7, 1.1, -0.4, 0.8), (-0.5, 1.0, 1.0, 1.2)]
+)
+def test_gaussian_weights_are_those_of_quadrature(mean, std, target_mean, target_std):
+    a = torch.linspace(-30, 30, 600_001, dtype=torch.float64)
+    q, p = (torch.distributions.Normal(*each) for each in ((mean, std), (target_mean, target_std)))
+    squares = (2 * p.log_prob(a) - q.log_prob(a)).exp()  # q·w²
+    second, first_moment, spread = (
+        float(torch.trapezoid(squares * f, a)) for f in (torch.ones_like(a), a**2, (a - target_mean) ** 2)
+    )
+    found = gaussian_weights(mean, std, target_mean, target_std)
+    assert found == pytest.approx((second, (first_moment - target_mean**2) ** 0.5, spread**0.5), rel=1e-6)
+
+
+def test_estimates_of_one_row_are_those_of_the_row_in_a_table():
+    rewards, scores = normal(2, 3, 50, seed=7), normal(2, 3, 50, seed=8)
+    whole = regret_estimate(rewards, scores, 0.7)
+    one = regret_estimate(rewards[1, 2], scores[1, 2], 0.7)
+    assert [float(x) for x in one] == pytest.approx([float(x[1, 2]) for x in whole])
+    whole, one = optimum_estimate(rewards, 0.7), optimum_estimate(rewards[1, 2], 0.7)
+    for name in ("reward", "kl", "objective"):
+        pairs = zip(getattr(one, name), getattr(whole, name), strict=True)
+        assert all(float(a) == pytest.approx(float(b[1, 2])) for a, b in pairs)

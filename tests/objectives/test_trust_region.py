@@ -67,6 +67,26 @@ def test_squared_gradients_tell_the_diagonal():
     assert (none == none[0]).all() and none[0] > 0
 
 
+def test_conjugate_gradient_stops_at_its_tolerance():
+    H, b = matrix(), torch.ones(12, dtype=torch.float64)
+    whole = conjugate_gradient(lambda v: H @ v, b, iterations=60, tolerance=0.0).residuals
+    found = conjugate_gradient(lambda v: H @ v, b, iterations=60, tolerance=0.1).residuals
+    assert 2 < len(found) < 12 and found == whole[: len(found)]
+    assert found[-1] < 0.1 <= min(found[:-1])
+    exact = conjugate_gradient(lambda v: 2 * v, torch.tensor([3.0, 4.0]))  # by default too
+    assert exact.x.tolist() == [1.5, 2.0] and exact.residuals == (1.0, 0.0)
+
+
+def test_conjugate_gradient_stops_where_the_matrix_is_not_positive_definite():
+    b = torch.tensor([3.0, 1.0])
+    for product in (lambda v: -v, torch.zeros_like, lambda v: v * torch.nan):
+        found = conjugate_gradient(product, b)
+        assert found.x.tolist() == [0, 0] and found.residuals == (1.0,)
+    bent = torch.tensor([1.0, -2.0])  # curvature 7 along b, then negative
+    found = conjugate_gradient(lambda v: bent * v, b)
+    assert len(found.residuals) == 2 and found.x.tolist() == pytest.approx([30 / 7, 10 / 7])
+
+
 def test_no_gradient_no_step():
     found = conjugate_gradient(lambda v: v, torch.zeros(3))
     assert found.residuals == (0.0,) and (found.x == 0).all()

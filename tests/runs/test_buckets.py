@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -46,3 +47,20 @@ def test_every_bucket_covers_its_own_steps() -> None:
 
 def test_rounding() -> None:
     assert rounded(0.123456789) == 0.12346 and rounded(math.inf) is None and rounded(None) is None
+
+
+def test_full_buckets_double_their_width() -> None:
+    curve, spans = Curve(capacity=4), {}
+    for step in range(1, 41):
+        curve.add(step, 1.0)
+        ends = [0, *(b[0] for b in curve.buckets())]
+        spans[step] = [end - begin for begin, end in itertools.pairwise(ends)]
+    assert spans[4] == [1] * 4 and spans[5] == [2, 1, 1, 1] and spans[8] == [2] * 4
+    assert spans[10] == [4, 2, 2, 2] and spans[11] == [4, 2, 2, 2, 1] and spans[16] == [4] * 4
+    assert spans[20] == [8, 4, 4, 4] and spans[40] == [16, 8, 8, 8]
+
+
+def test_a_frame_shows_means_with_five_digits_and_extrema_with_four() -> None:
+    curve = Curve()
+    curve.add(7, 123456.0)
+    assert curve.shown() == [(7, 123460.0, 123500.0, 123500.0)]

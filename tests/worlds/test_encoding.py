@@ -49,6 +49,17 @@ def test_an_answer_ends_as_the_templates_turns_do():
     assert set(encoder.stop_ids) == {words.eos_token_id, words.convert_tokens_to_ids("<|end|>")}
 
 
+def test_an_answer_is_cut_at_the_first_token_that_ends_it():
+    words = tokenizer("llama", chat=True)
+    assert "<|end|>\n" in words.chat_template
+    words.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    words.chat_template = words.chat_template.replace("<|end|>\n", "<|end|>\n<|end|><|end|>\n")
+    (chosen,) = TextEncoder(words).encode_pairs([PreferencePair(PROMPT, " Fine.", " Bad.")], progress=False)[
+        1
+    ]
+    assert words.decode(chosen) == "Fine.<|end|>"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_empty_prompt_is_one_token_to_begin_with(kind):
     encoder = TextEncoder(tokenizer(kind))

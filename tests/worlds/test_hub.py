@@ -236,3 +236,15 @@ def test_without_datasets_the_fix_is_told(monkeypatch):
 def test_hh_rlhf_is_read_with_what_is_left_out(hh_rlhf):
     found = read(hh_rlhf)
     assert len(found.pairs) == 2308 and found.dropped == (("with an empty answer", 4),)
+
+
+@pytest.mark.parametrize(
+    ("label", "wanted"),
+    [
+        (1, True), ("1", True), ("pos", True), ("Positive", True), (True, True), (" TRUE ", True),
+        (0, False), ("0", False), ("neg", False), ("Negative", False), (False, False), ("false", False),
+    ],
+)  # fmt: skip
+def test_every_label_is_read_as_what_it_says(write, label, wanted):
+    path = write([{"text": "A film.", "label": label}], "a.jsonl")
+    assert read(path).texts == (LabelledText("A film.", wanted),)
