@@ -172,8 +172,11 @@ def test_a_trained_policy_goes_on_from_its_adapters(rlhflab, model_folder, tmp_p
 
 def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
     (tmp_path / "mine.py").write_text(
-        "def score(prompts, answers):\n    return [len(a) / 10 for a in answers]\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom beside import scale\n"
+        "@dataclass\nclass Weights:\n    length: float = scale\n"
+        "def score(prompts, answers):\n    return [len(a) * Weights().length for a in answers]\n"
     )
+    (tmp_path / "beside.py").write_text("scale = 0.1\n", encoding="utf-8")
     code, out, err = rlhflab(
         "train", "ppo", "--model", model_folder("gpt2"), "--world", pairs, "--reward", "mine.py:score", "--lora",
         "--max-new-tokens", 5, "--steps", 2, "--batch-size", 8, "--json", "--out", "run",
@@ -218,6 +221,10 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
         (["dpo", "--learning-rate", "-1"], "learning_rate must be a number > 0, got -1"),
         (["ppo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
         (["ppo", "--reward", "none.py:f"], "reward 'none.py:f' names no function: there is no file"),
+        (
+            ["ppo", "--reward", "textwrap:dedent"],
+            r"reward 'textwrap:dedent' takes \(text\); it must take \(prompts, ",
+        ),
         (["ppo", "--reward", "math:sqrt", "--max-new-tokens", "0"], "max_new_tokens must be ≥ 1, got 0"),
         (
             ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],

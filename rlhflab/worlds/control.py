@@ -104,7 +104,8 @@ class ControlWorld:
             raise ValueError(f"envs must be ≥ 1, got {envs}")
         require_seed(seed)
         self.envs = envs
-        self._vector = _make(make, envs)
+        self._vector, self._rows = _make(make, envs), np.arange(envs)
+        self._guarded = hasattr(self._vector, "envs")  # each copy has a guard of its own
         first = getattr(self._vector, "envs", [self._vector])[0]
         self.name = make if isinstance(make, str) else _class_name(first)
         copies = [getattr(env, "unwrapped", env) for env in getattr(self._vector, "envs", ())]
@@ -193,7 +194,7 @@ class ControlWorld:
         try:
             return getattr(self._vector, method)(*arguments, **named)
         except (Exception, SystemExit) as error:
-            if hasattr(self._vector, "envs"):  # each copy has a guard of its own
+            if self._guarded:
                 raise
             with guarded(self.name, method):
                 raise error
@@ -204,12 +205,12 @@ class ControlWorld:
         if self._states is None:
             return np.asarray(observations, dtype=np.float32).reshape(self.envs, -1)
         index = observations - self._first
-        if index.min() < 0 or index.max() >= self._states:
+        if not self._guarded and (index.min() < 0 or index.max() >= self._states):
             raise Fault(
                 f"{self.name} returned the observations {observations}, not in {self._vector.single_observation_space}"
             )
         one_hot = np.zeros((self.envs, self._states), dtype=np.float32)
-        one_hot[np.arange(self.envs), index] = 1.0
+        one_hot[self._rows, index] = 1.0
         return one_hot
 
     def _check(self, what: str, values: Array) -> None:

@@ -324,6 +324,39 @@ def test_other_types_of_the_same_values_are_read(told, column, value):
     assert found.tolist() == [value, value]
 
 
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (np.array([0, 4, 0, 0]), r"returned the observations \[0 4 0 0\], not in Discrete\(4\)$"),
+        (np.zeros(3, np.int64), r"returned observations of shape \(3,\), not \(4,\)$"),
+        (KeyError("my bug"), r": step failed: KeyError: 'my bug' \(test_control.py, line \d+\)$"),
+    ],
+)
+def test_a_vectorised_environment_of_ones_own_is_looked_at_too(seen, says):
+    class Native(gymnasium.vector.VectorEnv):
+        metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}
+        single_observation_space, single_action_space = Discrete(4), Discrete(2)
+
+        def __init__(self, num_envs):
+            self.num_envs = num_envs
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(4, np.int64), {}
+
+        def step(self, actions):
+            if isinstance(seen, KeyError):
+                raise seen
+            ends = np.zeros(4, bool)
+            return seen, np.zeros(4), ends, ends, {}
+
+    gymnasium.register("Native-v0", Counter, vector_entry_point=Native)
+    try:
+        with pytest.raises(Fault, match=f"^Native-v0 ?{says}"):
+            walk(ControlWorld("Native-v0", 4), 1)
+    finally:
+        del gymnasium.registry["Native-v0"]
+
+
 def test_copies_that_are_one_object_are_refused():
     one = Counter()
     with pytest.raises(ValueError, match=r"^Counter is one object in all copies"):
