@@ -153,9 +153,10 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
 def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm, Run]:
     from rlhflab.runs.drive import resume
     from rlhflab.runs.store import Run
+    from rlhflab.runs.unchanged import require_unchanged
 
     run = Run.open(folder)
-    run.require_unchanged()
+    require_unchanged(run)
     found = run.config.setdefault("algorithm", "dpo")
     if found != name:
         raise ValueError(

@@ -15,6 +15,7 @@ from rlhflab.boundary import Fault
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import headline
 from rlhflab.runs.store import Run, default_run_folder, writing
+from rlhflab.runs.unchanged import require_unchanged
 
 CHECKPOINT_EVERY = 100  # steps
 CHECKPOINT_SECONDS = 60.0  # the most that a kill may cost
@@ -62,7 +63,7 @@ def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
     Raises:
         Fault: the run's settings or data have changed since its checkpoint, or it does not fit what they build.
     """
-    run.require_unchanged()
+    require_unchanged(run)
     algorithm = build_from(builder, {**run.config, **changes})
     run.load_checkpoint(algorithm, drop=processes.is_main())
     return algorithm

@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from rlhflab import processes
 from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.boundary import Fault, given
 from rlhflab.files import written_beside
+from rlhflab.runs.unchanged import fingerprint
 
 if TYPE_CHECKING:
     from rlhflab.algorithms.algorithm import Algorithm
@@ -40,11 +40,6 @@ PACKAGES = (
     "rlhflab", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "plotly", "ipywidgets",
     "anywidget", "trl", "bitsandbytes",
 )  # fmt: skip
-MAY_CHANGE = (
-    "device", "steps", "evaluate_every", "progress", "evaluate", "skip_bad", "trust_remote_code",
-    "gradient_checkpointing", "world", "model", "reward",
-)  # fmt: skip
-"""Settings that may be others when a run goes on: files may have moved, a reward may have been mended."""
 TEXTS = ("prompts", "chosen", "rejected", "flipped")  # the columns of Pairs that pairs.jsonl keeps
 
 
@@ -122,7 +117,7 @@ class Run:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         environment = _environment() | ({"notes": dict(notes)} if notes else {})
-        if (data := _fingerprint(config)) is not None:
+        if (data := fingerprint(config)) is not None:
             environment["data"] = data
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())
@@ -147,39 +142,15 @@ class Run:
             truth = None if backdrop is None else Backdrop.from_dict(backdrop)
         return cls(folder, config, environment or {}, truth)
 
-    def require_unchanged(self) -> None:
-        """Raise Fault, in one line, where settings or data are not those that the checkpoint was made with."""
-        from rlhflab.runs.checkpoint import read_settings
-
-        former = read_settings(self._checkpoint) if self.has_checkpoint else None
-        if former is not None:
-            for name in dict.fromkeys([*former, *self.config]):
-                self._require_same(name, former.get(name), self.config.get(name))
-        before: dict[str, Any] = self.environment.get("data", {})
-        now = _fingerprint(self.config) if before else None
-        if now is not None and now != before:
-            sizes = " then, ".join(f"{data.get('bytes')} bytes" for data in (before, now))
-            raise Fault(
-                f"{self.config['world']} has changed since the run began ({sizes} now); put the former data back, or "
-                "begin a new run"
-            )
-
-    def _require_same(self, name: str, old: Any, new: Any) -> None:
-        kinds = {type(value) for value in (old, new) if value is not None}
-        if json.dumps(old) != json.dumps(new) and (name not in MAY_CHANGE or len(kinds) > 1):
-            raise Fault(
-                f"{self.folder / 'config.json'} has changed since the checkpoint: {name} was {json.dumps(old):.80} and "
-                f"is {json.dumps(new):.80}; put it back, or begin a new run"
-            )
-
     @property
-    def _checkpoint(self) -> Path:
+    def checkpoint(self) -> Path:
+        """The file of the last one."""
         return self.folder / "checkpoint.safetensors"
 
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a state to go on from."""
-        return self._checkpoint.is_file()
+        return self.checkpoint.is_file()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -287,11 +258,11 @@ class Run:
 
         started = time.perf_counter()
         state = algorithm.state_dict()
-        with writing(self._checkpoint):
+        with writing(self.checkpoint):
             for handle in (self._pairs, self._records):
                 if handle is not None:
                     os.fsync(handle.fileno())
-            write_checkpoint(self._checkpoint, state, algorithm.step, self.config)
+            write_checkpoint(self.checkpoint, state, algorithm.step, self.config)
         self.seconds_to_save = time.perf_counter() - started
 
     def load_checkpoint(self, algorithm: Algorithm, drop: bool = True) -> int:
@@ -313,8 +284,8 @@ class Run:
 
         step = 0
         if self.has_checkpoint:
-            step, state = read_checkpoint(self._checkpoint)
-            with given(f"{self._checkpoint} does not fit what the run's settings build now"):
+            step, state = read_checkpoint(self.checkpoint)
+            with given(f"{self.checkpoint} does not fit what the run's settings build now"):
                 algorithm.load_state_dict(state)
         if drop:
             self._drop_records_after(step)
@@ -398,22 +369,6 @@ def writing(path: Path) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise Fault(f"cannot write {path}: {reason}") from error
-
-
-def _fingerprint(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Size and hash of the file, or of all files of the folder, that a run's data come from; else None."""
-    world = config.get("world")
-    place = Path(world) if isinstance(world, str) and world not in ("micro", "reviews") else None
-    if place is None or not place.exists():
-        return None
-    size, found = 0, blake2b(digest_size=16)
-    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-        if path.is_file():
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    size += len(block)
-                    found.update(block)
-    return {"bytes": size, "blake2b": found.hexdigest()}
 
 
 def _write_json(path: Path, data: Any) -> None:

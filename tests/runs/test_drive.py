@@ -22,6 +22,7 @@ from rlhflab.runs import store
 from rlhflab.runs.checkpoint import read_checkpoint
 from rlhflab.runs.drive import Checkpoints, begin, drive, resume
 from rlhflab.runs.store import Run
+from rlhflab.runs.unchanged import require_unchanged
 from tests.memory import Failing
 from tests.toy import Toy
 from tests.toy import builder as toys
@@ -140,9 +141,9 @@ def test_a_scaled_loss_whose_step_is_left_out_has_changed_the_scale():
     weight = torch.nn.Parameter(torch.ones(1))
     optimiser = Optimiser([weight], scaled=True)
     optimiser.step((weight * float("inf")).sum(), 0.1)
-    assert optimiser.writes == 1 and float(weight) == 1.0
+    assert optimiser.writes == 1 and weight.item() == 1.0
     optimiser.step(weight.sum(), 0.1)
-    assert optimiser.writes == 2 and float(weight) < 1.0
+    assert optimiser.writes == 2 and weight.item() < 1.0
 
 
 BAD = """
@@ -485,7 +486,7 @@ def test_a_run_may_be_made_longer_and_its_files_may_move(tmp_path):
     drive(algorithm, run)
     run = changed(run, steps=5)
     assert drive(resume(toys, run), run)["steps"] == 5
-    changed(run, world="elsewhere.jsonl").require_unchanged()
+    require_unchanged(changed(run, world="elsewhere.jsonl"))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -497,15 +498,15 @@ def test_data_that_have_changed_are_refused_in_one_line(tmp_path, kind):
     data.write_text("one\n")
     run = Run.create(tmp_path / "run", {"world": str(place)})
     run.save_checkpoint(Toy())
-    Run.open(run.folder).require_unchanged()
+    require_unchanged(Run.open(run.folder))
     data.write_text("two\n")
     with pytest.raises(
         Fault, match=r"^.*pairs\.jsonl has changed since the run began \(4 bytes then, 4 bytes now\)"
     ):
-        Run.open(run.folder).require_unchanged()
+        require_unchanged(Run.open(run.folder))
     data.unlink()
     if kind == "file":
-        Run.open(run.folder).require_unchanged()  # who reads it says that it is not there
+        require_unchanged(Run.open(run.folder))  # who reads it says that it is not there
 
 
 def test_a_state_of_something_else_is_one_line(tmp_path):
