@@ -256,8 +256,6 @@ def test_a_state_of_another_model_is_one_line(model_folder):
         load_policy(str(model_folder("llama", num_hidden_layers=layers)), LoadSettings(device="cpu")).model
         for layers in (2, 3)
     )
-    with pytest.raises(
-        ValueError, match=r"not this model's: 9 are missing .*has the model's folder changed"
-    ) as error:
+    with pytest.raises(ValueError, match=r"not this model's: 9 are missing .*.*folder changed") as error:
         load_trained_state(three, trained_state(two))
     assert "\n" not in str(error.value)
