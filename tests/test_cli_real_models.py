@@ -167,9 +167,9 @@ def test_the_label_that_a_classifier_rewards_is_said(rlhflab, model_folder, tmp_
         "--steps", 1, "--batch-size", 4, "--max-new-tokens", 2, "--out", "run",
     )  # fmt: skip
     assert code == 0, err
-    note = "classifier rewards its label 'POSITIVE', against 'NEGATIVE'"
-    assert f"rlhflab: {note}" in err
-    assert Run.open(tmp_path / "run").environment["notes"]["reward"] == note
+    note = Run.open(tmp_path / "run").environment["notes"]["reward"]
+    assert note.endswith("classifier rewards its label 'POSITIVE', against 'NEGATIVE'")
+    assert f"rlhflab: {note}\n" in err
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):
