@@ -268,12 +268,13 @@ def test_weights_that_do_not_fit_end_the_command_and_a_wrappers_are_read(
 def test_the_label_that_a_classifier_rewards_is_said(rlhflab, model_folder, tmp_path, pairs):
     write_classifier(tmp_path / "classifier", model_folder("llama"))
     code, _, err = rlhflab(
-        "train", "reinforce", "--model", model_folder("llama"), "--world", pairs, "--reward", "classifier", "--steps", 1,
-        "--batch-size", 4, "--max-new-tokens", 2, "--out", "run",
+        "train", "reinforce", "--model", model_folder("llama"), "--world", pairs, "--reward", "classifier",
+        "--steps", 1, "--batch-size", 4, "--max-new-tokens", 2, "--out", "run",
     )  # fmt: skip
     assert code == 0, err
-    note = "classifier rewards its label 'POSITIVE', against 'NEGATIVE'"
-    assert f"rlhflab: {note}\n" in err and Run.open(tmp_path / "run").environment["notes"]["reward"] == note
+    note = Run.open(tmp_path / "run").environment["notes"]["reward"]
+    assert note.endswith("classifier rewards its label 'POSITIVE', against 'NEGATIVE'")
+    assert f"rlhflab: {note}\n" in err
 
 
 def test_help_shows_the_options_with_their_ranges(rlhflab):

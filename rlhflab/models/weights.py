@@ -106,13 +106,11 @@ def _read(
     notes = []
     if wrong and any(map(WRAPPED.search, told["unexpected_keys"])):
         del model  # before there is another
-        model, told, still = read(key_mapping=UNWRAP)
-        if not still:
-            vars(model).pop("_weight_conversions", None)  # or it would be saved with the wrapper's names
-            notes.append(
-                "the names of its weights are read without those of a wrapper (torch.compile, DDP or FSDP)"
-            )
-            wrong = None
+        model, told, wrong = read(key_mapping=UNWRAP)
+        vars(model).pop("_weight_conversions", None)  # or it would be saved with the wrapper's names
+        notes.append(
+            "the names of its weights are read without those of a wrapper (torch.compile, DDP or FSDP)"
+        )
     if wrong:
         raise Fault(f"the weights of {what} do not fit {type(model).__name__}: {wrong}")
     if spare := left_over(told["unexpected_keys"]):

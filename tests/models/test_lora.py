@@ -230,7 +230,7 @@ def test_adapters_of_another_model_are_refused(adapters, model_folder, kind, sha
         ("", {}, "do not say which model they belong to"),
         (None, {"r": 8}, r"is \[4, 32\], expected \[8, 32\]; they were trained on another model, or .* rank"),
         (None, {"r": "4"}, "cannot load the adapters in .*TypeError"),
-        (None, {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "change no weights; give adapters such as LoRA"),
+        (None, {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "change no weights; give adapters such as"),
     ],
 )  # fmt: skip
 def test_damaged_settings_of_adapters_are_one_line(adapters, on, config, says):
@@ -256,9 +256,7 @@ def test_a_state_of_another_model_is_one_line(model_folder):
         load_policy(str(model_folder("llama", num_hidden_layers=layers)), LoadSettings(device="cpu")).model
         for layers in (2, 3)
     )
-    with pytest.raises(
-        ValueError, match=r"not this model's: 9 are missing .*has the model's folder changed"
-    ) as error:
+    with pytest.raises(ValueError, match=r"not this model's: 9 are missing .*.*folder changed") as error:
         load_trained_state(three, trained_state(two))
     assert "\n" not in str(error.value)
 
