@@ -138,7 +138,8 @@ PROMISES = {
     "08_ppo_vs_dpo": """
         assert race.state == hacked.state == "finished"
         assert all(exact["efficiency"] <= 1 + 1e-9 and exact["regret"] >= 0 for exact in results.values())
-        assert min(results["ppo"]["regret"], results["trpo"]["regret"]) < results["dpo"]["regret"] < start
+        assert min(results["ppo"]["regret"], results["trpo"]["regret"]) < results["dpo"]["regret"]
+        assert start < results["dpo"]["objective"] < best_J
         assert all(duels[10_000][name]["regret"] < duels[200][name]["regret"] for name in words)
         assert scores[-1] > scores[best - 1] and gold[-1] < gold[best - 1]
         assert best_of["what the annotators see"] == sorted(best_of["what the annotators see"])

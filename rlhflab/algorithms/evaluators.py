@@ -25,7 +25,7 @@ from rlhflab.worlds.micro import ReferencePoint
 
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
 TRUSTED_ESS = 150
-"""Least effective sample size of a prompt for an estimate of π* with an error bar: measured, tests/calibration.py."""
+"""Least effective sample size of a prompt for J* with an error bar: measured, tests/calibration.py."""
 
 Arrays = Mapping[str, tuple[float, ...]]
 
@@ -94,9 +94,9 @@ def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
     return Backdrop(**curves, ref_reward=float(ref_rewards.mean()))
 
 
-def trusted(ess: Tensor) -> bool:
-    """Whether every prompt, not only the average one, has TRUSTED_ESS effective samples."""
-    return float(ess.min()) >= TRUSTED_ESS
+def trusted(ess: Tensor, least: float = TRUSTED_ESS) -> bool:
+    """Whether every prompt, not only the average one, has `least` effective samples."""
+    return float(ess.min()) >= least
 
 
 def with_errors(estimates: Mapping[str, Estimate]) -> dict[str, float]:

@@ -37,6 +37,9 @@ from rlhflab.worlds.micro import ReferencePoint
 from rlhflab.worlds.world import World
 
 SHOWN = 300  # answers in the scatter plot
+MODEL_ESS = (
+    200  # a prompt's effective samples for E[r] under π*_φ with an error bar; its tail is heavier than Z's
+)
 CALIBRATION_PAIRS = 4000
 CALIBRATION_BINS = 10
 
@@ -165,9 +168,9 @@ def model_standing(rewards: Tensor, scores: Tensor, beta: float) -> dict[str, fl
     found = {
         "ref_reward": float(rewards.mean()),
         "ess": float(ess.min()),
-        "optimum_trusted": float(trusted(ess)),
+        "optimum_trusted": float(trusted(ess, MODEL_ESS)),
     }
-    if trusted(ess):
+    if trusted(ess, MODEL_ESS):
         reward = average(self_normalised_mean(rewards, scores / beta))
         regret = average(regret_estimate(rewards, scores, beta))
         kl = average(optimum_estimate(scores, beta).kl)
