@@ -66,6 +66,8 @@ EXPECTED = {
 def test_a_training_is_made_with_these_settings(name, world):
     if world == "micro":
         run, sizes = builder(name, world)(progress=False, device="cpu"), {}
+        if name in ("ppo", "trpo"):
+            assert (run.task.trunk is not None) == (name == "trpo")  # whose value model is one of its own
     else:
         pytest.importorskip("gymnasium")
         run = builder(name, world)(world, device="cpu")
