@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from rlhflab.algorithms.builders import builder
+from rlhflab.algorithms.supervised import SupervisedConfig, SupervisedKnobs
 
 ONE = {"gamma": 1.0, "schedule": "linear", "max_grad_norm": 1.0, "seed": 0}
 PPO = {
@@ -65,8 +66,17 @@ EXPECTED = {
 def test_a_training_is_made_with_these_settings(name, world):
     if world == "micro":
         run, sizes = builder(name, world)(progress=False, device="cpu"), {}
+        if name in ("ppo", "trpo"):
+            assert (run.task.trunk is not None) == (name == "trpo")  # whose value model is one of its own
     else:
         pytest.importorskip("gymnasium")
         run = builder(name, world)(world, device="cpu")
         sizes = {"envs": run.task.world.envs, "horizon": run.task.horizon}
     assert {**asdict(run.config), **run.knobs.snapshot(), **sizes} == EXPECTED[name, world]
+
+
+def test_maximum_likelihood_is_made_with_these():
+    assert asdict(SupervisedConfig()) == {
+        "steps": 300, "batch_size": 128, "seed": 0, "schedule": "cosine", "warmup": 20, "evaluate_every": 25,
+    }  # fmt: skip
+    assert SupervisedKnobs().snapshot() == {"learning_rate": 3e-3}

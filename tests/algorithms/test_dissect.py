@@ -35,6 +35,7 @@ def test_the_step_is_trpos_own_and_the_policy_stays(run):
 def test_near_the_start_the_quadratic_model_is_right(run):
     found = dissect(run, max_kl=1e-4, points=3)
     assert len(found.kls) == len(found.gains) == len(found.slopes) == 5 and found.radii[0] == 0
+    assert len(dissect(run, max_kl=1e-4, points=2).radii) == 2
     for kls, gains, slope in zip(found.kls, found.gains, found.slopes, strict=True):
         assert kls[0] == pytest.approx(0, abs=1e-7) and gains[0] == 0
         assert kls[-1] == pytest.approx(1e-4, rel=0.3)  # predicted with damping, in single precision

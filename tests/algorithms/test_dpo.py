@@ -2,6 +2,7 @@
 
 import copy
 import math
+from statistics import fmean, pstdev
 
 import pytest
 import torch
@@ -46,6 +47,9 @@ def test_records_hold_what_they_promise(short):
     pairs = last.pairs
     margins = [c - r for c, r in zip(pairs.chosen_rewards, pairs.rejected_rewards, strict=True)]
     assert last.scalars["rewards/margins"] == pytest.approx(sum(margins) / 32, abs=1e-5)
+    for side, rewards in (("chosen", pairs.chosen_rewards), ("rejected", pairs.rejected_rewards)):
+        assert last.scalars[f"rewards/{side}"] == pytest.approx(fmean(rewards), abs=1e-5)
+        assert last.scalars[f"rewards/{side}_std"] == pytest.approx(pstdev(rewards), abs=1e-5)
     assert last.scalars["loss"] == pytest.approx(
         sum(math.log1p(math.exp(-m)) for m in margins) / 32, abs=1e-5
     )

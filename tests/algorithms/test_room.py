@@ -287,3 +287,4 @@ def test_only_what_is_allowed_and_not_done_yet_is_offered():
     assert own == [{"value": "shared"}, {"lora": True, "value": "shared"},
                    {"lora": True, "value": "shared", "four_bit": True}]  # fmt: skip
     assert {"minibatches": 16} not in smaller({"batch_size": 8, "minibatches": 8})
+    assert smaller({"batch_size": 1, "envs": 1}) == [] and smaller({"envs": 3}) == [{"envs": 1}]
