@@ -19,7 +19,7 @@ from rlhflab.oom import DoesNotFit, OutOfMemory, out_of_memory
 def say(message: str, everybody: bool = False) -> None:
     """Print one line on stderr; of several processes only the main one does, unless `everybody` has their own."""
     if everybody or processes.speaks():
-        print(f"rlhflab: {' '.join(message.split())}", file=sys.stderr)
+        print("rlhflab:", " ".join(filter(None, map(str.strip, message.splitlines()))), file=sys.stderr)
 
 
 def json_line(value: Any) -> str:
