@@ -251,7 +251,7 @@ def _kept(name: str, run: Run, step: int | None) -> str:
     """What is kept of a run that has failed, and how it goes on."""
     if step is None:
         return f"nothing is kept in {run.folder} to continue from"
-    return f"step {step} is kept; continue with: rlhflab train {name} --resume {run.folder}"
+    return f"step {step} is kept; continue with: {command('train', name, '--resume', run.folder)}"
 
 
 def _follow(algorithm: Algorithm) -> None:
