@@ -76,7 +76,7 @@ def _require_content(path: Path) -> None:
 def _json(path: Path) -> dict[str, Any]:
     """What is in a JSON file, which must be an object."""
     with given(f"{path} is no JSON that can be read"):
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise Fault(f"{path} must hold a JSON object, got a {type(found).__name__}")
     return found

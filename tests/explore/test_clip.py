@@ -9,6 +9,9 @@ from rlhflab.checks import ppo
 from rlhflab.explore.clip import EPOCHS, GOAL, KINDS, ClipExplorable
 from tests.explore.node import needs_node, run_module
 
+LOGPS, OLD_LOGPS, ADVANTAGES, CLIP_RANGE = ppo.cases()[0].args
+RATIOS = (LOGPS - OLD_LOGPS).exp()
+OBJECTIVES, LIVE = (2.4, -3.0, 1.0, -1.6, 1.1), [False, True, True, False, True]  # by hand
 SCRIPT = """
 result = {
   one: sent.ratios.map((rho, i) => [
@@ -29,8 +32,8 @@ result = {
 def test_the_page_and_python_agree(tmp_path_factory: pytest.TempPathFactory) -> None:
     views = [ClipExplorable(), ClipExplorable(clip_range=0.35, learning_rate=0.1, noise=1.0, batch=6)]
     sent = {
-        "ratios": ppo.RATIOS.tolist(),
-        "advantages": ppo.ADVANTAGES.tolist(),
+        "ratios": RATIOS.tolist(),
+        "advantages": ADVANTAGES.tolist(),
         "kinds": list(KINDS),
         "views": [
             {
@@ -44,13 +47,13 @@ def test_the_page_and_python_agree(tmp_path_factory: pytest.TempPathFactory) -> 
         ],
     }
     page = run_module(ClipExplorable, SCRIPT, sent, tmp_path_factory)
-    by_hand = [-x for x in ppo.EXPECTED.tolist()]
-    assert [one[0] for one in page["one"]] == pytest.approx(by_hand, abs=1e-6)
-    assert [one[1] for one in page["one"]] == [slope != 0 for slope in ppo.SLOPES.tolist()]
-    held = ppo.RATIOS.clamp(0.8, 1.2)
-    assert [one[2] for one in page["one"]] == pytest.approx((held * ppo.ADVANTAGES).tolist(), abs=1e-6)
+    assert [one[0] for one in page["one"]] == pytest.approx(OBJECTIVES, abs=1e-6)
+    assert [one[1] for one in page["one"]] == LIVE
+    assert CLIP_RANGE == 0.2
+    held = RATIOS.clamp(0.8, 1.2)
+    assert [one[2] for one in page["one"]] == pytest.approx((held * ADVANTAGES).tolist(), abs=1e-6)
     assert [one[3] for one in page["one"]] == [False, False, False, False, True]
-    assert [one[4] for one in page["one"]] == pytest.approx((ppo.RATIOS * ppo.ADVANTAGES).tolist(), abs=1e-6)
+    assert [one[4] for one in page["one"]] == pytest.approx((RATIOS * ADVANTAGES).tolist(), abs=1e-6)
     for view, paths in zip(views, page["paths"], strict=True):
         for kind, path in zip(KINDS, paths, strict=True):
             wanted = torch.stack(view.ascent(kind), 1)

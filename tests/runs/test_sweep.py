@@ -165,6 +165,7 @@ def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch, 
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "append", interrupt)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)  # not so in the background
     grid = Grid(["toy"], [1, 2])
     with pytest.raises(KeyboardInterrupt):
         run(grid, tmp_path)
