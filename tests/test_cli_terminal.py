@@ -135,6 +135,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(rlhflab, toy, tmp_path, monkey
     (home / "mine.py").write_text("", encoding="utf-8")
     assert absolute("~/mine.py:score") == f"{home / 'mine.py'}:score"
     assert absolute("~/none.py:score") == "~/none.py:score"
+    assert absolute("~@train") == f"{home}@train" and absolute("owner/name@train") == "owner/name@train"
 
 
 def test_a_name_that_no_file_can_have_is_one_line(rlhflab, toy):  # noqa: F811

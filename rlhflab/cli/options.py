@@ -14,7 +14,7 @@ import typer
 SETTINGS: dict[str, tuple[type, str]] = {
     "world": (
         str,
-        "micro, reviews, or a file or hub data set of preference pairs (JSONL, JSON, CSV, Parquet)",
+        "micro, reviews, or preference pairs: a file (JSONL, JSON, CSV, Parquet, Arrow), a folder, a hub data set",
     ),
     "model": (str, "tiny, a folder, or a Hugging Face id"),
     "start": (str, "what the training starts from: pretrained or random weights"),
@@ -61,7 +61,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "dtype": (str, "Real models with --lora: auto, float32, bfloat16 or float16"),
     "trust_remote_code": (bool, "Run code that comes with a model; only for authors you trust"),
     "seed": (int, "The same seed gives the same run"),
-    "device": (str, "auto, cpu or cuda"),
+    "device": (str, "auto, cpu, cuda or mps"),
 }
 OR_CONTROL = (
     "micro, reviews, a file or hub data set of texts, or for control an environment such as CartPole-v1 "
@@ -152,6 +152,9 @@ def absolute(value: str) -> str:
     file, colon, function = value.rpartition(":")
     if colon and file.endswith(".py"):
         return f"{absolute(file)}:{function}"
+    folder, at, split = value.partition("@")
+    if at and path(folder).is_dir():
+        return f"{absolute(folder)}@{split}"
     return str(path(value).resolve()) if path(value).exists() else value
 
 
