@@ -59,12 +59,19 @@ def _sums(errors: Tensor, decay: float, stops: Tensor) -> Tensor:
     return torch.stack(sums[::-1])
 
 
+def _forwards(errors: Tensor, decay: float, stops: Tensor) -> Tensor:
+    """The same from the past on."""
+    begins = torch.cat([torch.zeros(1, dtype=torch.bool), stops[:-1]])
+    return _sums(errors.flip(0), decay, begins.flip(0)).flip(0)
+
+
 def _written(
     no_future: Signal = lambda terminated, truncated: terminated,
     stops: Signal = lambda terminated, truncated: terminated | truncated,
     gamma: Callable[[float, float], float] = lambda g, k: g,
     decay: Callable[[float, float], float] = lambda g, k: g * k,
     following: Signal = lambda values, next_values: next_values,
+    sums: Callable[[Tensor, float, Tensor], Tensor] = _sums,
 ) -> Function:
     """GAE, or with one of its parts replaced."""
 
@@ -79,23 +86,9 @@ def _written(
     ) -> Tensor:
         future = following(values, next_values) * ~no_future(terminated, truncated)
         errors = rewards + gamma(g, k) * future - values
-        return _sums(errors, decay(g, k), stops(terminated, truncated))
+        return sums(errors, decay(g, k), stops(terminated, truncated))
 
     return gae
-
-
-def _forwards(
-    rewards: Tensor,
-    values: Tensor,
-    next_values: Tensor,
-    terminated: Tensor,
-    truncated: Tensor,
-    g: float,
-    k: float,
-) -> Tensor:
-    errors = rewards + g * next_values * ~terminated - values
-    begins = torch.cat([torch.zeros(1, dtype=torch.bool), (terminated | truncated)[:-1]])
-    return _sums(errors.flip(0), g * k, begins.flip(0)).flip(0)
 
 
 _right = _written()
@@ -130,7 +123,7 @@ MISTAKES: dict[str, Function] = {
     "λ is missing: the sum decays by γλ": _written(decay=lambda g, k: g),
     "these are the TD errors: their sum over what follows is missing": _written(decay=lambda g, k: 0.0),
     "these are the returns, A + V: do not add the values back": lambda r, v, *rest: _right(r, v, *rest) + v,
-    "the sum runs forwards: A_t takes from A_{t+1}, so begin at the last step": _forwards,
+    "the sum runs forwards: A_t takes from A_{t+1}, so begin at the last step": _written(sums=_forwards),
     "the sign of the advantages: better than V(s) expected is positive": lambda *args: -_right(*args),
     "the mean is taken off: give the advantages themselves": lambda *args: _right(*args) - _right(*args).mean(),
     "the advantages are normalised: that comes later, over the whole batch": lambda *args: _normalised(
