@@ -16,19 +16,41 @@ KL_FROM_SAMPLES = ("kl_rb", "kl_k3")
 """Names of KL(π‖π_ref) in `Record.estimated` from samples of π, newest first; k3 was low far from π_ref."""
 
 
+def known_regret(found: Mapping[str, float]) -> tuple[float, str]:
+    """What an evaluation, exact or estimated, knows of the regret J* − J, and the name of that for an axis.
+
+    >>> known_regret({"regret": 0.12, "optimum": 0.5})
+    (0.12, 'regret')
+    >>> known_regret({"regret_at_least": 0.5, "optimum_at_least": 2.25})
+    (0.5, 'regret, at least')
+    >>> known_regret({"ref_reward": -0.25})
+    (nan, 'regret, not known')
+    """
+    if "regret" in found:
+        return found["regret"], "regret"
+    if "regret_at_least" in found:
+        return found["regret_at_least"], "regret, at least"
+    return math.nan, "regret, not known"
+
+
 def regret_in_words(found: Mapping[str, float]) -> str:
-    """What an evaluation, exact or estimated, knows of the regret J* − J: a number, with its error, or a bound.
+    """The same in words: a number, with its error, or a bound, or that samples tell too little.
 
     >>> regret_in_words({"regret": 0.12, "optimum": 0.5, "ref_reward": -0.25})
     'regret 0.120 of 0.750 at the start'
     >>> regret_in_words({"regret_at_least": 0.5, "optimum_at_least": 2.25})
     'regret at least 0.500, as J* is at least 2.250'
+    >>> regret_in_words({"ref_reward": -0.25})
+    'regret not known: samples of the reference tell too little'
     """
-    if "regret" not in found:
-        bounds = found["regret_at_least"], found["optimum_at_least"]
-        return "regret at least {:.3f}, as J* is at least {:.3f}".format(*bounds)
+    regret, name = known_regret(found)
+    if math.isnan(regret):
+        return "regret not known: samples of the reference tell too little"
+    if name != "regret":
+        return f"regret at least {regret:.3f}, as J* is at least {found['optimum_at_least']:.3f}"
     error = f" ± {found['regret_se']:.3f}" if "regret_se" in found else ""
-    return f"regret {found['regret']:.3f}{error} of {found['optimum'] - found['ref_reward']:.3f} at the start"
+    start = f" of {found['optimum'] - found['ref_reward']:.3f} at the start" if "optimum" in found else ""
+    return f"regret {regret:.3f}{error}{start}"
 
 
 @dataclass(frozen=True)

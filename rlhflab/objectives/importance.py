@@ -125,8 +125,8 @@ def effective_sample_size(log_ratios: Tensor) -> Tensor:
     Returns:
         [...], from 1 (one weight has it all) to the number of samples (all weights equal).
 
-    >>> effective_sample_size(torch.tensor([[0.0, 0.0, 0.0], [0.0, -99.0, -99.0]]))
-    tensor([3., 1.])
+    >>> effective_sample_size(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -99.0, -99.0, -99.0]]))
+    tensor([4., 1.])
     """
     return 1 / importance_weights(log_ratios).square().sum(-1)
 
