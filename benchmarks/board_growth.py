@@ -37,7 +37,7 @@ EVALUATE_EVERY = (
 
 def records(seed: int = 0) -> Iterator[Any]:
     """A run without end: noisy curves, an exact evaluation every 10 steps, 2,000 pairs in batches of 32."""
-    from rlhflab.algorithms.record import Pairs, Record
+    from rlhflab.core.record import Pairs, Record
 
     rng = random.Random(seed)
     batches = []

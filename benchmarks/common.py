@@ -260,7 +260,7 @@ def time_trainer(
         must = {"lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "report_to": "none"}
         arguments = config(output_dir=folder, **{**must, "use_cpu": True, "bf16": False, **settings})
         if tokenizer is None:
-            from rlhflab.algorithms.build import micro_world
+            from rlhflab.recipes.build import micro_world
 
             tokenizer = micro_world().tokenizer
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):

@@ -45,7 +45,7 @@ def main() -> None:
     args = parser(__doc__).parse_args()
     about = machine()
     offline_with(threads=1)
-    from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
+    from rlhflab.recipes.build_policy import build_ppo, build_reinforce, build_trpo
 
     builders = {"ppo": build_ppo, "trpo": build_trpo, "reinforce": build_reinforce}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in builders}

@@ -46,8 +46,8 @@ class Setting:
     """The model, the batches and our algorithm, as build_dpo makes them, but with a constant learning rate."""
 
     def __init__(self, steps: int, batches: int | None = None, pairs: int = 2000) -> None:
-        from rlhflab.algorithms.build import build_dpo
         from rlhflab.algorithms.dpo import DPO, DPOConfig
+        from rlhflab.recipes.build import build_dpo
 
         built = build_dpo(
             beta=BETA, learning_rate=RATE, pairs=pairs, batch_size=BATCH, steps=steps, progress=False

@@ -66,7 +66,7 @@ def main() -> None:
 
 def resumptions(device: str, folder: Path) -> dict[str, str]:
     """Every trial and route → "exact", "close" where another arithmetic must differ, or what is wrong."""
-    from rlhflab.algorithms.trials import built, trials
+    from rlhflab.recipes.trials import built, trials
     from tests.cuda.worker import begin, differences, resume
 
     found = {}
@@ -90,7 +90,7 @@ def resumptions(device: str, folder: Path) -> dict[str, str]:
 
 def tiny(device: Any) -> dict[str, Any]:
     """The tiny model on the GPU over the CPU: DPO with its evaluation, as "auto" decides, and an iteration of PPO."""
-    from rlhflab.algorithms.trials import built, measure_speed
+    from rlhflab.recipes.trials import built, measure_speed
 
     if device.type == "cpu":
         return {"skipped": "there is no GPU to compare with"}

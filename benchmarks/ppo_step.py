@@ -84,11 +84,11 @@ class Setting:
     """The models, and our algorithm with any of them."""
 
     def __init__(self) -> None:
-        from rlhflab.algorithms.build import micro_world
-        from rlhflab.algorithms.build_policy import build_ppo
-        from rlhflab.algorithms.reference import tiny_reference
         from rlhflab.models.loading import frozen_copy
         from rlhflab.models.reward import reward_model_from
+        from rlhflab.recipes.build import micro_world
+        from rlhflab.recipes.build_policy import build_ppo
+        from rlhflab.recipes.reference import tiny_reference
 
         self.world = micro_world()
         self.policy = tiny_reference(self.world, progress=False)
@@ -100,9 +100,9 @@ class Setting:
 
     def ours(self, value: str, learned: bool) -> Any:
         """A PPO run at step 0."""
-        from rlhflab.algorithms.language_task import LanguageTask
         from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
-        from rlhflab.algorithms.rewards import TrueReward
+        from rlhflab.tasks.language import LanguageTask
+        from rlhflab.tasks.rewards import TrueReward
 
         world, policy = self.world, copy.deepcopy(self.policy)
         task = LanguageTask(

@@ -64,7 +64,7 @@ RATE, BETA, WARMUP = 1e-5, 0.1, 1
 
 def token_pairs(count: int, length: int, seed: int = 0) -> Any:
     """Random pairs as long as hh-rlhf's are about: a median of 80 tokens before the answer and of 35 in it."""
-    from rlhflab.worlds.encoding import PairTokens
+    from rlhflab.data.encoding import PairTokens
 
     draw = random.Random(seed)
 
@@ -138,9 +138,9 @@ def train_ours(
     goal: str, folder: str, settings: Any, tokens: Any, args: argparse.Namespace, way: str, peak: Peak
 ) -> dict[str, Any]:
     from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-    from rlhflab.algorithms.pair_source import LongPairs
-    from rlhflab.algorithms.ranking_source import LongRankings
     from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+    from rlhflab.data.pair_source import LongPairs
+    from rlhflab.data.ranking_source import LongRankings
     from rlhflab.models.loading import load_policy, load_reference, load_reward_model
     from rlhflab.worlds.preferences import PreferencePair
 

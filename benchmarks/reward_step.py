@@ -39,7 +39,7 @@ class Setting:
     def __init__(self, steps: int) -> None:
         import torch
 
-        from rlhflab.algorithms.build_reward import build_reward
+        from rlhflab.recipes.build_reward import build_reward
 
         built = build_reward(pairs=2000, evaluate=False, progress=False)
         self.model, self.rankings, self.steps = built.reward_model, built.rankings, steps

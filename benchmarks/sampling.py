@@ -33,9 +33,9 @@ def settings() -> dict[str, tuple[Any, Any, list[int], int]]:
     """Name → model, all prompts, stop ids, longest answer."""
     import torch
 
-    from rlhflab.algorithms.build import micro_world
-    from rlhflab.algorithms.reference import tiny_reference
     from rlhflab.models.tiny import TinyConfig, new_tiny_model
+    from rlhflab.recipes.build import micro_world
+    from rlhflab.recipes.reference import tiny_reference
 
     world = micro_world()
     words = len(world.tokenizer)

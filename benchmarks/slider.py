@@ -29,9 +29,9 @@ LOW, HIGH = 0.05, 10.0
 
 def explorable() -> Any:
     """The micro world's explorable, all 37,701 answers to each of nine prompts."""
-    from rlhflab.algorithms.build import micro_world
-    from rlhflab.algorithms.reference import tiny_reference
     from rlhflab.explore import BetaExplorable
+    from rlhflab.recipes.build import micro_world
+    from rlhflab.recipes.reference import tiny_reference
     from rlhflab.worlds.micro import ReferencePoint
 
     world = micro_world()
@@ -69,7 +69,7 @@ def explorable_peer(view: Any) -> Any:
 
 
 def _build() -> Any:
-    from rlhflab.algorithms.build import build_dpo
+    from rlhflab.recipes.build import build_dpo
 
     return build_dpo(steps=1_000_000, progress=False)
 
@@ -87,9 +87,9 @@ def board_peer() -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    from rlhflab.live.panels_dpo import DPO_PANELS
     from rlhflab.live.player import Player
-    from rlhflab.runs.history import History
+    from rlhflab.plots.history import History
+    from rlhflab.plots.panels_dpo import DPO_PANELS
 
     plots = make_subplots(rows=2, cols=4, subplot_titles=[panel.title for panel in DPO_PANELS])
     draws: list[Callable[[dict[str, Any]], dict[str, Any]]] = []

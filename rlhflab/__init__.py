@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlhflab.algorithms.build import build_dpo
-    from rlhflab.algorithms.build_control import (
-        build_control_ppo,
-        build_control_reinforce,
-        build_control_trpo,
-    )
-    from rlhflab.algorithms.build_policy import build_ppo, build_reinforce, build_trpo
-    from rlhflab.algorithms.build_race import build_race
-    from rlhflab.algorithms.build_reward import build_reward
-    from rlhflab.algorithms.build_supervised import build_pretrain, build_sft
-    from rlhflab.algorithms.control_knobs import PPOControlKnobs, ReinforceControlKnobs, TRPOControlKnobs
     from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
     from rlhflab.algorithms.ppo import PPOKnobs
-    from rlhflab.algorithms.race import RaceKnobs
     from rlhflab.algorithms.reinforce import ReinforceKnobs
     from rlhflab.algorithms.reward_modelling import RewardKnobs
     from rlhflab.algorithms.trpo import TRPOKnobs
     from rlhflab.live.board import Board
+    from rlhflab.recipes.build import build_dpo
+    from rlhflab.recipes.build_control import (
+        build_control_ppo,
+        build_control_reinforce,
+        build_control_trpo,
+    )
+    from rlhflab.recipes.build_policy import build_ppo, build_reinforce, build_trpo
+    from rlhflab.recipes.build_race import build_race
+    from rlhflab.recipes.build_reward import build_reward
+    from rlhflab.recipes.build_supervised import build_pretrain, build_sft
+    from rlhflab.recipes.control_knobs import PPOControlKnobs, ReinforceControlKnobs, TRPOControlKnobs
+    from rlhflab.recipes.race import RaceKnobs
     from rlhflab.runs.store import Run
     from rlhflab.worlds.micro import MicroWorld
     from rlhflab.worlds.reviews import ReviewsWorld
@@ -62,17 +62,17 @@ __all__ = [
 _HOMES = {
     "MicroWorld": "rlhflab.worlds.micro",
     "ReviewsWorld": "rlhflab.worlds.reviews",
-    "build_pretrain": "rlhflab.algorithms.build_supervised",
-    "build_sft": "rlhflab.algorithms.build_supervised",
-    "build_reward": "rlhflab.algorithms.build_reward",
-    "build_dpo": "rlhflab.algorithms.build",
-    "build_reinforce": "rlhflab.algorithms.build_policy",
-    "build_trpo": "rlhflab.algorithms.build_policy",
-    "build_ppo": "rlhflab.algorithms.build_policy",
-    "build_race": "rlhflab.algorithms.build_race",
-    "build_control_reinforce": "rlhflab.algorithms.build_control",
-    "build_control_trpo": "rlhflab.algorithms.build_control",
-    "build_control_ppo": "rlhflab.algorithms.build_control",
+    "build_pretrain": "rlhflab.recipes.build_supervised",
+    "build_sft": "rlhflab.recipes.build_supervised",
+    "build_reward": "rlhflab.recipes.build_reward",
+    "build_dpo": "rlhflab.recipes.build",
+    "build_reinforce": "rlhflab.recipes.build_policy",
+    "build_trpo": "rlhflab.recipes.build_policy",
+    "build_ppo": "rlhflab.recipes.build_policy",
+    "build_race": "rlhflab.recipes.build_race",
+    "build_control_reinforce": "rlhflab.recipes.build_control",
+    "build_control_trpo": "rlhflab.recipes.build_control",
+    "build_control_ppo": "rlhflab.recipes.build_control",
     "RewardKnobs": "rlhflab.algorithms.reward_modelling",
     "DPO": "rlhflab.algorithms.dpo",
     "DPOConfig": "rlhflab.algorithms.dpo",
@@ -80,10 +80,10 @@ _HOMES = {
     "ReinforceKnobs": "rlhflab.algorithms.reinforce",
     "TRPOKnobs": "rlhflab.algorithms.trpo",
     "PPOKnobs": "rlhflab.algorithms.ppo",
-    "RaceKnobs": "rlhflab.algorithms.race",
-    "ReinforceControlKnobs": "rlhflab.algorithms.control_knobs",
-    "TRPOControlKnobs": "rlhflab.algorithms.control_knobs",
-    "PPOControlKnobs": "rlhflab.algorithms.control_knobs",
+    "RaceKnobs": "rlhflab.recipes.race",
+    "ReinforceControlKnobs": "rlhflab.recipes.control_knobs",
+    "TRPOControlKnobs": "rlhflab.recipes.control_knobs",
+    "PPOControlKnobs": "rlhflab.recipes.control_knobs",
     "Run": "rlhflab.runs.store",
     "Board": "rlhflab.live.board",
 }

@@ -132,8 +132,8 @@ def _trials(device: str) -> list[Check]:
     """An update of every kind on a device; how quick the tiny model is there; what is known of Apple's."""
     import torch
 
-    from rlhflab.algorithms.trials import compared, try_on
     from rlhflab.models.devices import choose_device
+    from rlhflab.recipes.trials import compared, try_on
 
     advice = "paste this whole report into an issue of rlhflab"
     checks = []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 LEAST_BITSANDBYTES = (0, 48)  # trains NF4 on a CPU too
 REMOVE_TORCHAO = "python -m pip uninstall -y torchao"
@@ -111,3 +112,15 @@ def plainly() -> Iterator[None]:
 def headline(error: BaseException) -> str:
     """An error in one line: by itself where that says all, else after the name of its class."""
     return error.line if isinstance(error, OneLine) else f"{type(error).__name__}: {error}"
+
+
+def require_gymnasium() -> Any:
+    """Return the package; ValueError with the remedy where it is missing or too old."""
+    remedy = "python -m pip install 'gymnasium>=1.0'"
+    try:
+        import gymnasium
+    except ImportError:
+        raise ValueError(f"control worlds need gymnasium: {remedy}") from None
+    if int(gymnasium.__version__.split(".")[0]) < 1:
+        raise ValueError(f"control worlds need gymnasium ≥ 1.0, found {gymnasium.__version__}: {remedy}")
+    return gymnasium

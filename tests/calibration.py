@@ -28,19 +28,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhflab.algorithms.build import micro_world, reviews_world
-from rlhflab.algorithms.build_control import build_control_ppo
-from rlhflab.algorithms.build_policy import build_ppo
-from rlhflab.algorithms.build_supervised import HELD_OUT
-from rlhflab.algorithms.control_task import play
-from rlhflab.algorithms.evaluators import BACKDROP_BETAS, estimated_backdrop, per_token, standing
-from rlhflab.algorithms.reference import encode_texts, tiny_reference
-from rlhflab.algorithms.reward_judge import model_standing
-from rlhflab.algorithms.sampled import Drawn, draw_answers, drawn_logps, joined
+from rlhflab.data.sampled import Drawn, draw_answers, drawn_logps, joined
+from rlhflab.evaluation.evaluators import BACKDROP_BETAS, estimated_backdrop, per_token, standing
+from rlhflab.evaluation.reward_judge import model_standing
 from rlhflab.explore.grid import ENDS, STEP_REWARD, TRAJECTORIES, GridExplorable
 from rlhflab.models.logps import Compared, compare_policies, frozen_sequence_logps
 from rlhflab.objectives.best_of_n import best_of_n_logps
 from rlhflab.objectives.importance import average, best_of_n_estimate, mean_estimate
+from rlhflab.recipes.build import micro_world, reviews_world
+from rlhflab.recipes.build_control import build_control_ppo
+from rlhflab.recipes.build_policy import build_ppo
+from rlhflab.recipes.build_supervised import HELD_OUT
+from rlhflab.recipes.reference import encode_texts, tiny_reference
+from rlhflab.tasks.control import play
 from rlhflab.worlds.control import ControlWorld
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
 

@@ -35,7 +35,7 @@ def hh_rlhf(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def world():
     """The micro world."""
-    from rlhflab.algorithms.build import micro_world
+    from rlhflab.recipes.build import micro_world
 
     return micro_world()
 
@@ -43,7 +43,7 @@ def world():
 @pytest.fixture(scope="session")
 def sft(world):
     """The tiny SFT model; tests that train take a copy."""
-    from rlhflab.algorithms.reference import tiny_reference
+    from rlhflab.recipes.reference import tiny_reference
 
     return tiny_reference(world, progress=False)
 
@@ -67,7 +67,7 @@ def reviews():
 @pytest.fixture(scope="session")
 def reviews_sft(reviews):
     """The reviews world's tiny SFT model; tests that train take a copy."""
-    from rlhflab.algorithms.reference import tiny_reference
+    from rlhflab.recipes.reference import tiny_reference
 
     return tiny_reference(reviews, progress=False)
 

@@ -16,10 +16,10 @@ import pytest
 import typer
 
 from rlhflab import cli
-from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
-from rlhflab.algorithms.record import Record
 from rlhflab.boundary import Fault
 from rlhflab.cli import messages
+from rlhflab.core.record import Record
+from rlhflab.recipes.builders import BUILDERS, CONTROL, builder
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
@@ -41,7 +41,7 @@ def toy(monkeypatch):
             raise ValueError(f"unknown world {world!r};\nallowed: micro or a JSONL file")
         return Toy(steps=steps, beta=beta, seed=seed, diverge_at=13 if label_noise == 0.5 else 0)
 
-    monkeypatch.setitem(sys.modules, "rlhflab.algorithms.build", types.SimpleNamespace(build_dpo=build_dpo))
+    monkeypatch.setitem(sys.modules, "rlhflab.recipes.build", types.SimpleNamespace(build_dpo=build_dpo))
     return built
 
 

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from rlhflab.algorithms.builders import builder
+from rlhflab.recipes.builders import builder
 from rlhflab.runs.drive import begin, drive
 from tests.real_models import write_classifier
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from rlhflab import processes
-from rlhflab.algorithms.engines import engine_class
 from rlhflab.algorithms.ppo import PPO
+from rlhflab.engines.choice import engine_class
 from rlhflab.runs.store import Run
 
 LAUNCH = (

@@ -24,10 +24,10 @@ def files_in(root: Path) -> set[str]:
     return {name for name in names if not name.endswith("/__init__.py") or name == "rlhflab/__init__.py"}
 
 
-def files_in_tree(readme: str) -> dict[str, str]:
-    """Path → description, from the README's block that starts with `rlhflab/`; two spaces a level."""
-    block = re.search(r"```\n(rlhflab/.*?)```", readme, re.DOTALL)
-    assert block, "README.md has no tree"
+def files_in_tree(page: str) -> dict[str, str]:
+    """Path → description, from the block of docs/architecture.md that starts with `rlhflab/`; two spaces a level."""
+    block = re.search(r"```\n(rlhflab/.*?)```", page, re.DOTALL)
+    assert block, "docs/architecture.md has no tree"
     described, folders = {}, []
     for line in block.group(1).splitlines():
         match = re.fullmatch(r"((?:  )*)(\S+)(?:\s{2,}(\S.*))?", line)
@@ -35,18 +35,18 @@ def files_in_tree(readme: str) -> dict[str, str]:
         indent, name, description = match.groups()
         folders = [*folders[: len(indent) // 2], name.rstrip("/")]
         path = "/".join(folders)
-        assert description, f"{path} has no description in the README's tree"
-        assert path not in described, f"{path} is twice in the README's tree"
+        assert description, f"{path} has no description in the tree"
+        assert path not in described, f"{path} is twice in the tree"
         if not name.endswith("/"):
             described[path] = description
     return described
 
 
-def test_readme_tree_lists_every_file_and_no_other(root):
-    listed = set(files_in_tree((root / "README.md").read_text(encoding="utf-8")))
+def test_the_tree_lists_every_file_and_no_other(root):
+    listed = set(files_in_tree((root / "docs" / "architecture.md").read_text(encoding="utf-8")))
     real = files_in(root)
-    assert not real - listed, "not in the README's tree"
-    assert not listed - real, "in the README's tree but not there"
+    assert not real - listed, "not in the tree"
+    assert not listed - real, "in the tree but not there"
 
 
 def test_tree_parser_reads_levels_and_refuses_bare_names():

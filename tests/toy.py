@@ -7,9 +7,9 @@ import time
 
 import torch
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from rlhflab.core.algorithm import TrainingDiverged
+from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.record import Backdrop, Pairs, Record, Sample
 
 BACKDROP = Backdrop(
     beta=(0.1, 1.0, 10.0),
@@ -123,7 +123,7 @@ def build_plain(steps=10, beta=1.0, seed=0):
 
 
 def builder(name, world=None):
-    """The toys by name, as `rlhflab.algorithms.builders.builder` has the real ones."""
+    """The toys by name, as `rlhflab.recipes.builders.builder` has the real ones."""
     return {"toy": build_toy, "plain": build_plain}[name]
 
 

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from rlhflab import processes
-from rlhflab.algorithms.evaluators import Evaluator
 from rlhflab.algorithms.frame import Fit, require_finite
-from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.algorithms.pair_source import PairRows, PairSource
-from rlhflab.algorithms.record import Pairs, Record
+from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.record import Evaluator, Pairs, Record
+from rlhflab.data.pair_source import PairRows, PairSource
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss, gradient_weights

@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.evaluators import Evaluated
-from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
-from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.algorithms.room import counted
+from rlhflab.core.algorithm import TrainingDiverged
+from rlhflab.core.knobs import Knobs
+from rlhflab.core.record import Backdrop, Evaluated, Record
 from rlhflab.models.devices import device_name
 from rlhflab.models.loading import save_model
 from rlhflab.models.lora import load_trained_state, trained_state

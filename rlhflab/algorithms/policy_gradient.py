@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from rlhflab.algorithms.frame import Frame, require_finite
-from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.algorithms.record import Record
-from rlhflab.algorithms.rollout import Collected, Rollout, Task
+from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.record import Record
 from rlhflab.objectives.advantages import explained_variance, gae
+from rlhflab.tasks.rollout import Collected, Rollout, Task
 
 BETA = Knob(
     default=1.0, low=0.05, high=10.0, label="β",

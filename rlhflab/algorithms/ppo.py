@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from rlhflab import processes
-from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
     BETA,
@@ -28,9 +27,10 @@ from rlhflab.algorithms.policy_gradient import (
     Update,
     spread,
 )
-from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.core.knobs import Knob, Knobs
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
+from rlhflab.tasks.rollout import Collected, Task
 
 
 @dataclass(frozen=True)

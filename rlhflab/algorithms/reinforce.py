@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlhflab.algorithms.knobs import Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
     BETA,
@@ -24,9 +23,10 @@ from rlhflab.algorithms.policy_gradient import (
     PolicyGradientConfig,
     Update,
 )
-from rlhflab.algorithms.rollout import Collected, Task
+from rlhflab.core.knobs import Knobs
 from rlhflab.objectives.advantages import discounted_returns, leave_one_out, leave_one_out_to_go
 from rlhflab.objectives.policy_gradient import reinforce_loss
+from rlhflab.tasks.rollout import Collected, Task
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from rlhflab import processes
-from rlhflab.algorithms.evaluators import Evaluator
 from rlhflab.algorithms.frame import Fit, require_finite
-from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser, check_settings
 from rlhflab.algorithms.policy_gradient import BETA
-from rlhflab.algorithms.ranking_source import RankedRows, RankingSource
-from rlhflab.algorithms.record import Pairs, Record
+from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.record import Evaluator, Pairs, Record
+from rlhflab.data.ranking_source import RankedRows, RankingSource
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import evaluating
 from rlhflab.models.reward import answer_scores, save_reward_model

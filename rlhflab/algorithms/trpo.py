@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from rlhflab.algorithms.knobs import Knob, Knobs
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import BETA, GAE_LAMBDA, PolicyGradient, PolicyGradientConfig, Update
-from rlhflab.algorithms.rollout import Collected, Rollout, Task
+from rlhflab.core.knobs import Knob, Knobs
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
 from rlhflab.objectives.trust_region import (
@@ -33,6 +32,7 @@ from rlhflab.objectives.trust_region import (
     flatten,
     step_scale,
 )
+from rlhflab.tasks.rollout import Collected, Rollout, Task
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhflab import processes
-from rlhflab.algorithms.builders import BUILDERS, builder
 from rlhflab.cli.messages import json_line, one_line_errors, say
 from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, path, whole
+from rlhflab.recipes.builders import BUILDERS, builder
 
 if TYPE_CHECKING:
     from rlhflab.runs.sweep import Swept

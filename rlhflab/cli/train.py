@@ -13,17 +13,17 @@ import typer
 from typer.core import TyperGroup
 
 from rlhflab import processes
-from rlhflab.algorithms.builders import BUILDERS, CONTROL, PARALLEL, builder
 from rlhflab.boundary import Fault
 from rlhflab.cli.messages import json_line, line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
 from rlhflab.cli.words import command
 from rlhflab.files import can_write
 from rlhflab.oom import OutOfMemory
+from rlhflab.recipes.builders import BUILDERS, CONTROL, PARALLEL, builder
 
 if TYPE_CHECKING:
-    from rlhflab.algorithms.algorithm import Algorithm
-    from rlhflab.algorithms.record import Record
+    from rlhflab.core.algorithm import Algorithm
+    from rlhflab.core.record import Record
     from rlhflab.runs.store import Run
 
 WORDS = {

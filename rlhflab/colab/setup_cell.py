@@ -170,8 +170,8 @@ def numbers(version: str) -> tuple[int, ...]:
 def compared() -> str:
     """How quick the tiny model is on the GPU, measured once: labs train it where it is quicker."""
     try:
-        from rlhflab.algorithms.trials import compared as measured
         from rlhflab.models.devices import choose_device
+        from rlhflab.recipes.trials import compared as measured
 
         return measured(choose_device("cuda"))
     except Exception as error:  # labs then train on the CPU, as before a measurement

@@ -13,22 +13,22 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rlhflab.algorithms.algorithm import Algorithm
-from rlhflab.algorithms.knobs import Knobs
-from rlhflab.algorithms.record import Backdrop, Record
-from rlhflab.live import still
+from rlhflab.core.algorithm import Algorithm
+from rlhflab.core.knobs import Knobs
+from rlhflab.core.record import Backdrop, Record
 from rlhflab.live.colab import in_colab
 from rlhflab.live.controls import Choice, Dials, Form, describe
 from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
-from rlhflab.live.marks import Scene
 from rlhflab.live.page import Page, thin_backdrop
-from rlhflab.live.panel import COLOURS, Panel, arrays_of, series_of
-from rlhflab.live.panels import PANELS, best_fit
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
+from rlhflab.plots import still
+from rlhflab.plots.buckets import rounded
+from rlhflab.plots.history import History
+from rlhflab.plots.marks import Scene
+from rlhflab.plots.panel import COLOURS, Panel, arrays_of, series_of
+from rlhflab.plots.panels import PANELS, best_fit
 from rlhflab.remedies import headline
-from rlhflab.runs.buckets import rounded
-from rlhflab.runs.history import History
 
 _boards: weakref.WeakValueDictionary[str, Board] = weakref.WeakValueDictionary()
 _boards_lock = threading.Lock()

@@ -41,7 +41,7 @@ class Chat:
 
     Args:
         prompts: texts to choose from.
-        models: name → how it answers; `algorithms.sampled.speaker` makes one of a model.
+        models: name → how it answers; `data.sampled.speaker` makes one of a model.
         seed: of the random numbers.
 
     Raises:

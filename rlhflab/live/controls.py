@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlhflab.algorithms.knobs import Knob
+from rlhflab.core.knobs import Knob
 
 
 def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rlhflab.live.panel import Panel, ghost_series
-from rlhflab.runs.buckets import rounded
-from rlhflab.runs.history import History
+from rlhflab.plots.buckets import rounded
+from rlhflab.plots.history import History
+from rlhflab.plots.panel import Panel, ghost_series
 
 MAX_GHOSTS = 4
 

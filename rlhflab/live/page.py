@@ -16,19 +16,17 @@ import time
 import uuid
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import traitlets
 
-from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.core.record import Backdrop, Record
 from rlhflab.files import static_source
 from rlhflab.live.colab import in_colab
-from rlhflab.live.player import ENDED
-from rlhflab.runs.buckets import rounded
+from rlhflab.live.player import ENDED, Player
+from rlhflab.plots.buckets import rounded
+from rlhflab.plots.history import History
 from rlhflab.widget import PageWidget
-
-if TYPE_CHECKING:
-    from rlhflab.live.board import Board
 
 FRAME_INTERVAL = 0.1  # seconds between frames, at least
 PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
@@ -72,6 +70,28 @@ def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
     return data
 
 
+class Shown(Protocol):
+    """What a page asks of a board, and tells it; see `board.Board`."""
+
+    name: str
+    notice: str
+    history: History
+    player: Player
+
+    @property
+    def state(self) -> str: ...
+    def setup(self) -> dict[str, Any]: ...
+    def setup_mark(self) -> Any: ...
+    def frame(self) -> dict[str, Any]: ...
+    def picture(self) -> str: ...
+    def turn(self, name: str, value: Any, by: str) -> None: ...
+    def pick(self, name: str, at: Any) -> None: ...
+    def press(self, what: str) -> None: ...
+    def clear_ghosts(self) -> None: ...
+    def _repr_html_(self) -> str: ...
+    def _repr_mimebundle_(self) -> Any: ...
+
+
 class BoardWidget(PageWidget):
     """The widget behind a board; everything but the picture travels in messages of its own."""
 
@@ -93,7 +113,7 @@ class Page:
         board: what is shown; its setup, frames and pictures are asked for when they are sent.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Shown) -> None:
         self.widget = BoardWidget()
         self._board = board
         self._views = 0  # pages that have said hello

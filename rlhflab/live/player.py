@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
-from rlhflab.algorithms.algorithm import Algorithm
-from rlhflab.algorithms.knobs import Knob
-from rlhflab.algorithms.record import Record
+from rlhflab.core.algorithm import Algorithm
+from rlhflab.core.knobs import Knob
+from rlhflab.core.record import Record
 from rlhflab.live.colab import in_colab
 from rlhflab.live.comms import answer_widgets
 from rlhflab.oom import out_of_memory

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlhflab.algorithms.knobs import Knobs
-from rlhflab.algorithms.record import Backdrop, Record
+from rlhflab.core.knobs import Knobs
+from rlhflab.core.record import Backdrop, Record
 
 
 class StoredRun:

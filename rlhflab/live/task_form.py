@@ -19,7 +19,7 @@ HELP = {
 
 
 class FormTask(Protocol):
-    """What a form must know of a task; see `algorithms.real_tasks.Task`."""
+    """What a form must know of a task; see `recipes.real_tasks.Task`."""
 
     @property
     def label(self) -> str: ...

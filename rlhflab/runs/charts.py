@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rlhflab.algorithms.record import Record
-from rlhflab.runs.drawing import (
+from rlhflab.core.record import Record
+from rlhflab.plots.drawing import (
     CHOSEN,
     FAINT,
     POLICY,

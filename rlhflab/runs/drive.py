@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhflab import processes
-from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
-from rlhflab.algorithms.record import Record
 from rlhflab.boundary import Fault
+from rlhflab.core.algorithm import Algorithm, OutOfMemory, TrainingDiverged
+from rlhflab.core.record import Record
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import headline
 from rlhflab.runs.store import Run, default_run_folder, writing

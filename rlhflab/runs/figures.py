@@ -9,9 +9,8 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 
-from rlhflab.algorithms.record import KL_FROM_SAMPLES, Backdrop, Record
-from rlhflab.runs.charts import COLUMNS, EPISODES, EXACT, TRAINING, ratios
-from rlhflab.runs.drawing import (
+from rlhflab.core.record import KL_FROM_SAMPLES, Backdrop, Record
+from rlhflab.plots.drawing import (
     CHOSEN,
     FAINT,
     POLICY,
@@ -26,6 +25,7 @@ from rlhflab.runs.drawing import (
     curve,
     new_figure,
 )
+from rlhflab.runs.charts import COLUMNS, EPISODES, EXACT, TRAINING, ratios
 
 
 def figures(records: Sequence[Record], backdrop: Backdrop | None = None) -> list[Plot]:

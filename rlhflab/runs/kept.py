@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.algorithm import Algorithm, OutOfMemory, TrainingDiverged
-from rlhflab.algorithms.record import Record
+from rlhflab.core.algorithm import Algorithm, OutOfMemory, TrainingDiverged
+from rlhflab.core.record import Record
 from rlhflab.remedies import headline
 from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, Checkpoints, build_from, finish, resume
 from rlhflab.runs.store import Run, default_run_folder

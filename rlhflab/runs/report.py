@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.record import Pairs, Record
+from rlhflab.core.record import Pairs, Record
 from rlhflab.files import written_beside
-from rlhflab.runs.drawing import Plot
+from rlhflab.plots.drawing import Plot
 from rlhflab.runs.figures import figures
 from rlhflab.runs.store import Run
 

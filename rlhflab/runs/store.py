@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rlhflab import processes
-from rlhflab.algorithms.record import Backdrop, Record
 from rlhflab.boundary import Fault, given
+from rlhflab.core.record import Backdrop, Record
 from rlhflab.files import written_beside
-from rlhflab.runs.unchanged import fingerprint
+from rlhflab.runs.fingerprint import fingerprint as fingerprint_of_data
 
 if TYPE_CHECKING:
-    from rlhflab.algorithms.algorithm import Algorithm
+    from rlhflab.core.algorithm import Algorithm
 
 PACKAGES = (
     "rlhflab", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "plotly", "ipywidgets",
@@ -117,7 +117,7 @@ class Run:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         environment = _environment() | ({"notes": dict(notes)} if notes else {})
-        if (data := fingerprint(config)) is not None:
+        if (data := fingerprint_of_data(config)) is not None:
             environment["data"] = data
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())

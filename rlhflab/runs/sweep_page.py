@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from rlhflab.algorithms.record import KL_FROM_SAMPLES
-from rlhflab.runs.drawing import TRUTH, Plot, add_frontier, new_figure
+from rlhflab.core.record import KL_FROM_SAMPLES
+from rlhflab.plots.drawing import TRUTH, Plot, add_frontier, new_figure
 from rlhflab.runs.report import cards, table, write_page
 from rlhflab.runs.store import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from rlhflab.algorithms.record import Backdrop
+    from rlhflab.core.record import Backdrop
 
 COLORS = (
     "#3b7ddd",

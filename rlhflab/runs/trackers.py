@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhflab.algorithms.record import Record
+from rlhflab.core.record import Record
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 

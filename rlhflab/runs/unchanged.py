@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from hashlib import blake2b
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlhflab.boundary import Fault
-
-if TYPE_CHECKING:
-    from rlhflab.runs.store import Run
+from rlhflab.runs.checkpoint import read_settings
+from rlhflab.runs.fingerprint import fingerprint
+from rlhflab.runs.store import Run
 
 MAY_CHANGE = (
     "device", "steps", "evaluate_every", "progress", "evaluate", "skip_bad", "trust_remote_code",
@@ -22,8 +19,6 @@ MAY_CHANGE = (
 
 def require_unchanged(run: Run) -> None:
     """Raise Fault, in one line, where settings or data are not those that the run's checkpoint was made with."""
-    from rlhflab.runs.checkpoint import read_settings
-
     former = read_settings(run.checkpoint) if run.has_checkpoint else None
     if former is not None:
         for name in dict.fromkeys([*former, *run.config]):
@@ -45,19 +40,3 @@ def _require_same(run: Run, name: str, old: Any, new: Any) -> None:
             f"{run.folder / 'config.json'} has changed since the checkpoint: {name} was {json.dumps(old):.80} and "
             f"is {json.dumps(new):.80}; put it back, or begin a new run"
         )
-
-
-def fingerprint(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Size and hash of the file, or of all files of the folder, that a run's data come from; else None."""
-    world = config.get("world")
-    place = Path(world) if isinstance(world, str) and world not in ("micro", "reviews") else None
-    if place is None or not place.exists():
-        return None
-    size, found = 0, blake2b(digest_size=16)
-    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-        if path.is_file():
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    size += len(block)
-                    found.update(block)
-    return {"bytes": size, "blake2b": found.hexdigest()}

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlhflab.boundary import Fault, given
+from rlhflab.remedies import require_gymnasium
 from rlhflab.seeds import for_numpy, require_seed
 from rlhflab.user_code import module_of
 from rlhflab.worlds.guarded import Guarded, guarded, is_space
@@ -57,18 +58,6 @@ class Episode(NamedTuple):
 
     total: float
     length: int
-
-
-def require_gymnasium() -> Any:
-    """Return the package; ValueError with the remedy where it is missing or too old."""
-    remedy = "python -m pip install 'gymnasium>=1.0'"
-    try:
-        import gymnasium
-    except ImportError:
-        raise ValueError(f"control worlds need gymnasium: {remedy}") from None
-    if int(gymnasium.__version__.split(".")[0]) < 1:
-        raise ValueError(f"control worlds need gymnasium ≥ 1.0, found {gymnasium.__version__}: {remedy}")
-    return gymnasium
 
 
 class ControlWorld:

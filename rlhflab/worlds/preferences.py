@@ -1,17 +1,14 @@
-"""Preference pairs: what one is, how a row of people's data becomes one, and JSON Lines files of them written."""
+"""Preference pairs: what one is, and JSON Lines files of them written."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rlhflab.files import written_beside
-from rlhflab.worlds.layouts import Understood, fields_of, shortened, understand
 
 
 @dataclass(frozen=True)
@@ -50,39 +47,3 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
     content = "".join(lines).encode()
     with written_beside(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)
-
-
-def pair_of(row: Any, place: str = "") -> tuple[PreferencePair, Understood]:
-    """The pair that a row holds, and how it was understood; see `layouts`.
-
-    Args:
-        row: an object; beside the fields of `layouts` it may have `flipped` (true, false, null) and `margin` (number,
-            null).
-        place: where it stands.
-
-    Raises:
-        ValueError: names the field that is bad; `UnusablePair` where the answers are alike or one is empty.
-    """
-    found, fields = understand(row), fields_of(row)
-    prompt, chosen, rejected = found[:3]
-    return PreferencePair(prompt, chosen, rejected, _flipped(fields), _margin(fields), place), found
-
-
-def _flipped(fields: Mapping[str, Any]) -> bool | None:
-    value = fields.get("flipped")
-    if isinstance(value, str):  # of a table of texts
-        value = {"true": True, "false": False, "": None}.get(value.strip().lower(), value)
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"field 'flipped' must be true, false or null, got {shortened(value)}")
-    return value
-
-
-def _margin(fields: Mapping[str, Any]) -> float | None:
-    value = fields.get("margin")
-    try:
-        number = None if value in (None, "") else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number or 0.0):
-        raise ValueError(f"field 'margin' must be a finite number or null, got {shortened(value)}")
-    return number

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhflab.worlds.control import require_gymnasium
+from rlhflab.remedies import require_gymnasium
 
 require_gymnasium()
 import gymnasium  # noqa: E402  with the remedy where it is missing

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from rlhflab.algorithms.evaluators import Evaluated
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
-from rlhflab.algorithms.rollout import Collected, Outputs, Rollout
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
+from rlhflab.core.record import Evaluated
+from rlhflab.tasks.rollout import Collected, Outputs, Rollout
 
 SEED, STATES, ACTIONS, GAMMA = 8, 3, 4, 0.95  # with this seed a wide step is refused at first
 LENGTHS = (3, 2, 3, 1, 3, 2)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from rlhflab.algorithms import control_task
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.build_control import build_control_ppo, build_control_reinforce, build_control_trpo
-from rlhflab.algorithms.control_task import ControlTask, act, play
 from rlhflab.boundary import Fault
+from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.objectives.advantages import discounted_returns, gae, leave_one_out_to_go
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean, reinforce_loss
+from rlhflab.recipes.build_control import build_control_ppo, build_control_reinforce, build_control_trpo
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
+from rlhflab.tasks import control as control_task
+from rlhflab.tasks.control import ControlTask, act, play
 from rlhflab.worlds.control import ControlWorld
 from rlhflab.worlds.probes import PROBES, verdict
 

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("gymnasium")
 
-from rlhflab.algorithms.build_control import build_control_trpo
 from rlhflab.algorithms.dissect import dissect
+from rlhflab.recipes.build_control import build_control_trpo
 
 
 @pytest.fixture

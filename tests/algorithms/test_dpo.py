@@ -7,12 +7,12 @@ from statistics import fmean, pstdev
 import pytest
 import torch
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.build import build_dpo
 from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-from rlhflab.algorithms.pair_source import FixedPairs, FreshPairs
+from rlhflab.core.algorithm import TrainingDiverged
+from rlhflab.data.pair_source import FixedPairs, FreshPairs
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss
+from rlhflab.recipes.build import build_dpo
 
 
 def run(steps, **settings):

@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
-from rlhflab.algorithms.evaluators import ExactEvaluator
-from rlhflab.algorithms.language_task import LanguageTask
 from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
 from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
 from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
-from rlhflab.algorithms.rewards import TextReward, TrueReward
 from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
+from rlhflab.core.algorithm import TrainingDiverged
+from rlhflab.evaluation.evaluators import ExactEvaluator
 from rlhflab.models.loading import frozen_copy
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean
+from rlhflab.tasks.language import LanguageTask
+from rlhflab.tasks.rewards import TextReward, TrueReward
 
 KINDS = {
     "reinforce": (Reinforce, ReinforceConfig, ReinforceKnobs, "none"),

@@ -8,17 +8,17 @@ import torch
 from safetensors.torch import load_file
 from torch.profiler import ProfilerActivity, profile
 
-from rlhflab.algorithms.build import build_dpo
-from rlhflab.algorithms.build_policy import build_ppo, build_trpo
-from rlhflab.algorithms.build_reward import build_reward
-from rlhflab.algorithms.rewards import ClassifierReward
 from rlhflab.models import loading
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import AdaptersOff
 from rlhflab.models.memory import estimate
 from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
+from rlhflab.recipes.build import build_dpo
+from rlhflab.recipes.build_policy import build_ppo, build_trpo
+from rlhflab.recipes.build_reward import build_reward
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
+from rlhflab.tasks.rewards import ClassifierReward
 from tests.real_models import write_classifier
 
 QUIET = {"device": "cpu", "progress": False}

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from rlhflab.algorithms.build_policy import build_ppo
-from rlhflab.algorithms.build_reward import build_reward
-from rlhflab.algorithms.ranking_source import WorldRankings
-from rlhflab.algorithms.reward_judge import (
+from rlhflab.boundary import Fault
+from rlhflab.data.ranking_source import WorldRankings
+from rlhflab.data.sampled import SampledReference
+from rlhflab.evaluation.reward_judge import (
     MODEL_ESS,
     ExactRewardJudge,
     SampledRewardJudge,
@@ -18,12 +18,12 @@ from rlhflab.algorithms.reward_judge import (
     pursue,
     raw_scores,
 )
-from rlhflab.algorithms.rewards import score_texts
-from rlhflab.algorithms.sampled import SampledReference
-from rlhflab.boundary import Fault
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.objectives.optimum import expected_reward, frontier_reward, reward_levels
 from rlhflab.objectives.preference import plackett_luce_loss, preference_probability
+from rlhflab.recipes.build_policy import build_ppo
+from rlhflab.recipes.build_reward import build_reward
+from rlhflab.tasks.rewards import score_texts
 
 
 def build(**settings):
@@ -59,7 +59,7 @@ def test_the_policy_that_is_optimal_for_it_is_worth_more_and_never_passes_the_fr
 
 
 def test_the_true_reward_as_a_reward_model_has_no_regret(reference, monkeypatch):
-    from rlhflab.algorithms import reward_judge
+    from rlhflab.evaluation import reward_judge
 
     monkeypatch.setattr(reward_judge, "raw_scores", lambda view, model: view.rewards + 5.0)
     found = reward_judge.ExactRewardJudge(reference)(None, beta=0.7)
@@ -273,7 +273,7 @@ def test_a_bug_in_a_reward_of_ours_keeps_its_traceback():
     def ours(prompts, answers):
         return {}["missing"]
 
-    ours.__module__ = "rlhflab.algorithms.rewards"
+    ours.__module__ = "rlhflab.tasks.rewards"
     with pytest.raises(KeyError):
         score_texts(ours, ["x"], ["a"])
 

@@ -10,12 +10,12 @@ from types import FunctionType
 import pytest
 import torch
 
-from rlhflab.algorithms.algorithm import OutOfMemory
-from rlhflab.algorithms.build_race import build_race
-from rlhflab.algorithms.builders import BUILDERS, CONTROL, builder
 from rlhflab.algorithms.room import PHASES
+from rlhflab.core.algorithm import OutOfMemory
 from rlhflab.models.memory import smaller
 from rlhflab.oom import release
+from rlhflab.recipes.build_race import build_race
+from rlhflab.recipes.builders import BUILDERS, CONTROL, builder
 from tests.memory import CPU, alive, failing, graphs, short
 
 AMOUNTS = "2.00 GiB asked for, 1.06 GiB free of 14.74 GiB on GPU 0, 962.56 MiB too little"
@@ -229,7 +229,7 @@ def test_other_errors_stay_as_they_are_and_do_not_count_either():
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_building_too(name, monkeypatch, model_folder, texts):
     if name == "pretrain":
-        monkeypatch.setattr("rlhflab.algorithms.build_supervised.encode_texts", fail := _failing())
+        monkeypatch.setattr("rlhflab.recipes.build_supervised.encode_texts", fail := _failing())
         with pytest.raises(OutOfMemory) as raised:
             build(name, texts=100)
         assert_one_line(raised.value, f"in building pretrain: {AMOUNTS}", "texts=50")
@@ -271,8 +271,8 @@ def test_builders_keep_their_signatures_and_say_what_is_wrong_with_a_call():
 
 def test_the_phases_are_names_of_functions_that_there_are():
 
-    import rlhflab.algorithms.build_policy
-    import rlhflab.algorithms.control_task  # noqa: F401
+    import rlhflab.recipes.build_policy
+    import rlhflab.tasks.control  # noqa: F401
 
     release()
     known = {each.__code__.co_qualname for each in gc.get_objects() if type(each) is FunctionType}

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlhflab.algorithms.build_supervised import build_pretrain, build_sft
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
-from rlhflab.algorithms.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
-from rlhflab.algorithms.supervised import ShuffledBatches, Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.data.batches import ShuffledBatches
 from rlhflab.models.logps import frozen_sequence_logps
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
+from rlhflab.recipes.build_supervised import build_pretrain, build_sft
+from rlhflab.recipes.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
 
 
 def test_it_learns_the_frequencies_of_its_data(world):

@@ -82,9 +82,9 @@ def test_in_lab_05_another_choice_begins_anew_and_beta_moves_the_optimum(steady,
 
 
 CHAT = """
-from rlhflab.algorithms.build import micro_world
-from rlhflab.algorithms.reference import tiny_reference
-from rlhflab.algorithms.sampled import speaker
+from rlhflab.recipes.build import micro_world
+from rlhflab.recipes.reference import tiny_reference
+from rlhflab.data.sampled import speaker
 from rlhflab.live.chat import Chat
 
 world = micro_world()

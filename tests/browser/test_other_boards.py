@@ -6,8 +6,8 @@ SETUP = """
 import torch
 torch.set_num_threads(1)
 from rlhflab import Board
-from rlhflab.algorithms.build_policy import build_ppo
-from rlhflab.algorithms.build_reward import build_reward
+from rlhflab.recipes.build_policy import build_ppo
+from rlhflab.recipes.build_reward import build_reward
 from rlhflab.algorithms.ppo import PPOKnobs
 from rlhflab.algorithms.reward_modelling import RewardKnobs
 clips = []

@@ -51,8 +51,8 @@ def main() -> int:
 
 def make_references() -> None:
     """The tiny models that labs begin with, trained by torch itself where there are none yet."""
-    from rlhflab.algorithms.build import micro_world, reviews_world
-    from rlhflab.algorithms.reference import tiny_reference
+    from rlhflab.recipes.build import micro_world, reviews_world
+    from rlhflab.recipes.reference import tiny_reference
 
     for world in (micro_world(), reviews_world()):
         tiny_reference(world)

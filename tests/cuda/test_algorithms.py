@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rlhflab.algorithms.trials import trials
+from rlhflab.recipes.trials import trials
 from tests.cuda.virtual import missing
 from tests.cuda.worker import differences, routes
 

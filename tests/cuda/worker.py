@@ -36,14 +36,14 @@ def routes(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def main(folder: Path, names: list[str]) -> None:
     """Run the trials of these names, or all."""
-    from rlhflab.algorithms import build, build_supervised
-    from rlhflab.algorithms.reference import tiny_reference
+    from rlhflab.recipes import build, build_supervised
+    from rlhflab.recipes.reference import tiny_reference
 
     tiny_reference(build.micro_world(), progress=False)  # trained by torch itself where there is none yet
     for module in (build, build_supervised):
         module.SHOWN_TOKENS = 8  # sample answers took half of the time, and each token goes the same way
     virtual.install()
-    from rlhflab.algorithms.trials import trials
+    from rlhflab.recipes.trials import trials
 
     for name, config in trials(folder).items():
         if names and name not in names:
@@ -62,7 +62,7 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 def built(config: dict[str, Any], where: str) -> Any:
-    from rlhflab.algorithms import trials
+    from rlhflab.recipes import trials
 
     device, capability = DEVICES[where]
     virtual.pretend(capability)

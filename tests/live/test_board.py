@@ -21,16 +21,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhflab.algorithms.knobs import Knob
-from rlhflab.algorithms.record import Record
+from rlhflab.core.knobs import Knob
+from rlhflab.core.record import Record
 from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Choice, Dials, describe
 from rlhflab.live.page import BoardWidget, send_plotly
-from rlhflab.live.panel import COLOURS, Line, Panel, arrays_of
-from rlhflab.live.panels import PANELS
-from rlhflab.live.panels_dpo import DPO_PANELS, PLANE
+from rlhflab.plots.panel import COLOURS, Line, Panel, arrays_of
+from rlhflab.plots.panels import PANELS
+from rlhflab.plots.panels_dpo import DPO_PANELS, PLANE
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 from tests.live.toy_records import exact_series, toy_records
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rlhflab.algorithms.record import Record
+from rlhflab.core.record import Record
 from rlhflab.live.player import Player, choose_driver
 from tests.live.toy import ToyDPO, ToyKnobs
 

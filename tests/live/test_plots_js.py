@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from rlhflab.algorithms.record import Record
+from rlhflab.core.record import Record
 from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
-from rlhflab.live.panel import Line, Panel
-from rlhflab.live.panels import PANELS
-from rlhflab.live.panels_dpo import DPO_PANELS
-from rlhflab.runs.drawing import in_bins
+from rlhflab.plots.drawing import in_bins
+from rlhflab.plots.panel import Line, Panel
+from rlhflab.plots.panels import PANELS
+from rlhflab.plots.panels_dpo import DPO_PANELS
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
 from tests.live.toy_records import toy_records
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rlhflab.algorithms.knobs import Knob, Knobs
-from rlhflab.algorithms.record import Backdrop, Pairs, Record, Sample
+from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.record import Backdrop, Pairs, Record, Sample
 
 PROMPTS = (
     "the plot seemed",

@@ -6,9 +6,9 @@ import math
 import random
 from collections.abc import Iterator
 
-from rlhflab.algorithms.record import Record
-from rlhflab.live.panel import arrays_of, series_of
-from rlhflab.live.panels import PANELS
+from rlhflab.core.record import Record
+from rlhflab.plots.panel import arrays_of, series_of
+from rlhflab.plots.panels import PANELS
 from tests.live.toy import ToyDPO
 
 _MORE = {

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-TINY = "from rlhflab.models.tiny import new_tiny_model; from rlhflab.algorithms.build import micro_world; "
+TINY = "from rlhflab.models.tiny import new_tiny_model; from rlhflab.recipes.build import micro_world; "
 MAKE = "new_tiny_model(micro_world().tokenizer); "
 SAY = "print(torch.get_num_threads())"
 

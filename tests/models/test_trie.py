@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhflab.algorithms.builders import builder
 from rlhflab.models import logps as logps_module
 from rlhflab.models import reward as reward_module
 from rlhflab.models.logps import join_answers, token_logps
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.models.trie import pick, share_beginnings
+from rlhflab.recipes.builders import builder
 
 
 def batch_of(prompts, seed, words=4, longest=4, rows=40):
@@ -117,10 +117,10 @@ def test_policies_and_values_are_those_of_the_batch(value, monkeypatch):
         second = torch.autograd.grad(sum(part.square().sum() for part in gradient), policy)
         return [logps.detach(), values.detach(), *first, *second]
 
-    monkeypatch.setattr("rlhflab.algorithms.language_task.share_beginnings", watched)
+    monkeypatch.setattr("rlhflab.tasks.language.share_beginnings", watched)
     shared = numbers()
     assert len(read) == (2 if value == "shared" else 3) and all(found is not None for found in read)
-    monkeypatch.setattr("rlhflab.algorithms.language_task.share_beginnings", lambda *_: None)
+    monkeypatch.setattr("rlhflab.tasks.language.share_beginnings", lambda *_: None)
     for found, expected in zip(shared, numbers(), strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
         assert expected.norm() > 0

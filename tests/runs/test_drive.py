@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from rlhflab.algorithms import trpo
-from rlhflab.algorithms.builders import builder
 from rlhflab.algorithms.optimiser import Optimiser
-from rlhflab.algorithms.supervised import ShuffledBatches
 from rlhflab.boundary import Fault
+from rlhflab.data.batches import ShuffledBatches
+from rlhflab.recipes.builders import builder
 from rlhflab.runs import drive as driving
 from rlhflab.runs import store
 from rlhflab.runs.checkpoint import read_checkpoint

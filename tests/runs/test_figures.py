@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from rlhflab.algorithms.record import Record
-from rlhflab.runs.drawing import POINTS, in_bins
+from rlhflab.core.record import Record
+from rlhflab.plots.drawing import POINTS, in_bins
 from rlhflab.runs.figures import figures
 from tests.toy import BACKDROP, Toy
 

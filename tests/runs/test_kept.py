@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
-from rlhflab.algorithms.algorithm import TrainingDiverged
 from rlhflab.boundary import Fault
+from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.runs.checkpoint import read_checkpoint
 from rlhflab.runs.kept import KeptRuns
 from rlhflab.runs.store import Run

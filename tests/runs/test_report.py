@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rlhflab.algorithms.record import Sample
+from rlhflab.core.record import Sample
 from rlhflab.runs.report import TOP_PAIRS, tables, write_report
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy

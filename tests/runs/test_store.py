@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlhflab.algorithms.record import Pairs, Record
+from rlhflab.core.record import Pairs, Record
 from rlhflab.runs.store import Run, default_run_folder
 from tests.toy import BACKDROP, Toy
 

@@ -307,7 +307,7 @@ def test_two_workers_of_a_dask_cluster_do_the_same(tmp_path):
 
 
 def test_control_worlds_are_compared_by_their_returns(tmp_path):
-    from rlhflab.algorithms.builders import builder as real
+    from rlhflab.recipes.builders import builder as real
 
     settings = {"world": ["CartPole-v1"], "steps": [3], "envs": [4], "horizon": [16, 32]}
     swept = sweep(real, Grid(["ppo"], [0.3, 1], [0, 1], settings), tmp_path / "s", jobs=1, progress=False)

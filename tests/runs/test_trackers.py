@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhflab.algorithms.record import Record
+from rlhflab.core.record import Record
 from rlhflab.runs import trackers
 from rlhflab.runs.trackers import Tracker, check_tracker, tracking
 from tests.toy import Toy

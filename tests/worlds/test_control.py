@@ -10,7 +10,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Text, Tuple
 
 from rlhflab.boundary import Fault
-from rlhflab.worlds.control import ControlWorld, EnvironmentFault, require_gymnasium
+from rlhflab.remedies import require_gymnasium
+from rlhflab.worlds.control import ControlWorld, EnvironmentFault
 
 
 class Counter(gymnasium.Env):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhflab.worlds.hub import read_data
-from rlhflab.worlds.layouts import UnusablePair
-from rlhflab.worlds.preferences import PreferencePair, pair_of, write_pairs
+from rlhflab.data.hub import read_data
+from rlhflab.data.layouts import UnusablePair, pair_of
+from rlhflab.worlds.preferences import PreferencePair, write_pairs
 
 GOOD = '{"prompt": "the plot seemed", "chosen": "very good", "rejected": "bad"}\n'
 texts = st.text(min_size=1).filter(lambda text: text.strip() != "")

@@ -1,0 +1,124 @@
+"""A real model's answers to the prompts of real texts as a task, and where their scores may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhflab.data.encoding import TextEncoder
+from rlhflab.data.hub import beginnings, read_data, split
+from rlhflab.models.loading import LoadSettings, load_policy, load_reference, positions_of
+from rlhflab.models.reward import HEAD_FILE, read_reward_model
+from rlhflab.models.tokens import load_tokenizer
+from rlhflab.models.weights import is_adapters
+from rlhflab.recipes.build_text import (
+    REFUSED,
+    default_rate,
+    encoder_of,
+    left_out,
+    refused_line,
+    sample_evaluator,
+)
+from rlhflab.tasks.language import LanguageTask
+from rlhflab.tasks.named_reward import named_function, names_function, require_reward
+from rlhflab.tasks.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
+
+REWARDS = "the folder of a reward-model run, a text classifier's folder or hub id, FILE.py:FUNCTION or MODULE:FUNCTION"
+
+EACH = 4
+"""Answers to a prompt in a rollout without a value model: the mean of the other three is an answer's baseline."""
+
+
+def text_task(
+    model: str, world: str, loading: LoadSettings, reward: str | Callable[..., Any], most: int, max_new_tokens: int,
+    prompt_words: int, batch_size: int, value: str, seed: int, skip_bad: bool, progress: bool,
+) -> tuple[LanguageTask, float, Any, dict[str, str]]:  # fmt: skip
+    """Load a model and put together what policy optimisation needs of it.
+
+    Args:
+        model: a folder or a hub id.
+        world: a file or a hub's data set: the prompts of pairs, or the first words of texts with labels.
+        loading: how the model is loaded.
+        reward: see REWARDS; or a function (prompts, answers) → one number each.
+        most: prompts, at most.
+        max_new_tokens: longest answer.
+        prompt_words: words of a text with a label that are its prompt.
+        batch_size: answers an iteration.
+        value: "shared" or "none"; "own" without adapters only.
+        seed: of everything.
+        skip_bad: leave bad rows out, with a warning.
+        progress: show bars.
+
+    Returns:
+        the task, the usual peak step size, the tokenizer, and notes in words.
+    """
+    for name, number in (("max_new_tokens", max_new_tokens), ("prompt_words", prompt_words), ("pairs", most)):
+        if number < 1:
+            raise ValueError(f"{name} must be ≥ 1, got {number}")
+    function = named_function(reward) if isinstance(reward, str) and names_function(reward) else reward
+    if not isinstance(function, str):
+        require_reward(
+            function, repr(reward) if isinstance(reward, str) else getattr(reward, "__name__", "given")
+        )
+    if isinstance(function, str) and function in ("true", "model"):
+        raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
+    data = read_data(world, skip_bad, progress)  # before minutes of loading
+    found = beginnings(data, prompt_words)
+    loaded = load_policy(model, loading)
+    policy, encoder = loaded.model, encoder_of(loaded)
+    ref_policy = load_reference(policy)
+    mixed, _ = split(list(found), 0, seed)
+    longest = min(loading.max_length, positions_of(policy))
+    ids = encoder.encode_prompts(mixed[: 2 * most])
+    bad = {prompt for prompt, row in zip(mixed, ids, strict=False) if not row}
+    refused = [f"{place}: {encoder.complaint(prompt)}" for prompt, place in found.items() if prompt in bad]
+    if refused and not skip_bad:
+        raise ValueError(f"{world}, {refused_line(refused[0])}")
+    kept = [place for place, row in enumerate(ids) if row and len(row) + max_new_tokens <= longest][:most]
+    if not kept and len(refused) == len(ids):
+        raise ValueError(f"no prompt of {world} can be used: {left_out({REFUSED: len(refused)}, refused[0])}")
+    if not kept:
+        raise ValueError(
+            f"no prompt of {world} leaves {max_new_tokens} of {longest} tokens for an answer; "
+            "raise --max-length or lower --max-new-tokens"
+        )
+    prompts = [mixed[place] for place in kept]
+    task = LanguageTask(
+        policy, ref_policy, [ids[place] for place in kept], encoder.stop_ids, max_new_tokens,
+        _scores(function, prompts, encoder, policy), batch_size, seed, value,
+        evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
+        each=EACH if value == "none" else 1,
+    )  # fmt: skip
+    note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
+    if refused:
+        note += f"; left out: {left_out({REFUSED: len(refused)}, refused[0])}"
+    notes = {"model": loaded.note, "read": data.note, "dialogues": encoder.note_on(prompts), "data": note}
+    if isinstance(task.reward, ClassifierReward):
+        notes["reward"] = task.reward.note
+    return task, default_rate(policy, loading.lora), loaded.tokenizer, notes
+
+
+def _scores(
+    reward: str | Callable[..., Any], prompts: Sequence[str], encoder: TextEncoder, policy: Any
+) -> RewardFunction:
+    if not isinstance(reward, str):
+        return TextReward(reward, prompts, encoder.decode)
+    folder = Path(reward)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    ours = folder != Path(reward) or is_adapters(
+        reward
+    )  # a run's folder, or what only a reward model of ours can be
+    if not ours and not (folder / HEAD_FILE).is_file():
+        return ClassifierReward(reward, prompts, encoder.decode, policy.device)
+    reward_model = read_reward_model(folder, policy.device).requires_grad_(False)
+    _require_same_words(folder, encoder, reward_model)
+    return ModelReward(reward_model)
+
+
+def _require_same_words(folder: Path, encoder: TextEncoder, reward_model: Any) -> None:
+    """A reward model reads the policy's tokens: they must mean the same to it."""
+    size = reward_model.config.get_text_config().vocab_size
+    words = load_tokenizer(str(folder), size, f"the reward model in {folder}").get_vocab()
+    if words != encoder.tokenizer.get_vocab():
+        raise ValueError(f"the reward model in {folder} has another vocabulary than the policy")
