@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,54 +14,13 @@ from torch import Tensor
 
 from rlhflab import processes
 from rlhflab.algorithms.frame import Fit, require_finite
-from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.core.record import Evaluator, Pairs, Record
 from rlhflab.data.pair_source import PairRows, PairSource
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss, gradient_weights
-
-
-@dataclass(frozen=True)
-class DPOConfig:
-    """Settings of a DPO run that cannot change while it runs.
-
-    Attributes:
-        steps: updates, ≥ 1.
-        schedule: "constant", "linear" or "cosine" decay of the learning rate.
-        warmup: updates over which the learning rate rises.
-        max_grad_norm: gradients are clipped to this norm.
-        evaluate_every: updates between evaluations and samples; the last update always has them.
-    """
-
-    steps: int = 600
-    schedule: str = "linear"
-    warmup: int = 10
-    max_grad_norm: float = 1.0
-    evaluate_every: int = 25
-
-    def __post_init__(self) -> None:
-        check_settings(self, steps=1, warmup=0, evaluate_every=1)
-        if not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
-
-
-class DPOKnobs(Knobs):
-    """What may be turned while DPO runs."""
-
-    specs = {
-        "beta": Knob(
-            default=1.0,
-            low=0.05,
-            high=10.0,
-            label="β",
-            help="Price of leaving the reference: small β trusts the preferences, large β the reference.",
-        ),
-        "learning_rate": Knob(
-            default=1e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
-        ),
-    }
+from rlhflab.settings.dpo import DPOSettings
 
 
 class DPO(Fit):
@@ -71,27 +29,25 @@ class DPO(Fit):
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place.
         pairs: a `FixedPairs`, `LongPairs` or `FreshPairs`; it holds the reference's log-probabilities.
-        config, knobs: see their classes.
+        config: the settings, β among them.
         evaluator: exact or estimated evaluation and samples, where the world offers them.
         tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "dpo"
-    knobs: DPOKnobs
 
     def __init__(
         self,
         policy: Any,
         pairs: PairSource,
-        config: DPOConfig | None = None,
-        knobs: DPOKnobs | None = None,
+        config: DPOSettings | None = None,
         evaluator: Evaluator | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
         backdrop = evaluator.backdrop if evaluator else None
-        super().__init__(config or DPOConfig(), knobs or DPOKnobs(), backdrop, tokenizer, notes)
+        super().__init__(config or DPOSettings(), backdrop, tokenizer, notes)
         self.policy, self.pairs, self.evaluator = in_training(policy), pairs, evaluator
         self._optimiser = Optimiser(
             policy.parameters(), self.config.max_grad_norm, scaled=policy.dtype == torch.float16

@@ -18,14 +18,14 @@ from rlhflab.core.record import Backdrop, Evaluated, Record
 from rlhflab.models.devices import device_name
 from rlhflab.models.loading import save_model
 from rlhflab.models.lora import load_trained_state, trained_state
+from rlhflab.settings.common import Loop
 
 
 class Frame(ABC):
     """Iterate for one update at a time; each algorithm is its own `_advance`.
 
     Args:
-        config: has `steps`, `schedule`, `warmup` and `evaluate_every`.
-        knobs: the live values; read once a step.
+        config: the settings; its knobs are read once a step.
         backdrop: the exact frontier where there is one, else None.
         tokenizer: written beside the model by `save_model`; None where nothing is to be written.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
@@ -43,13 +43,13 @@ class Frame(ABC):
 
     def __init__(
         self,
-        config: Any,
-        knobs: Knobs,
+        config: Loop,
         backdrop: Backdrop | None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        self.config, self.knobs, self.backdrop = config, knobs, backdrop
+        self.config, self.backdrop = config, backdrop
+        self.knobs: Knobs = config.knobs()
         self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.steps, self.step = config.steps, 0
         self._begun: tuple[int, dict[str, Any]] | None = (

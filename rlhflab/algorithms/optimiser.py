@@ -11,30 +11,17 @@ from torch import Tensor, nn
 
 from rlhflab import processes
 
-SCHEDULES = ("constant", "linear", "cosine")
-
 
 def schedule_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
     """Factor in (0, 1] on the learning rate at update `step` (1-based) of `steps`.
 
     It rises linearly over `warmup` updates, then stays ("constant") or falls towards 0 ("linear", "cosine").
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     rise = min(1.0, step / (warmup + 1))
     if schedule == "constant":
         return rise
     done = max(0, step - 1 - warmup) / max(1, steps - warmup)
     return rise * (1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def check_settings(config: Any, **least: int) -> None:
-    """Raise ValueError in one line where a setting is below its least value or `config.schedule` is unknown."""
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            raise ValueError(f"{name} must be ≥ {low}, got {getattr(config, name)}")
-    if config.schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
 
 
 class Optimiser:

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlhflab.algorithms.frame import Frame, require_finite
-from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.core.record import Record
 from rlhflab.objectives.advantages import explained_variance, gae
+from rlhflab.settings.common import PolicyGradientSettings
 from rlhflab.tasks.rollout import Collected, Rollout, Task
-
-BETA = Knob(
-    default=1.0, low=0.05, high=10.0, label="β",
-    help="Price of leaving the reference: small β trusts the reward, large β the reference.",
-)  # fmt: skip
-LEARNING_RATE = Knob(
-    default=1e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
-)
-GAE_LAMBDA = Knob(
-    default=0.95, low=0.0, high=1.0, at_least=0.0, at_most=1.0, log=False, label="GAE λ",
-    help="0 trusts the value function, 1 the rewards that came: bias against variance.",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PolicyGradientConfig:
-    """Settings that every policy-gradient run has and that cannot change while it runs.
-
-    Attributes:
-        steps: iterations (collect a rollout, update), ≥ 1.
-        schedule: "constant", "linear" or "cosine" decay of the step size.
-        warmup: iterations over which the step size rises.
-        max_grad_norm: gradients are clipped to this norm.
-        gamma: discount in [0, 1] where it is no knob; 1 for answers.
-        evaluate_every: iterations between exact evaluations and samples; the last one always has them.
-        seed: order of minibatches.
-    """
-
-    steps: int = 300
-    schedule: str = "linear"
-    warmup: int = 0
-    max_grad_norm: float = 1.0
-    gamma: float = 1.0
-    evaluate_every: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, steps=1, warmup=0, evaluate_every=1)
-        if not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be > 0, got {self.max_grad_norm}")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
 
 
 class Update(NamedTuple):
@@ -80,7 +37,7 @@ class PolicyGradient(Frame):
 
     Args:
         task: where the policy acts.
-        config, knobs: see their classes.
+        config: the settings.
         tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
@@ -90,12 +47,11 @@ class PolicyGradient(Frame):
     def __init__(
         self,
         task: Task,
-        config: PolicyGradientConfig,
-        knobs: Knobs,
+        config: PolicyGradientSettings,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(config, knobs, task.backdrop, tokenizer, notes)
+        super().__init__(config, task.backdrop, tokenizer, notes)
         self.task, self.policy = task, task.policy
         if task.kind != "language":
             self.name = f"{self.name}-{task.kind}"
@@ -118,8 +74,8 @@ class PolicyGradient(Frame):
         self.task.release()
 
     def gamma(self, knobs: Mapping[str, float]) -> float:
-        """The discount in force: a knob where the algorithm has it as one, else the configuration's."""
-        return knobs.get("gamma", self.config.gamma)
+        """The discount in force: a knob in control, 1 for answers."""
+        return knobs.get("gamma", 1.0)
 
     def advantages(self, rollout: Rollout, knobs: Mapping[str, float]) -> Estimated:
         """GAE, the returns that V is fitted to (taken before any whitening), and how much of them V explains."""

@@ -10,7 +10,6 @@ subtracts the mean. The value loss is not clipped unless asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,78 +18,14 @@ from torch import Tensor
 from rlhflab import processes
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
-    BETA,
-    GAE_LAMBDA,
-    LEARNING_RATE,
     PolicyGradient,
-    PolicyGradientConfig,
     Update,
     spread,
 )
-from rlhflab.core.knobs import Knob, Knobs
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, ppo_clip_loss, value_loss
+from rlhflab.settings.ppo import PPOSettings, PPOUpdates
 from rlhflab.tasks.rollout import Collected, Task
-
-
-@dataclass(frozen=True)
-class PPOConfig(PolicyGradientConfig):
-    """Settings of a PPO run that cannot change while it runs.
-
-    Attributes:
-        minibatches: parts of the rollout an epoch, 1–8.
-        value_coef: c_V, weight of the value loss, 0.1–1.
-        entropy_coef: c_H, weight of the entropy bonus; 0 where a KL term keeps the policy open.
-        value_clip: largest change of V that lowers its loss; None for no clip.
-        whiten_advantages: to mean 0 and standard deviation 1 over the rollout.
-        target_kl: stop the epochs of an iteration once KL(π_old‖π_θ) per step (k3) is above this; None never.
-        kl_target: adapt β so that KL(π_θ‖π_ref) per answer tends to this many nats; None keeps the knob's β.
-        kl_horizon: answers over which the adaptation acts.
-        adam_eps: AdamW's ε > 0; 1e-5 in control, where it keeps a policy that has got there from straying.
-    """
-
-    minibatches: int = 2
-    value_coef: float = 0.5
-    entropy_coef: float = 0.0
-    value_clip: float | None = None
-    whiten_advantages: bool = True
-    target_kl: float | None = None
-    kl_target: float | None = None
-    kl_horizon: int = 10_000
-    adam_eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("minibatches", "kl_horizon"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
-        for name in ("value_coef", "entropy_coef"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be ≥ 0, got {getattr(self, name)}")
-        if not self.adam_eps > 0:
-            raise ValueError(f"adam_eps must be > 0, got {self.adam_eps}")
-        for name in ("value_clip", "target_kl", "kl_target"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0 or None, got {value}")
-
-
-class PPOKnobs(Knobs):
-    """What may be turned while PPO runs."""
-
-    specs = {
-        "beta": BETA,
-        "learning_rate": LEARNING_RATE,
-        "clip_range": Knob(
-            default=0.2, low=0.02, high=1.0, at_most=10.0, label="clip ε",
-            help="How far a ratio may move before its gradient stops.",
-        ),
-        "gae_lambda": GAE_LAMBDA,
-        "epochs": Knob(
-            default=2, low=1, high=10, at_least=1, at_most=50, whole=True, log=False, label="epochs",
-            help="Passes over each rollout.",
-        ),
-    }  # fmt: skip
 
 
 class PPO(PolicyGradient):
@@ -98,23 +33,22 @@ class PPO(PolicyGradient):
 
     Args:
         task: where the policy acts; it needs a value function.
-        config, knobs: see their classes.
+        config: the settings, for answers or for control.
         tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "ppo"
-    config: PPOConfig
+    config: PPOUpdates
     _optimiser: Optimiser
 
     def __init__(
         self,
         task: Task,
-        config: PPOConfig | None = None,
-        knobs: Knobs | None = None,
+        config: PPOUpdates | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(task, config or PPOConfig(), knobs or PPOKnobs(), tokenizer, notes)
+        super().__init__(task, config or PPOSettings(), tokenizer, notes)
         parameters = [*task.policy_parameters(), *task.value_parameters()]
         self._optimiser = Optimiser(
             parameters,

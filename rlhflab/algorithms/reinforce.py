@@ -12,38 +12,17 @@ Source: Williams (1992); the baseline is Kool et al. (2019); for RLHF Ahmadian e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.policy_gradient import (
-    BETA,
-    LEARNING_RATE,
     PolicyGradient,
-    PolicyGradientConfig,
     Update,
 )
-from rlhflab.core.knobs import Knobs
 from rlhflab.objectives.advantages import discounted_returns, leave_one_out, leave_one_out_to_go
 from rlhflab.objectives.policy_gradient import reinforce_loss
+from rlhflab.settings.reinforce import ReinforceSettings, ReinforceUpdates
 from rlhflab.tasks.rollout import Collected, Task
-
-
-@dataclass(frozen=True)
-class ReinforceConfig(PolicyGradientConfig):
-    """Settings of a REINFORCE run that cannot change while it runs.
-
-    Attributes:
-        to_go: whether an action is judged by the return from it on, not by the whole one.
-    """
-
-    to_go: bool = False
-
-
-class ReinforceKnobs(Knobs):
-    """What may be turned while REINFORCE runs."""
-
-    specs = {"beta": BETA, "learning_rate": LEARNING_RATE}
 
 
 class Reinforce(PolicyGradient):
@@ -51,23 +30,22 @@ class Reinforce(PolicyGradient):
 
     Args:
         task: where the policy acts; rows of a rollout with equal `groups` are each other's baseline.
-        config, knobs: see their classes.
+        config: the settings, for answers or for control.
         tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "reinforce"
-    config: ReinforceConfig
+    config: ReinforceUpdates
     _optimiser: Optimiser
 
     def __init__(
         self,
         task: Task,
-        config: ReinforceConfig | None = None,
-        knobs: Knobs | None = None,
+        config: ReinforceUpdates | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(task, config or ReinforceConfig(), knobs or ReinforceKnobs(), tokenizer, notes)
+        super().__init__(task, config or ReinforceSettings(), tokenizer, notes)
         self._optimiser = Optimiser(task.policy_parameters(), self.config.max_grad_norm, scaled=self.scaled)
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:

@@ -11,7 +11,7 @@ Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,66 +19,14 @@ from torch import Tensor
 
 from rlhflab import processes
 from rlhflab.algorithms.frame import Fit, require_finite
-from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.algorithms.policy_gradient import BETA
-from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.core.record import Evaluator, Pairs, Record
 from rlhflab.data.ranking_source import RankedRows, RankingSource
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import evaluating
 from rlhflab.models.reward import answer_scores, save_reward_model
 from rlhflab.objectives.preference import plackett_luce_loss
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """Settings of a reward-model run that cannot change while it runs.
-
-    Attributes:
-        steps: updates, ≥ 1.
-        batch_size: rankings an update.
-        schedule: "constant", "linear" or "cosine" decay of the learning rate.
-        warmup: updates over which the learning rate rises.
-        max_grad_norm: gradients are clipped to this norm.
-        weight_decay: AdamW's.
-        held_out: rankings at the pool's end that are never trained on.
-        test_every: updates between looks at the held-out rankings.
-        evaluate_every: updates between exact evaluations; the last update always has one.
-        seed: order of the rankings.
-    """
-
-    steps: int = 300
-    batch_size: int = 64
-    schedule: str = "linear"
-    warmup: int = 10
-    max_grad_norm: float = 1.0
-    weight_decay: float = 0.0
-    held_out: int = 512
-    test_every: int = 10
-    evaluate_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self, steps=1, batch_size=1, warmup=0, held_out=0, test_every=1, evaluate_every=1)
-
-
-class RewardKnobs(Knobs):
-    """What may be turned while a reward model is trained."""
-
-    specs = {
-        "learning_rate": Knob(
-            default=1e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
-        ),
-        "pairs": Knob(
-            default=2000, low=50, high=20_000, at_least=1, whole=True, label="pairs",
-            help="How many of the pool's rankings are trained on; the annotators' budget.",
-        ),
-        "label_noise": Knob(
-            default=0.0, low=0.0, high=0.5, at_least=0.0, at_most=0.5, log=False, label="label noise",
-            help="Share of the rankings that are turned round.",
-        ),
-        "beta": BETA,
-    }  # fmt: skip
+from rlhflab.settings.reward import RewardSettings
 
 
 class RewardModelling(Fit):
@@ -87,7 +35,7 @@ class RewardModelling(Fit):
     Args:
         reward_model: from `models.reward`; trained in place, without dropout.
         rankings: the pool; its last `config.held_out` rankings are held out.
-        config, knobs: see their classes.
+        config: the settings.
         judge: exact comparison with the true reward, where the world offers it.
         tokenizer: written beside the reward model by `save_model`, where it is not the world's.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
@@ -95,21 +43,19 @@ class RewardModelling(Fit):
 
     name = "reward"
     fitted = "reward_model"
-    config: RewardConfig
-    knobs: RewardKnobs
+    config: RewardSettings
 
     def __init__(
         self,
         reward_model: Any,
         rankings: RankingSource,
-        config: RewardConfig | None = None,
-        knobs: RewardKnobs | None = None,
+        config: RewardSettings | None = None,
         judge: Evaluator | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
         backdrop = judge.backdrop if judge else None
-        super().__init__(config or RewardConfig(), knobs or RewardKnobs(), backdrop, tokenizer, notes)
+        super().__init__(config or RewardSettings(), backdrop, tokenizer, notes)
         self.reward_model, self.rankings, self.judge = in_training(reward_model), rankings, judge
         self._trainable = rankings.size - self.config.held_out
         if self._trainable < 1:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from rlhflab.models.memory import smaller
 from rlhflab.oom import OutOfMemory, Way, chain, out_of_memory
-from rlhflab.seeds import require_seed
 
 BACKWARD, OPTIMISER, EVALUATION = "in the backward pass", "in the optimiser's step", "in the evaluation"
 SAMPLING, SCORING, ACTING = "in sampling answers", "in scoring the answers", "in acting"
@@ -36,7 +32,6 @@ PHASES = {
 """Function that was running, by its qualified name → what it does; the innermost counts, but an evaluation is whole."""
 
 Made = TypeVar("Made")
-Given = ParamSpec("Given")
 
 
 def phase_of(error: BaseException) -> str:
@@ -49,29 +44,20 @@ def phase_of(error: BaseException) -> str:
     return found
 
 
-def fits(build: Callable[Given, Made]) -> Callable[Given, Made]:
-    """For a builder: memory that runs out while it builds is an `OutOfMemory` that knows the builder's settings.
+def fitted(build: Callable[[], Made], name: str, settings: Mapping[str, Any]) -> Made:
+    """Return `build()`; memory that runs out on the way is an `OutOfMemory` that knows the settings.
 
-    What is built keeps the settings as `built_with`, for its own steps.
+    What is built keeps them as `built_with`, for its own steps.
     """
-    signature, name = inspect.signature(build), build.__name__.removeprefix("build_").replace("_", " ")
 
-    @functools.wraps(build)
-    def built(*given: Given.args, **named: Given.kwargs) -> Made:
-        def failed(error: BaseException) -> OutOfMemory | None:
-            phase = phase_of(error)
-            place = f"{phase}, building {name}" if phase else f"in building {name}"
-            return out_of_memory(error, place, _ways(settings, gradients=False, batches=False))
+    def failed(error: BaseException) -> OutOfMemory | None:
+        phase = phase_of(error)
+        place = f"{phase}, building {name}" if phase else f"in building {name}"
+        return out_of_memory(error, place, _ways(settings, gradients=False, batches=False))
 
-        settings: dict[str, Any] = {}
-        with suppress(TypeError):  # `build` says better what is wrong with its arguments
-            settings = _bound(signature, *given, **named)
-        require_seed(settings.get("seed", 0))
-        made: Any = _guarded(lambda: build(*given, **named), failed)
-        made.built_with = settings
-        return made
-
-    return built
+    made: Any = _guarded(build, failed)
+    made.built_with = settings
+    return made
 
 
 def counted(algorithm: Any, advance: Callable[[], Made]) -> Made:
@@ -114,13 +100,6 @@ def _guarded(work: Callable[[], Made], failed: Callable[[BaseException], OutOfMe
         told.append(found)
         del found  # or this frame and the error that is raised from it keep each other alive
     raise told.pop()
-
-
-def _bound(signature: inspect.Signature, *given: Any, **named: Any) -> dict[str, Any]:
-    """A call's arguments by name, the defaults among them."""
-    bound = signature.bind(*given, **named)
-    bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 def _ways(settings: Mapping[str, Any], gradients: bool, batches: bool = True) -> list[Way]:

@@ -9,52 +9,17 @@ which gives DPO its reference where no SFT model exists: Rafailov et al. 2023, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from rlhflab.algorithms.frame import Fit, require_finite
-from rlhflab.algorithms.optimiser import Optimiser, check_settings
-from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.core.record import Evaluator, Record
 from rlhflab.data.batches import ShuffledBatches
 from rlhflab.models.loading import in_training
 from rlhflab.models.logps import AnswerBatch, common_start, token_logps
-
-
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """Settings of a maximum-likelihood run.
-
-    Attributes:
-        steps: updates, ≥ 1.
-        batch_size: texts an update, 16–512.
-        seed: order of the texts.
-        schedule: "constant", "linear" or "cosine" decay of the learning rate.
-        warmup: updates over which the learning rate rises.
-        evaluate_every: updates between evaluations, where there is an evaluator; the first and the last have one.
-    """
-
-    steps: int = 300
-    batch_size: int = 128
-    seed: int = 0
-    schedule: str = "cosine"
-    warmup: int = 20
-    evaluate_every: int = 25
-
-    def __post_init__(self) -> None:
-        check_settings(self, steps=1, batch_size=1, warmup=0, evaluate_every=1)
-
-
-class SupervisedKnobs(Knobs):
-    """Live values of a maximum-likelihood run."""
-
-    specs = {
-        "learning_rate": Knob(
-            default=3e-3, low=1e-5, high=1e-2, label="learning rate", help="Step size of AdamW at its peak."
-        ),
-    }
+from rlhflab.settings.supervised import SupervisedSettings
 
 
 class Supervised(Fit):
@@ -63,34 +28,33 @@ class Supervised(Fit):
     Args:
         policy: any Hugging Face causal LM; trained in place. `load_policy` takes its dropout out.
         data: all texts; rows are drawn in shuffled epochs.
-        config, knobs: see their classes.
-        evaluator: exact or estimated evaluation and samples at KL strength `beta`, where the world offers them.
-        beta: KL strength > 0 of the evaluation; training does not know it.
+        config: the settings.
+        evaluator: exact or estimated evaluation and samples at KL strength `config.beta`, where the world offers them.
         tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
         notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
     """
 
     name = "sft"
-    knobs: SupervisedKnobs
+    config: SupervisedSettings
 
     def __init__(
         self,
         policy: Any,
         data: AnswerBatch,
-        config: SupervisedConfig | None = None,
-        knobs: SupervisedKnobs | None = None,
+        config: SupervisedSettings | None = None,
         evaluator: Evaluator | None = None,
-        beta: float = 1.0,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
         backdrop = evaluator.backdrop if evaluator else None
-        super().__init__(config or SupervisedConfig(), knobs or SupervisedKnobs(), backdrop, tokenizer, notes)
+        super().__init__(config or SupervisedSettings(), backdrop, tokenizer, notes)
         self.policy, self.data = in_training(policy), data.to(policy.device)
-        self.evaluator, self.beta = evaluator, beta
+        self.evaluator = evaluator
         self._start = common_start(data)
         self._optimiser = Optimiser(
-            policy.parameters(), weight_decay=0.01, scaled=getattr(policy, "dtype", None) == torch.float16
+            policy.parameters(),
+            weight_decay=self.config.weight_decay,
+            scaled=getattr(policy, "dtype", None) == torch.float16,
         )
         self._batches = ShuffledBatches(len(data.input_ids), self.config.batch_size, self.config.seed)
 
@@ -105,7 +69,7 @@ class Supervised(Fit):
         return Record(self.step, scalars, knobs)
 
     def _judged(self, record: Record) -> Record:
-        return self._evaluated(record, self.evaluator, self.policy, self.beta)
+        return self._evaluated(record, self.evaluator, self.policy, self.config.beta)
 
     def _update(self, rows: AnswerBatch, learning_rate: float) -> dict[str, float]:
         """Make one update; returns the loss before it and the norm of its gradient."""

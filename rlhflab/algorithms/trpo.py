@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from rlhflab.algorithms.optimiser import Optimiser
-from rlhflab.algorithms.policy_gradient import BETA, GAE_LAMBDA, PolicyGradient, PolicyGradientConfig, Update
-from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.algorithms.policy_gradient import PolicyGradient, Update
 from rlhflab.objectives.advantages import whiten
 from rlhflab.objectives.policy_gradient import masked_mean, surrogate_objective, value_loss
 from rlhflab.objectives.trust_region import (
@@ -32,65 +30,8 @@ from rlhflab.objectives.trust_region import (
     flatten,
     step_scale,
 )
+from rlhflab.settings.trpo import TRPOSettings, TRPOUpdates
 from rlhflab.tasks.rollout import Collected, Rollout, Task
-
-
-@dataclass(frozen=True)
-class TRPOConfig(PolicyGradientConfig):
-    """Settings of a TRPO run that cannot change while it runs; `schedule` acts on the radius √δ.
-
-    Attributes:
-        cg_iterations: Fisher-vector products a step, 5–20.
-        damping: added to the Fisher matrix's diagonal, 1e-5 to 0.1.
-        preconditioned: whether conjugate gradient works with a running guess of the Fisher matrix's diagonal. Its ten
-            products then also find directions that move π little; without it some runs stay on a plateau for long.
-        fisher_share: share in (0, 1] of the rollout's rows that the Fisher matrix is taken on.
-        line_search: off only to see what it prevents; the full step is then always taken.
-        line_search_tries: shares 1, 0.8, 0.8², … of the step that are tried before it is given up.
-        value_epochs: passes of the value function over each rollout.
-        value_learning_rate: AdamW's step size for it.
-        minibatches: parts of the rollout a value epoch.
-    """
-
-    cg_iterations: int = 10
-    damping: float = 1e-3
-    preconditioned: bool = True
-    fisher_share: float = 0.5
-    line_search: bool = True
-    line_search_tries: int = 10
-    value_epochs: int = 4
-    value_learning_rate: float = 2e-3
-    minibatches: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (
-            ("cg_iterations", 1),
-            ("line_search_tries", 1),
-            ("value_epochs", 0),
-            ("minibatches", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
-        if not self.damping >= 0:
-            raise ValueError(f"damping must be ≥ 0, got {self.damping}")
-        if not 0 < self.fisher_share <= 1:
-            raise ValueError(f"fisher_share must be in (0, 1], got {self.fisher_share}")
-        if not self.value_learning_rate > 0:
-            raise ValueError(f"value_learning_rate must be > 0, got {self.value_learning_rate}")
-
-
-class TRPOKnobs(Knobs):
-    """What may be turned while TRPO runs."""
-
-    specs = {
-        "beta": BETA,
-        "max_kl": Knob(
-            default=0.01, low=1e-4, high=1.0, label="max KL δ",
-            help="Radius of the trust region: KL(π_old‖π_θ) a step may cost, in nats per token or time step.",
-        ),
-        "gae_lambda": GAE_LAMBDA,
-    }  # fmt: skip
 
 
 class Proposal(NamedTuple):
@@ -116,22 +57,21 @@ class TRPO(PolicyGradient):
 
     Args:
         task: where the policy acts; its value function must share no parameter with the policy, or be absent.
-        config, knobs: see their classes.
+        config: the settings, for answers or for control.
         tokenizer, notes: see `PolicyGradient`.
     """
 
     name = "trpo"
-    config: TRPOConfig
+    config: TRPOUpdates
 
     def __init__(
         self,
         task: Task,
-        config: TRPOConfig | None = None,
-        knobs: Knobs | None = None,
+        config: TRPOUpdates | None = None,
         tokenizer: Any = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(task, config or TRPOConfig(), knobs or TRPOKnobs(), tokenizer, notes)
+        super().__init__(task, config or TRPOSettings(), tokenizer, notes)
         if self.scaled:
             raise ValueError(
                 "trpo's products with the Fisher matrix are too fine for float16: give --dtype float32 or bfloat16"

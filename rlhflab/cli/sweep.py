@@ -10,17 +10,17 @@ import typer
 
 from rlhflab import processes
 from rlhflab.cli.messages import json_line, one_line_errors, say
-from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, path, whole
-from rlhflab.recipes.builders import BUILDERS, builder
+from rlhflab.cli.options import path, value_of
+from rlhflab.core.settings import Declared
+from rlhflab.recipes import CONTROL, LANGUAGE, recipe_class
+from rlhflab.recipes.dpo import DPO
 
 if TYPE_CHECKING:
     from rlhflab.runs.sweep import Swept
 
-YES_NO = {"true": True, "false": False}
-
 
 def sweep_command(
-    algorithms: Annotated[str, typer.Option(help=f"Comma list of {', '.join(BUILDERS)}.")],
+    algorithms: Annotated[str, typer.Option(help=f"Comma list of {', '.join(LANGUAGE)}.")],
     out: Annotated[
         Path, typer.Option(parser=path, help="Folder of the sweep; the same command again continues it.")
     ],
@@ -48,14 +48,14 @@ def sweep_command(
 
         grid = Grid(
             algorithms=_items(algorithms),
-            betas=[number("--beta", item) for item in _items(beta)],
-            seeds=[whole("--seeds", item) for item in _items(seeds)],
-            settings=_settings(settings or []),
+            betas=[value_of("--beta", DPO.declared()["beta"], item) for item in _items(beta)],
+            seeds=[value_of("--seeds", DPO.declared()["seed"], item) for item in _items(seeds)],
+            settings=_settings(settings or [], _items(algorithms)),
         )
         from rlhflab.runs.sweep import sweep
 
         try:
-            swept = sweep(builder, grid, out, jobs, scheduler)
+            swept = sweep(recipe_class, grid, out, jobs, scheduler)
         except KeyboardInterrupt:
             say(f"interrupted; what has ended is kept in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None
@@ -74,8 +74,12 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",")]
 
 
-def _settings(assignments: Sequence[str]) -> dict[str, list[Any]]:
+def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str, list[Any]]:
     """`NAME=VALUE[,VALUE…]` → values of the type that the setting has."""
+    declared: dict[str, Declared] = {}
+    for table in (CONTROL, LANGUAGE):
+        for algorithm in algorithms:
+            declared |= table[algorithm].declared() if algorithm in table else {}
     settings: dict[str, list[Any]] = {}
     for assignment in assignments:
         name, equals, values = assignment.partition("=")
@@ -84,23 +88,10 @@ def _settings(assignments: Sequence[str]) -> dict[str, list[Any]]:
             raise ValueError(f"--set needs NAME=VALUE, got {assignment!r}")
         if name in settings:
             raise ValueError(f"--set {name} is there twice; give all its values at once: {name}=VALUE,VALUE")
-        settings[name] = [_value(name, item) for item in _items(values)]
+        if algorithms and name not in declared:
+            raise ValueError(f"no setting {name} in {', '.join(algorithms)}")
+        settings[name] = [value_of(f"--set {name}", declared[name], item) for item in _items(values)]
     return settings
-
-
-def _value(name: str, text: str) -> Any:
-    option, (kind, _) = f"--set {name}", SETTINGS.get(name, (str, ""))
-    if name == "pairs":
-        return text if text == "fresh" else whole(option, text, " or fresh")
-    if kind is int:
-        return whole(option, text)
-    if kind is float:
-        return number(option, text)
-    if kind is bool:
-        if text.lower() not in YES_NO:
-            raise ValueError(f"{option} must be true or false, got {text!r}")
-        return YES_NO[text.lower()]
-    return absolute(text) if name in PATHS else text
 
 
 def _summary(swept: Swept, out: Path) -> dict[str, Any]:

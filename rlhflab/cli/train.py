@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,54 +14,45 @@ from typer.core import TyperGroup
 from rlhflab import processes
 from rlhflab.boundary import Fault
 from rlhflab.cli.messages import json_line, line, one_line_errors, say
-from rlhflab.cli.options import PATHS, absolute, command_from, whole
+from rlhflab.cli.options import absolute, command_from, value_of
 from rlhflab.cli.words import command
 from rlhflab.files import can_write
 from rlhflab.oom import OutOfMemory
-from rlhflab.recipes.builders import BUILDERS, CONTROL, PARALLEL, builder
+from rlhflab.recipes import CONTROL, LANGUAGE, from_config, recipe_class
+from rlhflab.recipes.recipe import BuiltIn
 
 if TYPE_CHECKING:
     from rlhflab.core.algorithm import Algorithm
     from rlhflab.core.record import Record
     from rlhflab.runs.store import Run
 
-WORDS = {
-    "pretrain": "Pre-train the tiny model on unedited text.",
-    "sft": "Fine-tune it on clean text, or on the chosen answers of a file.",
-    "reward": "Fit a reward model to preferences.",
-    "dpo": "Train with direct preference optimisation.",
-    "reinforce": "Optimise a reward, or act in a control problem, with REINFORCE.",
-    "trpo": "Optimise a reward, or act in a control problem, with trust-region policy optimisation.",
-    "ppo": "Optimise a reward, or act in a control problem, with proximal policy optimisation.",
-}
-
 
 class TrainGroup(TyperGroup):
-    """Commands made from the builders when they are called: the help of `train` must not wait for torch."""
+    """Commands made from the recipes when they are called."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        names: Any = dict.fromkeys(BUILDERS)
+        names: Any = dict.fromkeys(LANGUAGE)
         self.commands = names  # to be suggested where one is mistyped
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(BUILDERS)
+        return list(LANGUAGE)
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        if name not in BUILDERS:
+        if name not in LANGUAGE:
             return None
         one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
         def run(given: dict[str, Any], *others: Any) -> None:
             train(name, given, *others)
 
-        control = builder(name, "a control world") if name in CONTROL else None
-        one.command(name, help=WORDS[name])(command_from(builder(name), run, control))
+        recipe = LANGUAGE[name]
+        one.command(name, help=recipe.words)(command_from(recipe, run, CONTROL.get(name)))
         return typer.main.get_command(one)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(WORDS.items()))
+            formatter.write_dl([(name, recipe.words) for name, recipe in LANGUAGE.items()])
 
 
 def train(
@@ -80,7 +70,9 @@ def train(
                 "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
             )
         with one_line_errors():
-            given = {key: absolute(value) if key in PATHS else value for key, value in given.items()}
+            given = {
+                key: absolute(value) if _names_a_path(name, key) else value for key, value in given.items()
+            }
             if resume is not None:
                 _only_device(given, out)
             processes.join(_device(given, resume))
@@ -140,14 +132,15 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
             raise ValueError(
                 f"nothing can be written to {kept_in}; give --out FOLDER where the run can be kept"
             )
-    if isinstance(given.get("pairs"), str) and given["pairs"] != "fresh":
-        given["pairs"] = whole("--pairs", given["pairs"], " or fresh")
-    from rlhflab.runs.drive import begin, build_from
+    found = _recipe(name, given.get("world"), given)
+    texts = {key for key, value in given.items() if isinstance(value, str)}
+    for key in texts & {key for key, declared in found.declared().items() if declared.kind is not str}:
+        if not found.declared()[key].path:  # fresh, or a number
+            given[key] = value_of(f"--{key.replace('_', '-')}", found.declared()[key], given[key])
+    recipe = found(**given)
+    from rlhflab.runs.drive import begin
 
-    parameters = _parameters(name, given.get("world"), given)
-    defaults = {key: parameter.default for key, parameter in parameters.items()}
-    config = {"algorithm": name, **defaults, **given}
-    return begin(builder, config, out) if processes.is_main() else (build_from(builder, config), None)
+    return begin(recipe, out) if processes.is_main() else (recipe.build(), None)
 
 
 def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm, Run]:
@@ -162,23 +155,28 @@ def _continue(name: str, folder: Path, given: dict[str, Any]) -> tuple[Algorithm
         raise ValueError(
             f"{folder} is a run of {found}; continue it with: {command('train', found, '--resume', folder)}"
         )
-    _parameters(name, run.config.get("world"), given)
-    return resume(builder, run, **given), run
+    _recipe(name, run.config.get("world"), given)
+    return resume(from_config({**run.config, **given}), run), run
 
 
-def _parameters(name: str, world: str | None, given: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:
-    """The settings of an algorithm in a world; ValueError where one is given that it does not have there."""
-    build = builder(name, world)
-    if processes.count() > 1 and not (name in PARALLEL and build is builder(name)):
+def _names_a_path(algorithm: str, setting: str) -> bool:
+    declared = LANGUAGE[algorithm].declared().get(setting)
+    return declared is not None and declared.path
+
+
+def _recipe(name: str, world: str | None, given: Mapping[str, Any]) -> type[BuiltIn]:
+    """The recipe of an algorithm in a world; ValueError where a setting is given that it does not have there."""
+    found = recipe_class(name, world)
+    if processes.count() > 1 and not found.parallel:
+        several = ", ".join(key for key, recipe in LANGUAGE.items() if recipe.parallel)
         raise ValueError(
-            f"{name} on {world or 'micro'} trains in one process; several are for {', '.join(PARALLEL)} on language"
+            f"{name} on {world or 'micro'} trains in one process; several are for {several} on language"
         )
-    parameters = inspect.signature(build).parameters
     for key in given:
-        if key not in parameters:
+        if key not in found.declared():
             where = "a world of language" if world is None else f"the world {world}"
-            raise ValueError(f"--{key.replace('_', '-')} is no setting of {name} in {where}")
-    return parameters
+            raise ValueError(f"--{key.replace('_', '-')} is not a setting of {name} in {where}")
+    return found
 
 
 def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -> None:

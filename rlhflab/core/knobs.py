@@ -7,42 +7,34 @@ carries those values. A write is validated, so a running loop never sees a bad v
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
-@dataclass(frozen=True)
-class Knob:
-    """What a knob is: its default, its allowed range and how a slider shows it.
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Which numbers are allowed.
 
     Attributes:
-        default: value when none is given.
-        low, high: ends of the slider (the number box may go beyond them, within the allowed range).
-        above: every value must be greater than this (exclusive).
+        above: every value must be greater than this; None for no such limit.
         at_least: every value must be no less than this, where it is given; `above` then does not count.
         at_most: every value must be no greater than this.
         whole: whether only whole numbers are allowed.
-        log: whether the slider is logarithmic.
-        label, help: one or two words, and one sentence, for the person at the slider.
     """
 
-    default: float
-    low: float
-    high: float
-    above: float = 0.0
+    above: float | None = None
     at_least: float | None = None
     at_most: float = math.inf
     whole: bool = False
-    log: bool = True
-    label: str = ""
-    help: str = ""
 
     @property
     def allowed(self) -> str:
         """What a value must be, in words: "a number > 0", "a whole number ≥ 1 and ≤ 20"."""
-        low = f"> {self.above:g}" if self.at_least is None else f"≥ {self.at_least:g}"
-        high = f" and ≤ {self.at_most:g}" if self.at_most < math.inf else ""
-        return f"a {'whole ' if self.whole else ''}number {low}{high}"
+        low = "" if self.above is None else f" > {self.above:g}"
+        low = low if self.at_least is None else f" ≥ {self.at_least:g}"
+        high = f" ≤ {self.at_most:g}" if self.at_most < math.inf else ""
+        return f"a {'whole ' if self.whole else ''}number{low}{' and' * bool(low and high)}{high}"
 
     def validate(self, name: str, value: Any) -> float:
         """Return `value` as a float; raise ValueError in one line if it is not allowed."""
@@ -50,15 +42,44 @@ class Knob:
             number = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"{name} must be {self.allowed}, got {value!r}") from None
-        high_enough = number > self.above if self.at_least is None else number >= self.at_least
+        if self.at_least is None:
+            high_enough = self.above is None or number > self.above
+        else:
+            high_enough = number >= self.at_least
         fits = math.isfinite(number) and high_enough and number <= self.at_most
         if not fits or (self.whole and number != round(number)):
             raise ValueError(f"{name} must be {self.allowed}, got {value!r}")
         return number
 
 
+@dataclass(frozen=True)
+class Knob(Range):
+    """What a knob is: its default, its allowed range and how a slider shows it.
+
+    Attributes:
+        default: value when none is given.
+        low, high: ends of the slider (the number box may go beyond them, within the allowed range).
+        log: whether the slider is logarithmic.
+        label, help: one or two words, and one sentence, for the person at the slider.
+    """
+
+    default: float
+    low: float
+    high: float
+    above: float | None = field(default=0.0, kw_only=True)
+    log: bool = field(default=True, kw_only=True)
+    label: str = field(default="", kw_only=True)
+    help: str = field(default="", kw_only=True)
+
+
 class Knobs:
-    """Base class: a subclass lists its knobs in `specs`; attributes of these names are validated on write.
+    """Values of knobs by name; attributes of these names are validated on write.
+
+    A subclass lists its knobs in `specs`; those of a declared training are made by `Settings.knobs`.
+
+    Args:
+        specs: name → knob, where no subclass lists them.
+        values: of some of them; the others have their defaults.
 
     >>> class Example(Knobs):
     ...     specs = {"beta": Knob(default=0.1, low=0.01, high=10.0)}
@@ -71,11 +92,11 @@ class Knobs:
     ValueError: beta must be a number > 0, got -1
     """
 
-    specs: ClassVar[dict[str, Knob]] = {}
-    algorithm: ClassVar[str] = ""
-    """Name of the algorithm whose knobs these are, where their class's name does not say it."""
+    specs: ClassVar[Mapping[str, Knob]] = {}
 
-    def __init__(self, **values: float) -> None:
+    def __init__(self, specs: Mapping[str, Knob] | None = None, /, **values: float) -> None:
+        if specs is not None:
+            object.__setattr__(self, "specs", dict(specs))
         for name, spec in self.specs.items():
             setattr(self, name, values.pop(name, spec.default))
         if values:

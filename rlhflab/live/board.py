@@ -10,11 +10,12 @@ import base64
 import json
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rlhflab.core.algorithm import Algorithm
 from rlhflab.core.knobs import Knobs
+from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.live.colab import in_colab
 from rlhflab.live.controls import Choice, Dials, Form, describe
@@ -22,6 +23,7 @@ from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
+from rlhflab.live.sources import choices_of, maker_of
 from rlhflab.plots import still
 from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import History
@@ -38,54 +40,56 @@ class Board:
     """A live view of one algorithm; shown where it is the last expression of a cell.
 
     Args:
-        make: builds a fresh algorithm, `lambda: build_dpo(beta=0.3)`; runs on the training thread. It is given what
-            was chosen of `choices`, by name.
-        name: a board with the same name is stopped, closed, and leaves its curves as ghosts on this one, where it
-            shows the same algorithm.
-        title: heading; the name where none is given.
+        source: a recipe, `recipes.DPO(beta=0.3)`; a call that builds a fresh algorithm, or an iterator of records;
+            or what keeps a recipe's runs, see `runs.kept`. It is built on the training thread, with what was chosen of
+            `choices`.
+        name: by default the algorithm's. A board with the same name is stopped, closed, and leaves its curves as ghosts
+            on this one, where it shows the same algorithm.
+        title: heading; by default the recipe's title, or the name.
         sinks: called with every record on the training thread, `run.append` for instance.
         ghosts: whether former runs leave faint curves.
         autostart: start at once.
         driver: "auto", "thread", "poll" or "blocking"; see player.py.
-        knobs: the algorithm's Knobs class, so that its sliders show before it is built.
-        panels: the plots; by default those of the algorithm's name. Before it is built the name is that of `knobs`,
-            without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
-        choices: settings that cannot change while a training runs, as a form above the board: who chooses another
-            value builds the training anew.
+        knobs: the knobs, where no recipe says them, so that their sliders show before the algorithm is built.
+        panels: the plots; by default those of the algorithm's name.
+        choices: settings that cannot change while a training runs, as a form above the board: another choice builds the
+            training anew. Name → what it may be; a recipe says what the form calls it.
         before: the records so far, where `make` continues a run; shown until a reset.
 
-    >>> board = Board(lambda: build_dpo(), knobs=DPOKnobs)      # doctest: +SKIP
+    >>> board = Board(recipes.DPO(beta=1.0, pairs=2000))        # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
     >>> board.set(beta=0.3)                                     # doctest: +SKIP
     """
 
     def __init__(
         self,
-        make: Callable[..., Algorithm],
-        name: str = "dpo",
+        source: Any,
+        name: str | None = None,
         title: str | None = None,
         sinks: Iterable[Callable[[Record], Any]] = (),
         ghosts: bool = True,
         autostart: bool = False,
         driver: Driver = "auto",
-        knobs: type[Knobs] | None = None,
+        knobs: type[Knobs] | Knobs | None = None,
         panels: tuple[Panel, ...] | None = None,
-        choices: Mapping[str, Choice] | None = None,
+        choices: Mapping[str, Choice | Sequence[Any]] | None = None,
         before: Iterable[Record] = (),
     ) -> None:
-        self.name = name
-        self.title = title or name
+        recipe = getattr(source, "recipe", source)
+        recipe = recipe if isinstance(recipe, Recipe) else None
+        self._algorithm_name = recipe.name if recipe else getattr(source, "name", "")
+        self.name = name or self._algorithm_name or "board"
+        self.title = title or (recipe.title if recipe else self.name)
         self._panels = panels
-        self._algorithm_name = ""
-        if knobs is not None:
-            self._algorithm_name = knobs.algorithm or knobs.__name__.removesuffix("Knobs").lower()
+        make = maker_of(source, knobs)
+        specs = recipe.specs() if recipe else knobs.specs if knobs is not None else None
         self.history = History()
         for record in before:
             self.history.add(record)
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
         self._dials = Dials()
-        self._form = Form(choices or {})
+        self._form = Form(choices_of(recipe, choices or {}))
         self._built_as: list[str] = []  # what was chosen for the run that is shown, in words
         self.notice = ""
         """One line for the person at the page: why a knob was refused, or what is wrong with the view."""
@@ -96,12 +100,12 @@ class Board:
 
         def build() -> Algorithm:
             self._built_as = self._form.words()
-            algorithm = make(**self._form.chosen)
-            self._algorithm_name = algorithm.name
+            algorithm: Algorithm = make(**self._form.chosen)
+            self._algorithm_name = getattr(algorithm, "name", "")
             return algorithm
 
         with _boards_lock:
-            former, _boards[name] = _boards.get(name), self
+            former, _boards[self.name] = _boards.get(self.name), self
         if former is not None:
             former.close()
             if ghosts:
@@ -111,8 +115,8 @@ class Board:
             build,
             [self.history.add, self._page.on_record, *sinks],
             driver,
-            name,
-            specs=knobs.specs if knobs is not None else None,
+            self.name,
+            specs=specs,
             on_change=self._page.on_change,
         )
         if autostart:
@@ -138,6 +142,7 @@ class Board:
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
             backdrop = getattr(run, "backdrop", None)
+        algorithm = ""
         board = cls(
             lambda: StoredRun(records, backdrop, algorithm),
             name,

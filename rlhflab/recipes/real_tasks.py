@@ -5,30 +5,16 @@ What a task names on the hub is only its default; a folder or a file does as wel
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from rlhflab.core.knobs import Knobs
 from rlhflab.models.loading import expected_memory
 from rlhflab.models.memory import Memory, estimate
 from rlhflab.models.tiny import new_tiny_model
-from rlhflab.recipes.build import micro_world
-from rlhflab.recipes.build_text import load_settings
-from rlhflab.recipes.builders import builder
-
-KNOBS = {
-    "dpo": ("rlhflab.algorithms.dpo", "DPOKnobs"),
-    "reward": ("rlhflab.algorithms.reward_modelling", "RewardKnobs"),
-    "ppo": ("rlhflab.algorithms.ppo", "PPOKnobs"),
-}
-LOADING = (
-    "four_bit", "lora", "lora_rank", "lora_targets", "max_length", "gradient_checkpointing", "dtype",
-    "trust_remote_code", "device", "seed",
-)  # fmt: skip
+from rlhflab.recipes import from_config
+from rlhflab.recipes.recipe import BuiltIn
+from rlhflab.recipes.worlds import world_named
 
 
 @dataclass(frozen=True)
@@ -37,10 +23,10 @@ class Task:
 
     Attributes:
         label: in a few words.
-        algorithm: its builder's name.
-        names: those of the builder's settings that are names of models, data and rewards, with the task's own.
-        settings: other settings of the builder.
-        sizes: the name of a size → settings of the builder; the first one is a short look.
+        algorithm: its name.
+        names: those settings that are names of models, data and rewards, with the task's own.
+        settings: other settings.
+        sizes: the name of a size → settings; the first one is a short look.
     """
 
     label: str
@@ -84,60 +70,39 @@ TASKS = {
 }  # fmt: skip
 
 
-def configuration(task: str, size: str = "short", **changes: Any) -> dict[str, Any]:
-    """The settings of a run: the builder's defaults, the task's, those of its size, and changes.
+def recipe_of(task: str, size: str = "short", **changes: Any) -> BuiltIn:
+    """The recipe of a task in one of its sizes.
 
     Args:
         task: a key of TASKS.
         size: one of the task's.
-        changes: settings of the builder, in place of the task's.
-
-    Returns:
-        the algorithm's name as `algorithm`, and every keyword argument of its builder; see `runs.drive`.
+        changes: settings in place of the task's.
 
     Raises:
-        ValueError: unknown task, size or setting, in one line.
+        ValueError: unknown task, size or setting, or a value that is not allowed, in one line.
     """
     if task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     found = TASKS[task]
     if size not in found.sizes:
         raise ValueError(f"size must be one of {', '.join(found.sizes)}, got {size!r}")
-    parameters = inspect.signature(builder(found.algorithm)).parameters
-    for name in changes:
-        if name not in parameters:
-            raise ValueError(f"{name} is no setting of {found.algorithm}; known: {', '.join(parameters)}")
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
-    own = {**found.names, **found.settings, **found.sizes[size]}
-    return {"algorithm": found.algorithm, **defaults, **own, **changes}
+    return from_config(
+        {"algorithm": found.algorithm, **found.names, **found.settings, **found.sizes[size], **changes}
+    )
 
 
-def expected(config: Mapping[str, Any]) -> Memory:
-    """What a run with these settings will take at most, before anything but the model's configuration is loaded.
+def expected(recipe: Any) -> Memory:
+    """What a recipe's training will take at most, before anything but the model's configuration is loaded.
+
+    Args:
+        recipe: one of a task.
 
     Raises:
         ValueError: it will not fit, with what would help; or what loading the model would say, in one line.
     """
-    reward = config["algorithm"] == "reward"
-    if config["model"] == "tiny":
-        model = new_tiny_model(micro_world().tokenizer)
-        return estimate(model, 2 * (config["batch_size"] or 32), model.config.n_positions, copies=2)
-    batch_size = config["batch_size"] or (32 if config["algorithm"] == "ppo" else 8)
-    rows = -(-batch_size // config["minibatches"]) if config["algorithm"] == "ppo" else 2 * batch_size
-    given = {name: config[name] for name in LOADING} | {"answer_tokens": config.get("max_new_tokens", 0)}
-    settings = load_settings(config["model"], rows=rows, **given)
-    return expected_memory(config["model"], settings, reward)
-
-
-def title(config: Mapping[str, Any]) -> str:
-    """What a run with these settings trains, in a few words."""
-    model, world = (Path(config[name].split("@")[0]).name for name in ("model", "world"))
-    what = {"dpo": "DPO", "ppo": "PPO", "reward": "Reward model"}[config["algorithm"]]
-    return f"{what} · {model} · {world}"
-
-
-def knobs_class(algorithm: str) -> type[Knobs]:
-    """The knobs of a task's algorithm, for a board that shows them before it is built."""
-    module, name = KNOBS[algorithm]
-    found: type[Knobs] = getattr(import_module(module), name)
-    return found
+    if not recipe.real:
+        model = new_tiny_model(world_named("micro").tokenizer)
+        return estimate(model, 2 * recipe.batch_size, model.config.n_positions, copies=2)
+    ppo = recipe.algorithm == "ppo"
+    rows = -(-recipe.batch_size // recipe.minibatches) if ppo else 2 * recipe.batch_size
+    return expected_memory(recipe.model, recipe.loading(rows), recipe.algorithm == "reward")

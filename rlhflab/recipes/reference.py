@@ -18,12 +18,13 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from rlhflab import processes
-from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.algorithms.supervised import Supervised
 from rlhflab.files import cache_folder
 from rlhflab.models.logps import AnswerBatch, join_answers
 from rlhflab.models.quiet import no_progress_bars
 from rlhflab.models.threads import take_one_thread
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
+from rlhflab.settings.supervised import SupervisedSettings
 from rlhflab.worlds.world import World
 
 STAGES = ("pretrained", "sft")
@@ -71,27 +72,25 @@ def pretrain(world: World, config: ReferenceConfig) -> Supervised:
     """Step 0: maximum likelihood on noisy text, from random weights."""
     model = new_tiny_model(world.tokenizer, config.model, config.seed)
     texts = world.corpus(config.pretrain_texts, config.seed, config.p_noise)
-    schedule = SupervisedConfig(steps=config.pretrain_steps, seed=config.seed)
-    return Supervised(
-        model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=config.pretrain_lr)
+    settings = SupervisedSettings(
+        steps=config.pretrain_steps, seed=config.seed, learning_rate=config.pretrain_lr
     )
+    return Supervised(model, encode_texts(world, texts), settings)
 
 
 def finetune(world: World, model: Any, config: ReferenceConfig) -> Supervised:
     """Step 1: supervised fine-tuning of `model` on clean text."""
     texts = world.corpus(config.sft_texts, config.seed + 1)
-    schedule = SupervisedConfig(steps=config.sft_steps, seed=config.seed)
-    return Supervised(
-        model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=config.sft_lr)
-    )
+    settings = SupervisedSettings(steps=config.sft_steps, seed=config.seed, learning_rate=config.sft_lr)
+    return Supervised(model, encode_texts(world, texts), settings)
 
 
 def preferred_finetune(
     world: World, model: Any, texts: Sequence[tuple[str, str]], seed: int = 0
 ) -> Supervised:
     """Preferred-FT: maximum likelihood on the chosen answers, for a reference where no SFT model exists."""
-    schedule = SupervisedConfig(steps=200, seed=seed)
-    return Supervised(model, encode_texts(world, texts), schedule, SupervisedKnobs(learning_rate=1e-3))
+    settings = SupervisedSettings(steps=200, seed=seed, learning_rate=1e-3)
+    return Supervised(model, encode_texts(world, texts), settings)
 
 
 def tiny_reference(

@@ -15,7 +15,7 @@ import torch
 
 from rlhflab.models.devices import remember_speed
 from rlhflab.models.random_models import write_model
-from rlhflab.recipes.builders import builder
+from rlhflab.recipes import from_config
 
 STEPS = 4
 ANSWERS = (
@@ -34,7 +34,7 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
         folder: for a model of 100 kB and a file of pairs; it must exist.
 
     Returns:
-        name → settings: `algorithm` and the arguments of its builder, all but `device`.
+        name → config: `algorithm` and its settings, all but `device`.
     """
     always = {"steps": STEPS, "evaluate_every": 2, "seed": 0}
     tiny = {**always, "world": "micro"}
@@ -121,8 +121,7 @@ def try_on(device: str, updates: int = 1) -> Iterator[Outcome]:
 
 def built(config: Mapping[str, Any], device: str) -> Any:
     """The algorithm of a trial on a device."""
-    settings = {**config, "device": device}
-    return builder(settings.pop("algorithm"), settings["world"])(**settings)
+    return from_config({**config, "device": device}).build()
 
 
 def measure_speed(device: torch.device, steps: int = 25) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from rlhflab import processes
 from rlhflab.boundary import Fault
 from rlhflab.core.algorithm import Algorithm, OutOfMemory, TrainingDiverged
+from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Record
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import headline
@@ -22,49 +23,38 @@ CHECKPOINT_SECONDS = 60.0  # the most that a kill may cost
 WRITING = 0.02  # share of the time that goes into checkpoints at most
 FREE = 1.0  # seconds of writing that never matter
 
-Build = Callable[..., Algorithm]  # keyword arguments → an algorithm
-Builder = Callable[
-    [str, str | None], Build
-]  # names of algorithm and world → what builds it; known to the layers above
 
-
-def build_from(builder: Builder, config: Mapping[str, Any]) -> Algorithm:
-    """Build an algorithm from a run's config: its name as `algorithm`, and its keyword arguments."""
-    settings = dict(config)
-    return builder(settings.pop("algorithm"), settings.get("world"))(**settings)
-
-
-def begin(builder: Builder, config: Mapping[str, Any], folder: Path | None = None) -> tuple[Algorithm, Run]:
-    """Build an algorithm and make its run, with a checkpoint from the first step on.
+def begin(recipe: Recipe, folder: Path | None = None) -> tuple[Algorithm, Run]:
+    """Build a recipe's algorithm and make its run, with a checkpoint from the first step on.
 
     Args:
-        builder: finds what builds an algorithm, by its name and the world's.
-        config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values.
+        recipe: its config is kept.
         folder: new or empty; by default a new one in runs/, made once the algorithm is built.
 
     Raises:
         ValueError: a setting that makes no sense, or a folder that holds something.
     """
-    algorithm = build_from(builder, config)
+    algorithm = recipe.build()
     notes = getattr(algorithm, "notes", None)
-    run = Run.create(folder or default_run_folder(config["algorithm"]), config, algorithm.backdrop, notes)
+    run = Run.create(
+        folder or default_run_folder(recipe.algorithm), recipe.config(), algorithm.backdrop, notes
+    )
     run.save_checkpoint(algorithm)
     return algorithm, run
 
 
-def resume(builder: Builder, run: Run, **changes: Any) -> Algorithm:
+def resume(recipe: Recipe, run: Run) -> Algorithm:
     """Build a run's algorithm again and put it where its last checkpoint was taken.
 
     Args:
-        builder: as in `begin`.
+        recipe: the run's own, perhaps on another device.
         run: its records after that checkpoint are dropped, by the main one of several processes.
-        changes: keyword arguments that take the place of the run's own, such as another device.
 
     Raises:
         Fault: the run's settings or data have changed since its checkpoint, or it does not fit what they build.
     """
     require_unchanged(run)
-    algorithm = build_from(builder, {**run.config, **changes})
+    algorithm = recipe.build()
     run.load_checkpoint(algorithm, drop=processes.is_main())
     return algorithm
 

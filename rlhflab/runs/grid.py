@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlhflab.core.recipe import Recipe
 from rlhflab.files import written_beside
-from rlhflab.runs.drive import Builder
 from rlhflab.seeds import require_seed
 
 AXES = ("algorithms", "betas", "seeds")
+RecipeClass = Callable[[str, str | None], type[Any]]  # names of algorithm and world → recipe
 
 
 class Cell(NamedTuple):
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
         name: its folder's name, such as `dpo-beta0.3-pairs200-seed0`.
         algorithm, beta, seed: its place on the axes; no beta where the algorithm has none in its world.
         swept: its values of the further settings that have several.
-        config: `algorithm` and all keyword arguments that build it.
+        recipe: what it trains.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
     beta: float | None
     seed: int
     swept: dict[str, Any]
-    config: dict[str, Any]
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Grid:
     """What a sweep varies.
 
     Attributes:
-        algorithms: names that the builder knows.
+        algorithms: names that `recipes.recipe_class` knows.
         betas: KL strengths > 0.
         seeds: whole numbers ≥ 0.
-        settings: further keyword arguments of the builders, name → values: one value is common to all cells, several
+        settings: further settings of the recipes, name → values: one value is common to all cells, several
             are swept. One that only some of the algorithms have is applied to those.
 
     Raises:
@@ -74,37 +74,36 @@ class Grid:
             if name in self.settings:
                 raise ValueError(f"{name} is no further setting; its values are the grid's {axis}")
 
-    def cells(self, builder: Builder) -> list[Cell]:
+    def cells(self, recipe_class: RecipeClass) -> list[Cell]:
         """Return all cells; those of the first seed come first, so that an early look has every corner of the grid.
 
+        Args:
+            recipe_class: names of algorithm and world → what says the settings.
+
         Raises:
-            ValueError: an algorithm that `builder` does not know, or a setting that none of the algorithms has.
+            ValueError: an unknown algorithm, a setting that none of the algorithms has, or a value that is not allowed.
         """
         worlds = self.settings.get("world", (None,))
-        known = {
-            (name, world): inspect.signature(builder(name, world)).parameters
-            for name, world in product(self.algorithms, worlds)
-        }
+        known = {(name, world): recipe_class(name, world) for name, world in product(self.algorithms, worlds)}
         for setting in self.settings:
-            if not any(setting in parameters for parameters in known.values()):
+            if not any(setting in found.declared() for found in known.values()):
                 raise ValueError(f"no setting {setting} in {', '.join(self.algorithms)}")
         cells = []
-        for seed, beta, ((name, world), parameters) in product(self.seeds, self.betas, known.items()):
-            if "beta" not in parameters and beta != self.betas[0]:
+        for seed, beta, ((name, world), found) in product(self.seeds, self.betas, known.items()):
+            declared = found.declared()
+            if "beta" not in declared and beta != self.betas[0]:
                 continue
-            own = {setting: values for setting, values in self.settings.items() if setting in parameters}
+            own = {setting: values for setting, values in self.settings.items() if setting in declared}
             if world is not None:
                 own["world"] = [world]
-            defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
-            if "progress" in defaults:
-                defaults["progress"] = False  # the sweep has a bar of its own
+            quiet = {"progress": False} if "progress" in declared else {}  # the sweep has a bar of its own
             for values in product(*own.values()):
                 chosen = dict(zip(own, values, strict=True))
                 swept = {name: value for name, value in chosen.items() if len(self.settings[name]) > 1}
-                own_beta = {"beta": float(beta)} if "beta" in parameters else {}
-                config = {"algorithm": name, **defaults, **chosen, **own_beta, "seed": seed}
+                own_beta = {"beta": float(beta)} if "beta" in declared else {}
+                recipe = found(**quiet, **chosen, **own_beta, seed=seed)
                 cells.append(
-                    Cell(_name(name, own_beta, seed, swept), name, own_beta.get("beta"), seed, swept, config)
+                    Cell(_name(name, own_beta, seed, swept), name, own_beta.get("beta"), seed, swept, recipe)
                 )
         return cells
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rlhflab.core.algorithm import Algorithm, OutOfMemory, TrainingDiverged
+from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Record
 from rlhflab.remedies import headline
-from rlhflab.runs.drive import CHECKPOINT_EVERY, Builder, Checkpoints, build_from, finish, resume
+from rlhflab.runs.drive import CHECKPOINT_EVERY, Checkpoints, finish, resume
 from rlhflab.runs.store import Run, default_run_folder
 
 
@@ -23,29 +24,26 @@ class KeptRuns:
     that is reset begins a new one beside it.
 
     Args:
-        builder: finds what builds an algorithm, by its name and the world's.
-        config: the algorithm's name as `algorithm`, and the keyword arguments that build it; JSON values. Those that
-            the board may choose must be among them.
+        recipe: what is trained.
         parent: the folder in which runs get theirs.
         every: steps between checkpoints; where these are slow a minute passes sooner, see `Checkpoints`.
 
-    >>> kept = KeptRuns(builder, {"algorithm": "dpo", "steps": 100})       # doctest: +SKIP
-    >>> board = Board(kept.make, sinks=[kept])                             # doctest: +SKIP
+    >>> kept = KeptRuns(recipes.DPO(steps=100))                            # doctest: +SKIP
+    >>> board = Board(kept, sinks=[kept])                                  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        builder: Builder,
-        config: Mapping[str, Any],
+        recipe: Recipe,
         parent: str | Path = "runs",
         every: int = CHECKPOINT_EVERY,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be ≥ 1 step, got {every}")
-        self.config = dict(config)
+        self.recipe = recipe
         self.run: Run | None = None
         """The newest run; None before its first record."""
-        self._builder, self._parent, self._every = builder, Path(parent), every
+        self._parent, self._every = Path(parent), every
         self._waiting: Algorithm | None = None  # built, and not yet given to a board
         self._made: weakref.ref[Algorithm] | None = (
             None  # only the board keeps it alive: two models might not fit
@@ -56,14 +54,23 @@ class KeptRuns:
         self._recorded = 0  # step of its last record
 
     @classmethod
-    def open(cls, builder: Builder, folder: str | Path, every: int = CHECKPOINT_EVERY) -> KeptRuns:
+    def open(
+        cls,
+        recipe_of: Callable[[Mapping[str, Any]], Recipe],
+        folder: str | Path,
+        every: int = CHECKPOINT_EVERY,
+    ) -> KeptRuns:
         """Continue the run in a folder from its last checkpoint.
+
+        Args:
+            recipe_of: config → recipe; `recipes.from_config`.
+            folder, every: of the run, and as above.
 
         Raises:
             ValueError: the folder is no run, or one of its files is damaged.
         """
         run = Run.open(folder)
-        kept = cls(builder, run.config, run.folder.parent, every)
+        kept = cls(recipe_of(run.config), run.folder.parent, every)
         kept.run, kept._continues = run, True
         return kept
 
@@ -74,19 +81,19 @@ class KeptRuns:
             what is worth knowing of its model and data, a line each by name.
 
         Raises:
-            ValueError: what the builder says.
+            ValueError: what the recipe says.
         """
-        self._waiting = self._built(self.config)
+        self._waiting = self._built(self.recipe)
         return dict(getattr(self._waiting, "notes", {}))
 
     def make(self, **changes: Any) -> Algorithm:
         """The algorithm that was prepared, or a new one whose settings differ in `changes`."""
-        same = all(self.config.get(name) == value for name, value in changes.items())
+        same = all(getattr(self.recipe, name) == value for name, value in changes.items())
         algorithm, self._waiting = self._waiting if same else None, None
         self._continues = self._continues and same  # a run goes on with its own settings only
-        self.config = {**self.config, **changes}
+        self.recipe = self.recipe.but(**changes)
         if algorithm is None:
-            algorithm = self._built(self.config)
+            algorithm = self._built(self.recipe)
         self._made, self._started = weakref.ref(algorithm), time.perf_counter()
         return algorithm
 
@@ -95,9 +102,9 @@ class KeptRuns:
         algorithm = self._made() if self._made else None
         assert algorithm is not None, "records come from the algorithm that was made"
         if self.run is None:
-            folder = default_run_folder(self.config["algorithm"], self._parent)
+            folder = default_run_folder(self.recipe.algorithm, self._parent)
             notes = getattr(algorithm, "notes", None)
-            self.run = Run.create(folder, self.config, algorithm.backdrop, notes)
+            self.run = Run.create(folder, self.recipe.config(), algorithm.backdrop, notes)
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(self.run, record.step - 1, self._every)
         self.run.append(record)
@@ -144,11 +151,11 @@ class KeptRuns:
         if self.run is not None:
             self.run.close()
 
-    def _built(self, config: Mapping[str, Any]) -> Algorithm:
+    def _built(self, recipe: Recipe) -> Algorithm:
         gc.collect()  # models stand in circles, and the one before may be among them
         if self.run is not None and self._continues:
             self._continues = False
-            algorithm = resume(self._builder, self.run)
+            algorithm = resume(recipe, self.run)
             self._checkpoints = Checkpoints(self.run, algorithm.step, self._every)
             self._recorded = algorithm.step
             if algorithm.step >= algorithm.steps:  # no record will come that ends it again
@@ -157,4 +164,4 @@ class KeptRuns:
         if self.run is not None:
             self.run.close()
         self.run = self._checkpoints = None
-        return build_from(self._builder, config)
+        return recipe.build()

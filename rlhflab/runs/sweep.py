@@ -29,8 +29,8 @@ from rlhflab.boundary import Fault
 from rlhflab.files import written_beside
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import OneLine, headline
-from rlhflab.runs.drive import Builder, begin, build_from, drive, resume
-from rlhflab.runs.grid import Cell, Grid
+from rlhflab.runs.drive import begin, drive, resume
+from rlhflab.runs.grid import Cell, Grid, RecipeClass
 from rlhflab.runs.store import Run
 from rlhflab.runs.sweep_page import Row, measured, write_sweep_page
 
@@ -79,7 +79,7 @@ class Swept(NamedTuple):
 
 
 def sweep(
-    builder: Builder,
+    recipe_class: RecipeClass,
     grid: Grid,
     folder: str | Path,
     jobs: int | None = None,
@@ -89,7 +89,7 @@ def sweep(
     """Run the cells of a grid that have not ended, and write the table and the page.
 
     Args:
-        builder: finds what builds an algorithm, by its name and the world's; must be importable where the cells run.
+        recipe_class: names of algorithm and world → recipe; `recipes.recipe_class`.
         grid: the cells.
         folder: new, empty, or of a sweep whose grid this one continues.
         jobs: processes; by default one a core. The cores are divided among them.
@@ -113,7 +113,7 @@ def sweep(
             else "jobs are for this machine; a cluster has its workers"
         )
     folder = Path(folder).resolve()
-    cells = grid.cells(builder)
+    cells = grid.cells(recipe_class)
     if (folder / "sweep.json").exists():
         if any((folder / "cells").glob("*")):
             grid.check_continues(folder / "sweep.json")
@@ -121,14 +121,14 @@ def sweep(
         raise ValueError(f"{folder} holds something that is no sweep; take a new or empty folder")
     ends = {cell.name: end for cell in cells if (end := _end_of(folder / "cells" / cell.name))}
     todo = [cell for cell in cells if cell.name not in ends]
-    _try_settings(builder, todo)
+    _try_settings(todo)
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     grid.keep(folder / "sweep.json")
 
     from tqdm.auto import tqdm
 
     bar = tqdm(total=len(cells), initial=len(ends), desc="sweep", unit="cell", disable=not progress)
-    with bar, closing(_outcomes(builder, todo, folder / "cells", jobs, scheduler)) as outcomes:
+    with bar, closing(_outcomes(todo, folder / "cells", jobs, scheduler)) as outcomes:
         for name, end in outcomes:
             ends[name] = end
             _write_table(folder / "results.csv", _rows(cells, ends))
@@ -140,7 +140,7 @@ def sweep(
     return Swept(folder, rows, len(todo), time.perf_counter() - started)
 
 
-def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str, Any]]:
+def run_cell(cell: Cell, folder: Path) -> tuple[str, dict[str, Any]]:
     """Run one cell to its end in `folder`/NAME, or continue it there; called in the process that does the work.
 
     Returns:
@@ -152,10 +152,10 @@ def run_cell(builder: Builder, cell: Cell, folder: Path) -> tuple[str, dict[str,
     try:
         if (place / "config.json").exists():
             run = Run.open(place)
-            algorithm = resume(builder, run)
+            algorithm = resume(cell.recipe, run)
         else:
             shutil.rmtree(place, ignore_errors=True)  # a start that was cut off
-            algorithm, run = begin(builder, cell.config, place)
+            algorithm, run = begin(cell.recipe, place)
         return cell.name, drive(algorithm, run)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -180,7 +180,7 @@ def _end_of(place: Path) -> dict[str, Any] | None:
     return status if status.get("status") in ENDED else None
 
 
-def _try_settings(builder: Builder, cells: Sequence[Cell]) -> None:
+def _try_settings(cells: Sequence[Cell]) -> None:
     """Build one cell of every algorithm and combination of settings, so that what makes no sense is said at once.
 
     The tiny model is made here, too, on its first use, and not by all processes at the same time.
@@ -190,14 +190,14 @@ def _try_settings(builder: Builder, cells: Sequence[Cell]) -> None:
         first.setdefault(f"{cell.algorithm} {cell.swept}", cell)
     for cell in first.values():
         try:
-            build_from(builder, cell.config)
+            cell.recipe.build()
         except Exception as error:
             if out_of_memory(error, f"in building {cell.algorithm}") is None:
                 raise  # else that cell will say so itself, and the others may fit
 
 
 def _outcomes(
-    builder: Builder, cells: Sequence[Cell], folder: Path, jobs: int | None, scheduler: str | None
+    cells: Sequence[Cell], folder: Path, jobs: int | None, scheduler: str | None
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
     """Yield what `run_cell` returns, in the order in which the cells end."""
     from joblib import Parallel, cpu_count, delayed
@@ -208,7 +208,7 @@ def _outcomes(
     with _processes(max(1, cpu_count() // jobs)) if scheduler is None else _cluster(scheduler):
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
         try:
-            yield from parallel(delayed(run_cell)(builder, cell, folder) for cell in cells)
+            yield from parallel(delayed(run_cell)(cell, folder) for cell in cells)
         except BrokenProcessPool:  # loky tells of no process by name
             raise Fault(
                 "a process of the sweep was killed: by the system where memory ran out, or by what a cell ran; what "
@@ -249,8 +249,8 @@ def _rows(cells: Sequence[Cell], ends: dict[str, dict[str, Any]]) -> list[Row]:
         row: Row = {"algorithm": cell.algorithm, "beta": cell.beta, "seed": cell.seed, **cell.swept}
         row |= {name: end.get(name) for name in ("status", "steps", "seconds", "error")}
         row["folder"] = f"cells/{cell.name}"
-        if "world" in cell.config:
-            row["world"] = cell.config["world"]
+        if hasattr(cell.recipe, "world"):
+            row["world"] = cell.recipe.world
         for block in ("exact", "estimated", "scalars"):
             row |= {f"{block}/{name}": value for name, value in (end.get(block) or {}).items()}
         rows.append(row)

@@ -12,7 +12,7 @@ from rlhflab.models.loading import LoadSettings, load_policy, load_reference, po
 from rlhflab.models.reward import HEAD_FILE, read_reward_model
 from rlhflab.models.tokens import load_tokenizer
 from rlhflab.models.weights import is_adapters
-from rlhflab.recipes.build_text import (
+from rlhflab.recipes.texts import (
     REFUSED,
     default_rate,
     encoder_of,
@@ -31,31 +31,20 @@ EACH = 4
 
 
 def text_task(
-    model: str, world: str, loading: LoadSettings, reward: str | Callable[..., Any], most: int, max_new_tokens: int,
-    prompt_words: int, batch_size: int, value: str, seed: int, skip_bad: bool, progress: bool,
-) -> tuple[LanguageTask, float, Any, dict[str, str]]:  # fmt: skip
+    recipe: Any, loading: LoadSettings, value: str
+) -> tuple[LanguageTask, float, Any, dict[str, str]]:
     """Load a model and put together what policy optimisation needs of it.
 
     Args:
-        model: a folder or a hub id.
-        world: a file or a hub's data set: the prompts of pairs, or the first words of texts with labels.
+        recipe: an `Answers` of a real model: its prompts are those of pairs, or the first words of texts with labels.
         loading: how the model is loaded.
-        reward: see REWARDS; or a function (prompts, answers) → one number each.
-        most: prompts, at most.
-        max_new_tokens: longest answer.
-        prompt_words: words of a text with a label that are its prompt.
-        batch_size: answers an iteration.
         value: "shared" or "none"; "own" without adapters only.
-        seed: of everything.
-        skip_bad: leave bad rows out, with a warning.
-        progress: show bars.
 
     Returns:
         the task, the usual peak step size, the tokenizer, and notes in words.
     """
-    for name, number in (("max_new_tokens", max_new_tokens), ("prompt_words", prompt_words), ("pairs", most)):
-        if number < 1:
-            raise ValueError(f"{name} must be ≥ 1, got {number}")
+    world, reward, most, seed = recipe.world, recipe.reward, recipe.pairs, recipe.seed
+    max_new_tokens, skip_bad = recipe.max_new_tokens, recipe.skip_bad
     function = named_function(reward) if isinstance(reward, str) and names_function(reward) else reward
     if not isinstance(function, str):
         require_reward(
@@ -63,9 +52,9 @@ def text_task(
         )
     if isinstance(function, str) and function in ("true", "model"):
         raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
-    data = read_data(world, skip_bad, progress)  # before minutes of loading
-    found = beginnings(data, prompt_words)
-    loaded = load_policy(model, loading)
+    data = read_data(world, skip_bad, recipe.progress)  # before minutes of loading
+    found = beginnings(data, recipe.prompt_words)
+    loaded = load_policy(recipe.model, loading)
     policy, encoder = loaded.model, encoder_of(loaded)
     ref_policy = load_reference(policy)
     mixed, _ = split(list(found), 0, seed)
@@ -86,7 +75,7 @@ def text_task(
     prompts = [mixed[place] for place in kept]
     task = LanguageTask(
         policy, ref_policy, [ids[place] for place in kept], encoder.stop_ids, max_new_tokens,
-        _scores(function, prompts, encoder, policy), batch_size, seed, value,
+        _scores(function, prompts, encoder, policy), recipe.batch_size, seed, value,
         evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
         each=EACH if value == "none" else 1,
     )  # fmt: skip

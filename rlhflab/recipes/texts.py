@@ -1,4 +1,4 @@
-"""What the builders share for real models on real texts: what is loaded, read, tokenised, filtered and put aside."""
+"""What recipes share for real models on real texts: what is tokenised, filtered and put aside."""
 
 from __future__ import annotations
 
@@ -10,43 +10,12 @@ from typing import Any
 from rlhflab.data.encoding import REFUSES, PairTokens, TextEncoder
 from rlhflab.data.hub import Data, counted, pairs_of_labels, split
 from rlhflab.evaluation.evaluators import SampleEvaluator
-from rlhflab.models.loading import Loaded, LoadSettings, positions_of
+from rlhflab.models.loading import Loaded, positions_of
 from rlhflab.worlds.preferences import PreferencePair
 
-EPOCHS = 3
-MOST_PAIRS = 2000
 SHOWN = 3  # prompts whose answers are shown
 SHOWN_TOKENS = 48
 REFUSED = "refused by the chat template"
-
-
-def load_settings(
-    model: str, four_bit: bool, lora: bool, lora_rank: int, lora_targets: str, max_length: int,
-    gradient_checkpointing: bool, dtype: str, trust_remote_code: bool, rows: int, device: str, seed: int,
-    answer_tokens: int = 0, twice: float = 0.0,
-) -> LoadSettings | None:  # fmt: skip
-    """How a builder's model is loaded; None for "tiny", which has none of these settings.
-
-    Raises:
-        ValueError: a setting that makes no sense, or one of a real model with the tiny one, in one line.
-    """
-    if max_length < 2:
-        raise ValueError(f"max_length must be ≥ 2 tokens, got {max_length}")
-    names = tuple(name.strip() for name in lora_targets.split(",") if name.strip())
-    settings = LoadSettings(
-        four_bit=four_bit, lora=lora, lora_rank=lora_rank, lora_targets=names, max_length=max_length,
-        gradient_checkpointing=gradient_checkpointing, dtype=dtype, trust_remote_code=trust_remote_code, rows=rows,
-        device=device, seed=seed, answer_tokens=answer_tokens, twice=twice,
-    )  # fmt: skip
-    if model != "tiny":
-        return settings
-    for name, given in {
-        "four_bit": four_bit, "lora": lora, "gradient_checkpointing": gradient_checkpointing, "dtype": dtype != "auto",
-        "trust_remote_code": trust_remote_code,
-    }.items():  # fmt: skip
-        if given:
-            raise ValueError(f"{name} needs a real model: give --model a folder or a hub id")
-    return None
 
 
 def default_rate(model: Any, lora: bool) -> float:
@@ -56,11 +25,6 @@ def default_rate(model: Any, lora: bool) -> float:
     et al., 2022, "Tensor programs V").
     """
     return 0.2 / float(model.config.get_text_config().hidden_size) if lora else 1e-5
-
-
-def default_pairs(steps: int, batch_size: int) -> int:
-    """As many pairs as are each seen about EPOCHS times in a run, from 16 to MOST_PAIRS."""
-    return min(MOST_PAIRS, max(16, steps * batch_size // EPOCHS))
 
 
 def encoder_of(loaded: Loaded) -> TextEncoder:
@@ -93,25 +57,22 @@ class PreparedPairs:
 
 
 def prepare_pairs(
-    data: Data, encoder: TextEncoder, model: Any, max_length: int, most: int, held_out: int, seed: int,
-    skip_bad: bool, progress: bool,
-) -> PreparedPairs:  # fmt: skip
+    data: Data, encoder: TextEncoder, model: Any, recipe: Any, most: int, held_out: int = 0
+) -> PreparedPairs:
     """Shuffle pairs, tokenise them, leave out what is too long or has twice the same tokens, and put some aside.
 
     Args:
         data: what was read. Texts with labels become pairs of one of each kind.
         encoder: of the model's tokenizer.
         model: it says how many positions there are.
-        max_length: longest dialogue in tokens, prompt and answer together.
+        recipe: its `max_length`, `seed`, `skip_bad` and `progress` count.
         most: pairs to train on, at most.
         held_out: pairs put aside, at most a tenth of all.
-        seed: of the shuffling.
-        skip_bad: leave out what the chat template refuses, and count it.
-        progress: show a bar.
 
     Raises:
         ValueError: no pair is left, or the chat template refuses one, in one line.
     """
+    max_length, seed, skip_bad, progress = recipe.max_length, recipe.seed, recipe.skip_bad, recipe.progress
     source = data.source
     found = list(data.pairs) or pairs_of_labels(data.texts, seed)
     mixed, _ = split(found, 0, seed)

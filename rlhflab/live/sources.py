@@ -1,0 +1,127 @@
+"""What a board may be given: a recipe, kept runs, a call that makes an algorithm, or an iterator of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rlhflab.core.algorithm import Algorithm
+from rlhflab.core.knobs import Knobs
+from rlhflab.core.recipe import Recipe
+from rlhflab.core.record import Backdrop, Record
+from rlhflab.live.controls import Choice
+
+
+class Stream:
+    """Any iterator of records as an algorithm: it ends when the iterator does, and cannot be kept or continued.
+
+    Args:
+        records: made one at a time; a generator reads `knobs` when it makes the next one.
+        knobs: what sliders turn.
+        name: of the algorithm.
+    """
+
+    def __init__(self, records: Iterable[Record], knobs: Knobs, name: str) -> None:
+        self.name, self.knobs = name, knobs
+        self.step, self.steps = 0, len(records) if isinstance(records, Sequence) else 0  # 0: not known
+        self.backdrop: Backdrop | None = getattr(records, "backdrop", None)
+        self._records = iter(records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        record = next(self._records)
+        if not isinstance(record, Record):
+            raise TypeError(
+                f"a board draws records, got {type(record).__name__}: yield Record(step, scalars, knobs)"
+            )
+        self.step = record.step
+        return record
+
+    def rewind(self) -> bool:
+        """A generator that has failed has ended."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{self.name} is an iterator of records without a state_dict: its run cannot be continued"
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """There is none."""
+        self.state_dict()
+
+
+def maker_of(source: Any, knobs: type[Knobs] | Knobs | None = None) -> Callable[..., Algorithm]:
+    """Return what builds a fresh algorithm, given what was chosen on the board.
+
+    Args:
+        source: see `Board`.
+        knobs: of an iterator that has none of its own.
+
+    Raises:
+        ValueError: it is none of these, in one line.
+    """
+    if isinstance(source, Recipe):
+        return lambda **chosen: as_algorithm(source.but(**chosen).build(), knobs)
+    if hasattr(source, "make"):
+        made: Callable[..., Algorithm] = source.make
+        return made
+    if callable(source):
+        return lambda **chosen: as_algorithm(source(**chosen), knobs, getattr(source, "__name__", ""))
+    if isinstance(source, Iterable):
+        return _once(as_algorithm(source, knobs))
+    raise ValueError(
+        "a board needs a recipe, a call that makes an algorithm, or an iterator of records, got "
+        f"{type(source).__name__}"
+    )
+
+
+def as_algorithm(made: Any, knobs: type[Knobs] | Knobs | None = None, name: str = "") -> Algorithm:
+    """An algorithm as it is; any other iterator of records as a `Stream`."""
+    if all(hasattr(made, attribute) for attribute in ("knobs", "steps", "state_dict")):
+        algorithm: Algorithm = made
+        return algorithm
+    found = knobs() if isinstance(knobs, type) else knobs
+    own = getattr(made, "name", "") or ("" if name == "<lambda>" else name)
+    return Stream(
+        made, found if found is not None else getattr(made, "knobs", Knobs()), own or type(made).__name__
+    )
+
+
+def _once(algorithm: Algorithm) -> Callable[..., Algorithm]:
+    given = [algorithm]
+
+    def make() -> Algorithm:
+        if not given:
+            raise ValueError(
+                "an iterator runs once: give the board a recipe, or a call that makes an iterator"
+            )
+        return given.pop()
+
+    return make
+
+
+def choices_of(recipe: Recipe | None, choices: Mapping[str, Choice | Sequence[Any]]) -> dict[str, Choice]:
+    """The form of a board: what may be chosen, with the recipe's words where there is one.
+
+    Args:
+        recipe: the first option is its own value, where that is among them.
+        choices: name of a setting → its options, or a `Choice`.
+    """
+    found = {}
+    for name, options in choices.items():
+        if isinstance(options, Choice):
+            found[name] = options
+            continue
+        declared = recipe.declared().get(name) if recipe is not None else None
+        label = (declared.spec.label if declared else "") or name.replace("_", " ")
+        values = {option: str(option) if option != "" else "nothing" for option in options}
+        found[name] = Choice(label, values, declared.spec.help if declared else "")
+    return found

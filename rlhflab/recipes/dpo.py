@@ -1,0 +1,127 @@
+"""Direct preference optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from rlhflab.core.settings import setting
+from rlhflab.recipes.recipe import ENGINE, Loading, enough_pairs
+from rlhflab.settings.common import BATCH_SIZE, LABEL_NOISE, WARMUP, tenth
+from rlhflab.settings.dpo import DPOSettings
+
+if TYPE_CHECKING:
+    from rlhflab.algorithms.dpo import DPO as Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPO(DPOSettings, Loading):
+    """Train with direct preference optimisation."""
+
+    algorithm: ClassVar[str] = "dpo"
+    name: ClassVar[str] = "dpo"
+    words: ClassVar[str] = "Train with direct preference optimisation."
+    parallel: ClassVar[bool] = True
+
+    reference: str = setting(
+        "sft", "sft, or preferred: the pre-trained tiny model fine-tuned on the chosen answers first",
+        one_of=("sft", "preferred"),
+    )  # fmt: skip
+    pairs: int | Literal["fresh"] = setting(
+        2000, "Preference pairs to draw, or to read at most; fresh: new ones at every update",
+        words="2000; real models: as many as are seen three times", at_least=1, one_of=("fresh",),
+    )  # fmt: skip
+    label_noise: float = setting(0.0, LABEL_NOISE)
+    batch_size: int = setting(32, BATCH_SIZE, words="32; of fresh pairs: 256; real models: 8")
+    warmup: int = setting(10, WARMUP, words="10; real models: a tenth of the updates, at most 10")
+    engine: str = setting("lab", ENGINE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pairs == "fresh" and (self.world != "micro" or self.reference != "sft" or self.real):
+            raise ValueError("fresh pairs need the micro world, the tiny model and the SFT reference")
+        if self.real and self.reference != "sft":
+            raise ValueError(
+                f"reference must be sft with a real model: it is its own, got {self.reference!r}"
+            )
+
+    def usual(self, name: str) -> Any:
+        """The default of a setting beside the others."""
+        if name == "batch_size":
+            return 8 if self.real else 256 if self.pairs == "fresh" else 32
+        if name == "pairs" and self.real:
+            return enough_pairs(self.steps, self.batch_size or 8)
+        if name == "warmup" and self.real:
+            return tenth(self.steps, 10)
+        return super().usual(name)
+
+    def _build(self) -> Training:
+        from rlhflab.algorithms.dpo import DPO as OurDPO
+        from rlhflab.data.hub import read_data
+        from rlhflab.data.pair_source import LongPairs
+        from rlhflab.engines.choice import engine_class, engine_dtype
+        from rlhflab.models.loading import load_policy, load_reference
+        from rlhflab.recipes.texts import (
+            SHOWN_TOKENS,
+            default_rate,
+            encoder_of,
+            prepare_pairs,
+            sample_evaluator,
+        )
+
+        self.check_processes()
+        make = engine_class(self.engine, OurDPO)
+        if not self.real:
+            return self._build_tiny(make)
+        dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
+        loading = self.loading(2 * self.batch_size, dtype=dtype)
+        data = read_data(self.world, self.skip_bad, self.progress)  # before minutes of loading
+        loaded = load_policy(self.model, loading)
+        policy, encoder = loaded.model, encoder_of(loaded)
+        rate = default_rate(policy, self.lora) if self.learning_rate is None else self.learning_rate
+        assert isinstance(self.pairs, int)
+        found = prepare_pairs(data, encoder, policy, self, self.pairs)
+        ref_policy = load_reference(policy)
+        source = LongPairs(found.pairs, found.tokens, ref_policy, self.batch_size, self.seed)
+        prompts = [pair.prompt for pair in found.pairs]
+        samples = sample_evaluator(ref_policy, prompts, encoder, SHOWN_TOKENS, self.seed)
+        notes = {"model": loaded.note, **found.notes}
+        return make(policy, source, replace(self, learning_rate=rate), samples, loaded.tokenizer, notes)
+
+    def _build_tiny(self, make: Any) -> Training:
+        import torch
+
+        from rlhflab.data.pair_source import FixedPairs, FreshPairs, PairSource
+        from rlhflab.models.devices import choose_device
+        from rlhflab.models.loading import frozen_copy
+        from rlhflab.recipes.recipe import WORLDS
+        from rlhflab.recipes.reference import preferred_finetune, tiny_reference
+        from rlhflab.recipes.worlds import evaluator_of, read_micro_pairs, view_from, world_named
+        from rlhflab.worlds.micro import ReferencePoint
+
+        target = choose_device(self.device, "tiny")
+        given = None if self.world in WORLDS else read_micro_pairs(self.world, self.skip_bad, self.progress)
+        most = 0 if self.pairs == "fresh" else self.pairs
+        data = None if given is None else list(given.pairs[:most])
+        lab = world_named(self.world if data is None else "micro")
+        notes = {} if given is None else {"read": given.note}
+        start = tiny_reference(lab, progress=self.progress).to(target)
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.reference == "preferred":
+            chosen = data or view_from(lab, start).pair_texts(most, self.label_noise, generator)
+            start = tiny_reference(lab, "pretrained", progress=self.progress).to(target)
+            for _ in preferred_finetune(
+                lab, start, [(pair.prompt, pair.chosen) for pair in chosen], self.seed
+            ):
+                pass
+            data = chosen
+        ref_policy = frozen_copy(start)
+        view = view_from(lab, ref_policy)
+        if self.pairs == "fresh":
+            assert isinstance(view, ReferencePoint)
+            source: PairSource = FreshPairs(view, self.label_noise, self.batch_size, self.seed, target)
+        else:
+            data = data or view.pair_texts(most, self.label_noise, generator)
+            encoders = lab.encode_prompt, lab.encode_answer
+            source = FixedPairs(data, *encoders, ref_policy, self.batch_size, self.seed)
+        return make(start, source, self, evaluator_of(view, self.seed), notes=notes)

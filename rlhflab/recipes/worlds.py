@@ -1,0 +1,59 @@
+"""The built-in worlds of language: each made once a process, seen from a reference, judged exactly or by samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from rlhflab.core.record import Evaluator
+from rlhflab.data.hub import Data, read_data
+from rlhflab.data.sampled import SampledReference
+from rlhflab.evaluation.evaluators import EstimatingEvaluator, ExactEvaluator
+from rlhflab.worlds.micro import MicroWorld, ReferencePoint
+from rlhflab.worlds.reviews import ReviewsWorld
+
+MAKE: Mapping[str, Callable[[], MicroWorld | ReviewsWorld]] = {"micro": MicroWorld, "reviews": ReviewsWorld}
+
+
+@cache
+def world_named(name: str) -> MicroWorld | ReviewsWorld:
+    """Return a built-in world by name.
+
+    Raises:
+        ValueError: unknown name, in one line.
+    """
+    if name not in MAKE:
+        raise ValueError(f"unknown world {name!r}; use {' or '.join(MAKE)}")
+    return MAKE[name]()
+
+
+def view_from(world: MicroWorld | ReviewsWorld, ref_policy: Any) -> ReferencePoint | SampledReference:
+    """A world seen from π_ref: exactly where it can be enumerated, through samples elsewhere."""
+    if isinstance(world, MicroWorld):
+        return ReferencePoint(world, ref_policy)
+    return SampledReference(world, ref_policy)
+
+
+def evaluator_of(view: ReferencePoint | SampledReference, seed: int) -> Evaluator:
+    """The evaluator that fits a view: exact or estimating."""
+    return ExactEvaluator(view, seed) if isinstance(view, ReferencePoint) else EstimatingEvaluator(view, seed)
+
+
+def read_micro_pairs(path: str, skip_bad: bool, progress: bool) -> Data:
+    """Pairs in the micro world's language; ValueError with the place of the first text that is not in it."""
+    lab, data = world_named("micro"), read_data(path, skip_bad, progress)
+    if not data.pairs:
+        raise ValueError(
+            f"{path} holds texts with labels, which need a real model: give --model a folder or a hub id"
+        )
+    for pair in data.pairs:
+        try:
+            lab.encode_prompt(pair.prompt)
+            lab.encode_answer(pair.chosen)
+            lab.encode_answer(pair.rejected)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, {pair.place}: {error}; for other texts give --model a folder or a hub id"
+            ) from None
+    return data
