@@ -94,8 +94,6 @@ def ours(algorithm: str) -> Train:
     """Train ours until the clock says that it is over."""
     import torch
 
-    from rlhflab.recipes.builders import builder
-
     def train(seed: int) -> dict[str, Any]:
         run = builder(algorithm, "CartPole-v1")(seed=seed, evaluate_every=1_000_000)
 

@@ -45,9 +45,9 @@ def main() -> None:
     args = parser(__doc__).parse_args()
     about = machine()
     offline_with(threads=1)
-    from rlhflab.recipes.build_policy import build_ppo, build_reinforce, build_trpo
+    from rlhflab import recipes
 
-    builders = {"ppo": build_ppo, "trpo": build_trpo, "reinforce": build_reinforce}
+    builders = {"ppo": recipes.PPO, "trpo": recipes.TRPO, "reinforce": recipes.Reinforce}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in builders}
     for seed in range(1 if args.quick else 10):
         for name, build in builders.items():

@@ -43,15 +43,15 @@ BATCH, BETA, RATE = 32, 1.0, 1e-3
 
 
 class Setting:
-    """The model, the batches and our algorithm, as build_dpo makes them, but with a constant learning rate."""
+    """The model, the batches and our algorithm, as recipes.DPO makes them, but with a constant learning rate."""
 
     def __init__(self, steps: int, batches: int | None = None, pairs: int = 2000) -> None:
+        from rlhflab import recipes
         from rlhflab.algorithms.dpo import DPO, DPOConfig
-        from rlhflab.recipes.build import build_dpo
 
-        built = build_dpo(
+        built = recipes.DPO(
             beta=BETA, learning_rate=RATE, pairs=pairs, batch_size=BATCH, steps=steps, progress=False
-        )
+        ).build()
         config = DPOConfig(steps=steps, schedule="constant", warmup=0)
         self.policy, self.evaluator, self.steps = copy.deepcopy(built.policy), built.evaluator, steps
         self.ours = DPO(built.policy, built.pairs, config, built.knobs)
@@ -163,7 +163,6 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
     """Return a board; a thread lets it and a bare loop train in turns as soon as the page has written `out`.go."""
     import torch
 
-    from rlhflab.algorithms.dpo import DPOKnobs
     from rlhflab.live.board import Board
 
     torch.set_num_threads(1)

@@ -84,23 +84,23 @@ class Setting:
     """The models, and our algorithm with any of them."""
 
     def __init__(self) -> None:
+        from rlhflab import recipes
         from rlhflab.models.loading import frozen_copy
         from rlhflab.models.reward import reward_model_from
         from rlhflab.recipes.build import micro_world
-        from rlhflab.recipes.build_policy import build_ppo
         from rlhflab.recipes.reference import tiny_reference
 
         self.world = micro_world()
         self.policy = tiny_reference(self.world, progress=False)
         self.ref_policy = frozen_copy(self.policy)
-        self.reward = build_ppo(reward="model", progress=False).task.reward
+        self.reward = recipes.PPO(reward="model", progress=False).build().task.reward
         self.value_model = reward_model_from(
             self.policy
         )  # the policy's trunk and a head that says 0, as ours
 
     def ours(self, value: str, learned: bool) -> Any:
         """A PPO run at step 0."""
-        from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
+        from rlhflab.algorithms.ppo import PPO, PPOConfig
         from rlhflab.tasks.language import LanguageTask
         from rlhflab.tasks.rewards import TrueReward
 

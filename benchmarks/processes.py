@@ -51,7 +51,6 @@ def work(folder: Path, steps: int) -> None:
     import torch
 
     from rlhflab import processes
-    from rlhflab.recipes.builders import builder
 
     processes.join("cpu")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

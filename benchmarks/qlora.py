@@ -137,8 +137,8 @@ def run_case(args: argparse.Namespace) -> dict[str, Any]:
 def train_ours(
     goal: str, folder: str, settings: Any, tokens: Any, args: argparse.Namespace, way: str, peak: Peak
 ) -> dict[str, Any]:
-    from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
-    from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+    from rlhflab.algorithms.dpo import DPO, DPOConfig
+    from rlhflab.algorithms.reward_modelling import RewardConfig, RewardModelling
     from rlhflab.data.pair_source import LongPairs
     from rlhflab.data.ranking_source import LongRankings
     from rlhflab.models.loading import load_policy, load_reference, load_reward_model

@@ -34,14 +34,14 @@ BATCH, RATE = 32, 1e-3
 
 
 class Setting:
-    """The model, the batches and our algorithm, as build_reward makes them, but with a constant learning rate."""
+    """The model, the batches and our algorithm, as recipes.Reward makes them, but with a constant learning rate."""
 
     def __init__(self, steps: int) -> None:
         import torch
 
-        from rlhflab.recipes.build_reward import build_reward
+        from rlhflab import recipes
 
-        built = build_reward(pairs=2000, evaluate=False, progress=False)
+        built = recipes.Reward(pairs=2000, evaluate=False, progress=False).build()
         self.model, self.rankings, self.steps = built.reward_model, built.rankings, steps
         generator = torch.Generator().manual_seed(built.config.seed)
         ids = [torch.randint(2000, (BATCH,), generator=generator) for _ in range(steps)]
@@ -49,7 +49,7 @@ class Setting:
 
     def ours(self, held_out: int) -> Any:
         """Our algorithm at step 0."""
-        from rlhflab.algorithms.reward_modelling import RewardConfig, RewardKnobs, RewardModelling
+        from rlhflab.algorithms.reward_modelling import RewardConfig, RewardModelling
 
         config = RewardConfig(
             steps=self.steps, batch_size=BATCH, schedule="constant", warmup=0, held_out=held_out

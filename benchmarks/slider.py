@@ -69,13 +69,13 @@ def explorable_peer(view: Any) -> Any:
 
 
 def _build() -> Any:
-    from rlhflab.recipes.build import build_dpo
+    from rlhflab import recipes
 
-    return build_dpo(steps=1_000_000, progress=False)
+    return recipes.DPO(steps=1_000_000, progress=False).build()
 
 
 def board() -> Any:
-    from rlhflab.algorithms.dpo import DPOKnobs
+
     from rlhflab.live.board import Board
 
     return Board(_build, "ours", knobs=DPOKnobs)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhflab import recipes
 from rlhflab.data.sampled import Drawn, draw_answers, drawn_logps, joined
 from rlhflab.evaluation.evaluators import BACKDROP_BETAS, estimated_backdrop, per_token, standing
 from rlhflab.evaluation.reward_judge import model_standing
@@ -36,8 +37,6 @@ from rlhflab.models.logps import Compared, compare_policies, frozen_sequence_log
 from rlhflab.objectives.best_of_n import best_of_n_logps
 from rlhflab.objectives.importance import average, best_of_n_estimate, mean_estimate
 from rlhflab.recipes.build import micro_world, reviews_world
-from rlhflab.recipes.build_control import build_control_ppo
-from rlhflab.recipes.build_policy import build_ppo
 from rlhflab.recipes.build_supervised import HELD_OUT
 from rlhflab.recipes.reference import encode_texts, tiny_reference
 from rlhflab.tasks.control import play
@@ -87,7 +86,7 @@ class World(NamedTuple):
 
 def policies_of(name: str, beta: float) -> dict[str, Any]:
     """PPO's policy with the true reward, near the reference and where its KL from it first is 5."""
-    run, found = build_ppo(name, beta=beta, evaluate_every=10**9, progress=False), {}
+    run, found = recipes.PPO(world=name, beta=beta, evaluate_every=10**9, progress=False).build(), {}
     for record in run:
         kl = record.scalars["objective/kl"]
         if kl > 0.02 and "near" not in found:
@@ -247,7 +246,7 @@ def texts(covered: Covered) -> None:
 
 def episodes(covered: Covered) -> None:
     """Returns of CartPole, 20 episodes an evaluation, of an untrained policy and of one on its way."""
-    run = build_control_ppo("CartPole-v1")
+    run = recipes.PPOControl(world="CartPole-v1").build()
     for updates in (0, 5):
         for _ in range(updates):
             next(run)

@@ -19,7 +19,7 @@ from rlhflab import cli
 from rlhflab.boundary import Fault
 from rlhflab.cli import messages
 from rlhflab.core.record import Record
-from rlhflab.recipes.builders import BUILDERS, CONTROL, builder
+
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
@@ -28,20 +28,20 @@ EXACT = {"reward", "ref_reward", "kl", "objective", "optimum", "regret", "fronti
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Put a toy in build_dpo's place; returns the list of keyword arguments it was built with."""
+    """Put a toy in recipes.DPO's place; returns the list of keyword arguments it was built with."""
     built = []
 
-    def build_dpo(
+    def recipes.DPO(
         world="micro", model="tiny", beta=1.0, learning_rate=None, pairs=2000, label_noise=0.0, steps=10,
         batch_size=32, seed=0, device="auto",
-    ):  # fmt: skip
+    ).build():  # fmt: skip
         built.append(dict(locals()))
         built[-1].pop("built", None)
         if world not in ("micro",) and not os.path.exists(world):
             raise ValueError(f"unknown world {world!r};\nallowed: micro or a JSONL file")
         return Toy(steps=steps, beta=beta, seed=seed, diverge_at=13 if label_noise == 0.5 else 0)
 
-    monkeypatch.setitem(sys.modules, "rlhflab.recipes.build", types.SimpleNamespace(build_dpo=build_dpo))
+    monkeypatch.setitem(sys.modules, "rlhflab.recipes.build", types.SimpleNamespace(recipes.DPO=recipes.DPO))
     return built
 
 

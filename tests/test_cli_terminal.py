@@ -14,7 +14,6 @@ from rlhflab import cli, files
 from rlhflab.cli import words
 from rlhflab.cli.options import absolute
 from rlhflab.data.ranking_source import WorldRankings
-from rlhflab.recipes.builders import BUILDERS, CONTROL, builder
 from rlhflab.runs.store import Run
 from rlhflab.seeds import for_numpy, require_seed, seed_of_part
 from tests.test_cli import one_line, toy  # noqa: F401  a fixture

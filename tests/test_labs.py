@@ -7,7 +7,6 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from rlhflab.recipes.builders import builder
 from rlhflab.runs.drive import begin, drive
 from tests.real_models import write_classifier
 
@@ -145,7 +144,7 @@ PROMISES = {
         assert best_of["what the annotators see"] == sorted(best_of["what the annotators see"])
     """,
     "10_real_models": """
-        from rlhflab.runs.drive import build_from
+
         assert records == list(build_from(builder, config))  # stopped half-way, closed and continued: not a bit else
         assert board.state == "finished" and board.history.step == 200 and board.algorithm.engine == "trl"
         assert [ghost["label"] for ghost in board.ghosts] == ["β 1, engine lab"]

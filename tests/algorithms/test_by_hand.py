@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
-from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
+from rlhflab.algorithms.ppo import PPO, PPOConfig
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
+from rlhflab.algorithms.trpo import TRPO, TRPOConfig
 from rlhflab.core.record import Evaluated
 from rlhflab.tasks.rollout import Collected, Outputs, Rollout
 

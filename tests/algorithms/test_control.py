@@ -9,19 +9,19 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from rlhflab import recipes
 from rlhflab.boundary import Fault
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.objectives.advantages import discounted_returns, gae, leave_one_out_to_go
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean, reinforce_loss
-from rlhflab.recipes.build_control import build_control_ppo, build_control_reinforce, build_control_trpo
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
 from rlhflab.tasks import control as control_task
 from rlhflab.tasks.control import ControlTask, act, play
 from rlhflab.worlds.control import ControlWorld
 from rlhflab.worlds.probes import PROBES, verdict
 
-BUILD = {"reinforce": build_control_reinforce, "ppo": build_control_ppo, "trpo": build_control_trpo}
+BUILD = {"reinforce": recipes.ReinforceControl, "ppo": recipes.PPOControl, "trpo": recipes.TRPOControl}
 SMALL = {
     "reinforce": {"envs": 4},
     "ppo": {"envs": 4, "horizon": 24, "minibatches": 2, "epochs": 2},
@@ -172,7 +172,7 @@ def test_without_a_value_function_a_row_is_one_whole_episode():
 
 @pytest.mark.parametrize("max_kl", [0.003, 0.1])
 def test_trpo_keeps_its_bound_on_cartpole(max_kl):
-    run = build_control_trpo(max_kl=max_kl, **SMALL["trpo"], steps=8)
+    run = recipes.TRPOControl(max_kl=max_kl, **SMALL["trpo"], steps=8).build()
     task, collect, kept = run.task, run.task.collect, []
     task.collect = lambda knobs: kept.append(collect(knobs)) or kept[-1]
     taken = 0
@@ -218,7 +218,7 @@ def test_cartpole_is_learnt(name):
 def test_the_ratios_that_are_clipped_are_told_apart():
     few = {**SMALL["ppo"], "epochs": 10, "minibatches": 1}
     for clip_range in (0.05, 10.0):
-        record = next(build_control_ppo(clip_range=clip_range, learning_rate=1e-2, **few))
+        record = next(recipes.PPOControl(clip_range=clip_range, learning_rate=1e-2, **few).build())
         ratio, clipped = record.arrays["ratio"], record.arrays["ratio_clipped"]
         assert set(clipped) <= set(ratio) and len(ratio) == record.scalars["env_steps"]
         assert all(abs(r - 1) > clip_range for r in clipped)
@@ -227,7 +227,7 @@ def test_the_ratios_that_are_clipped_are_told_apart():
 
 
 def test_gamma_is_a_knob_and_beta_is_none():
-    run = build_control_ppo(**SMALL["ppo"], gamma=0.9)
+    run = recipes.PPOControl(**SMALL["ppo"], gamma=0.9).build()
     assert set(next(run).knobs) == {"learning_rate", "clip_range", "gae_lambda", "epochs", "gamma"}
     run.knobs.gamma = 0.5
     assert run.gamma(next(run).knobs) == 0.5
@@ -241,13 +241,13 @@ def test_gamma_is_a_knob_and_beta_is_none():
 def test_gamma_changes_what_is_learnt_from_the_same_rollout():
     values = {}
     for gamma in (0.5, 0.99):
-        run = build_control_ppo(**SMALL["ppo"], gamma=gamma, steps=1)
+        run = recipes.PPOControl(**SMALL["ppo"], gamma=gamma, steps=1).build()
         values[gamma] = next(run).scalars["loss/value_avg"]
     assert values[0.99] > 1.5 * values[0.5]  # returns are larger where the future counts
 
 
 def test_an_evaluation_is_of_fresh_episodes_and_leaves_the_training_alone():
-    run = build_control_ppo(**SMALL["ppo"])
+    run = recipes.PPOControl(**SMALL["ppo"]).build()
     next(run)
     before = copy.deepcopy(run.task.position())
     first, again = run.task.judge({}), run.task.judge({})
@@ -323,12 +323,12 @@ def test_an_environment_that_returns_nan_ends_the_run_with_one_line(name):
 
 
 def test_weights_that_are_no_numbers_are_not_the_environments_fault():
-    run = build_control_ppo("Pendulum-v1", **SMALL["ppo"])
+    run = recipes.PPOControl(world="Pendulum-v1", **SMALL["ppo"]).build()
     with torch.no_grad():
         run.policy.net.biases[-1].fill_(math.nan)
     with pytest.raises(TrainingDiverged, match="Pendulum-v1 was given actions that are not finite"):
         next(run)
-    run = build_control_ppo(**SMALL["ppo"])
+    run = recipes.PPOControl(**SMALL["ppo"]).build()
     with torch.no_grad():
         run.policy.net.biases[-1].fill_(math.nan)
     with pytest.raises(TrainingDiverged, match="policy/entropy_avg became NaN or infinite at step 1"):

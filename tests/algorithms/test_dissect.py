@@ -5,20 +5,20 @@ import torch
 
 pytest.importorskip("gymnasium")
 
+from rlhflab import recipes
 from rlhflab.algorithms.dissect import dissect
-from rlhflab.recipes.build_control import build_control_trpo
 
 
 @pytest.fixture
 def run():
-    run = build_control_trpo("CartPole-v1", steps=9, seed=3)
+    run = recipes.TRPOControl(world="CartPole-v1", steps=9, seed=3).build()
     next(run)
     next(run)
     return run
 
 
 def test_the_step_is_trpos_own_and_the_policy_stays(run):
-    twin = build_control_trpo("CartPole-v1", steps=9, seed=3)
+    twin = recipes.TRPOControl(world="CartPole-v1", steps=9, seed=3).build()
     twin.load_state_dict(run.state_dict())
     before = [p.detach().clone() for p in run.task.policy_parameters()]
     found = dissect(run, iterations=(3, 10), max_kl=0.25, points=11)

@@ -7,16 +7,16 @@ from statistics import fmean, pstdev
 import pytest
 import torch
 
-from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab import recipes
+from rlhflab.algorithms.dpo import DPO, DPOConfig
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.data.pair_source import FixedPairs, FreshPairs
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss
-from rlhflab.recipes.build import build_dpo
 
 
 def run(steps, **settings):
-    algorithm = build_dpo(steps=steps, device="cpu", progress=False, evaluate_every=50, **settings)
+    algorithm = recipes.DPO(steps=steps, device="cpu", progress=False, evaluate_every=50, **settings).build()
     return algorithm, list(algorithm)
 
 
@@ -84,11 +84,11 @@ def test_the_same_seed_gives_the_same_records_and_another_seed_others():
 @pytest.mark.parametrize("pairs", [100, "fresh"])
 def test_a_stopped_run_continues_bit_for_bit(pairs):
     whole = run(12, pairs=pairs)[1]
-    stopped = build_dpo(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50)
+    stopped = recipes.DPO(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50).build()
     for _ in range(7):
         next(stopped)
     state = copy.deepcopy(stopped.state_dict())
-    fresh = build_dpo(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50)
+    fresh = recipes.DPO(steps=12, pairs=pairs, device="cpu", progress=False, evaluate_every=50).build()
     fresh.load_state_dict(state)
     assert list(fresh) == whole[7:]
 
@@ -107,7 +107,7 @@ def test_fresh_pairs_are_the_next_of_one_seeded_stream(sft, reference):
 
 
 def test_a_knob_acts_on_the_next_step():
-    algorithm = build_dpo(steps=3, pairs=64, device="cpu", progress=False)
+    algorithm = recipes.DPO(steps=3, pairs=64, device="cpu", progress=False).build()
     assert next(algorithm).knobs["beta"] == 1.0
     algorithm.knobs.beta = 0.25
     record = next(algorithm)
@@ -131,7 +131,7 @@ def test_implicit_rewards_scale_with_the_knob(world, sft, reference):
 
 
 def test_a_diverging_run_stops_with_step_and_knobs():
-    algorithm = build_dpo(steps=30, pairs=64, device="cpu", progress=False)
+    algorithm = recipes.DPO(steps=30, pairs=64, device="cpu", progress=False).build()
     next(algorithm)
     with torch.no_grad():
         next(algorithm.policy.parameters()).mul_(math.nan)
@@ -165,12 +165,12 @@ def test_an_absurd_learning_rate_is_reported_as_divergence():
 )
 def test_bad_settings_are_named_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message) as error:
-        build_dpo(progress=False, **settings)
+        recipes.DPO(progress=False, **settings).build()
     assert "\n" not in str(error.value)
 
 
 def test_preferred_finetuning_gives_a_reference_that_likes_the_chosen_answers():
-    algorithm = build_dpo(reference="preferred", pairs=500, steps=1, device="cpu", progress=False)
+    algorithm = recipes.DPO(reference="preferred", pairs=500, steps=1, device="cpu", progress=False).build()
     record = next(algorithm)
     assert record.scalars["logps/chosen"] > record.scalars["logps/rejected"]
 
@@ -180,14 +180,16 @@ def test_a_file_in_the_worlds_language_is_evaluated_exactly_and_another_is_refus
 
     pairs = reference.texts(reference.sample_pairs(50, 0.0, torch.Generator().manual_seed(0)))
     write_pairs(tmp_path / "pairs.jsonl", pairs)
-    algorithm = build_dpo(world=str(tmp_path / "pairs.jsonl"), steps=1, device="cpu", progress=False)
+    algorithm = recipes.DPO(
+        world=str(tmp_path / "pairs.jsonl"), steps=1, device="cpu", progress=False
+    ).build()
     assert next(algorithm).exact is not None
     assert algorithm.notes["read"].startswith("pairs.jsonl, JSON Lines: 50 rows, 50 pairs; ")
     write_pairs(tmp_path / "other.jsonl", [PreferencePair("the plot was", "good", "excellent")])
     with pytest.raises(
         ValueError, match=r"other\.jsonl, line 1: unknown answer 'excellent'.*give --model a folder"
     ):
-        build_dpo(world=str(tmp_path / "other.jsonl"), steps=1, progress=False)
+        recipes.DPO(world=str(tmp_path / "other.jsonl"), steps=1, progress=False).build()
 
 
 def test_any_text_with_a_model_from_a_folder(tmp_path, world, sft):
@@ -196,10 +198,10 @@ def test_any_text_with_a_model_from_a_folder(tmp_path, world, sft):
     sft.save_pretrained(tmp_path / "model")
     world.tokenizer.save_pretrained(tmp_path / "model")
     write_pairs(tmp_path / "pairs.jsonl", [PreferencePair("the plot was", "good", "bad")] * 3)
-    algorithm = build_dpo(
+    algorithm = recipes.DPO(
         world=str(tmp_path / "pairs.jsonl"), model=str(tmp_path / "model"), steps=20, batch_size=4,
         learning_rate=1e-3, device="cpu",
-    )  # fmt: skip
+    ).build()  # fmt: skip
     records = list(algorithm)
     assert records[-1].exact is None and records[-1].samples[0].prompt == "the plot was"
     assert records[-1].scalars["rewards/margins"] > 0.5

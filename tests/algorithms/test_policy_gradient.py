@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
-from rlhflab.algorithms.ppo import PPO, PPOConfig, PPOKnobs
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig, ReinforceKnobs
-from rlhflab.algorithms.trpo import TRPO, TRPOConfig, TRPOKnobs
+from rlhflab.algorithms.ppo import PPO, PPOConfig
+from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
+from rlhflab.algorithms.trpo import TRPO, TRPOConfig
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.evaluation.evaluators import ExactEvaluator
 from rlhflab.models.loading import frozen_copy

@@ -8,15 +8,13 @@ import torch
 from safetensors.torch import load_file
 from torch.profiler import ProfilerActivity, profile
 
+from rlhflab import recipes
 from rlhflab.models import loading
 from rlhflab.models.logps import frozen_sequence_logps, join_answers
 from rlhflab.models.lora import AdaptersOff
 from rlhflab.models.memory import estimate
 from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
-from rlhflab.recipes.build import build_dpo
-from rlhflab.recipes.build_policy import build_ppo, build_trpo
-from rlhflab.recipes.build_reward import build_reward
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
 from rlhflab.tasks.rewards import ClassifierReward
 from tests.real_models import write_classifier
@@ -44,10 +42,10 @@ def letters(prompts, answers):
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_ratios_start_at_1_and_the_kl_at_0(model_folder, texts, kind, dtype, words):
     """Prompts of one length and of several; before any update, in minibatches as an epoch takes them."""
-    run = build_ppo(
+    run = recipes.PPO(
         world=texts, model=str(model_folder(kind, initializer_range=0.5)), reward=letters, batch_size=16,
         max_new_tokens=12, prompt_words=words, max_length=200, lora=True, dtype=dtype, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     collected = run.task.collect(run.knobs.snapshot())
     rollout = collected.rollout
     assert collected.scalars["objective/kl"] == 0
@@ -61,10 +59,10 @@ def test_ratios_start_at_1_and_the_kl_at_0(model_folder, texts, kind, dtype, wor
 
 def test_a_reference_is_judged_again_in_another_precision_and_kept_in_the_same(model_folder, texts, tmp_path):
     def build(dtype):
-        return build_dpo(
+        return recipes.DPO(
             world=texts, model=str(model_folder("llama", initializer_range=0.5)), steps=4, batch_size=4, pairs=8,
             lora=True, dtype=dtype, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
     first = build("bfloat16")
     next(first)
@@ -86,9 +84,9 @@ def test_a_reference_is_judged_again_in_another_precision_and_kept_in_the_same(m
 
 
 def test_what_an_older_run_kept_without_saying_how_is_judged_again(model_folder, texts):
-    run = build_dpo(
+    run = recipes.DPO(
         world=texts, model=str(model_folder("gpt2")), steps=2, batch_size=4, pairs=8, lora=True, **QUIET
-    )
+    ).build()
     next(run)
     state = dict(run.pairs.state_dict())
     del state["ref_logps_in"]
@@ -115,10 +113,10 @@ def test_trpo_takes_the_memory_that_is_expected(model_folder, texts, monkeypatch
     monkeypatch.setattr(loading, "estimate", lambda *a, **k: seen.append(estimate(*a, **k)) or seen[-1])
     totals = []
     for new in (48, 96):
-        run = build_trpo(
+        run = recipes.TRPO(
             world=texts, model=str(model_folder(kind, **wide)), reward=letters, batch_size=16, max_new_tokens=new,
             max_length=new + 12, cg_iterations=2, evaluate_every=100, steps=3, **how, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
         next(run)
         weights = sum(w.numel() * w.element_size() for w in run.policy.parameters()) * (1 if how else 2)
         ratio = seen[-1].total / (weights + peak(lambda run=run: next(run)))
@@ -130,10 +128,10 @@ def test_trpo_takes_the_memory_that_is_expected(model_folder, texts, monkeypatch
 @pytest.mark.parametrize("four_bit", [False, True])
 @pytest.mark.parametrize("trained", ["bfloat16", "float16", "float32"])
 def test_a_reward_model_is_read_as_this_device_computes(model_folder, texts, tmp_path, trained, four_bit):
-    made = build_reward(
+    made = recipes.Reward(
         world=texts, model=str(model_folder("llama")), steps=3, batch_size=4, dtype=trained, lora=True,
         four_bit=four_bit, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     list(made)
     made.save_model(tmp_path / "rm")
     again = read_reward_model(tmp_path / "rm", torch.device("cpu"))
@@ -157,7 +155,7 @@ def test_adapters_of_a_reward_model_read_in_16_bits_are_those_of_training(
     model_folder, texts, tmp_path, monkeypatch
 ):
     """As on a T4: what is read computes in float16, and nothing more is in float32 than when it was trained."""
-    made = build_reward(
+    made = recipes.Reward(
         world=texts,
         model=str(model_folder("gpt2")),
         steps=3,
@@ -165,7 +163,7 @@ def test_adapters_of_a_reward_model_read_in_16_bits_are_those_of_training(
         dtype="bfloat16",
         lora=True,
         **QUIET,
-    )
+    ).build()
     list(made)
     made.save_model(tmp_path / "rm")
     monkeypatch.setattr("rlhflab.models.precision.choose_dtype", lambda *_: torch.float16)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from rlhflab import recipes
 from rlhflab.boundary import Fault
 from rlhflab.data.ranking_source import WorldRankings
 from rlhflab.data.sampled import SampledReference
@@ -21,15 +22,13 @@ from rlhflab.evaluation.reward_judge import (
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.objectives.optimum import expected_reward, frontier_reward, reward_levels
 from rlhflab.objectives.preference import plackett_luce_loss, preference_probability
-from rlhflab.recipes.build_policy import build_ppo
-from rlhflab.recipes.build_reward import build_reward
 from rlhflab.tasks.rewards import score_texts
 
 
 def build(**settings):
-    return build_reward(
+    return recipes.Reward(
         **{"device": "cpu", "progress": False, "pairs": 300, "steps": 8, "evaluate_every": 8, **settings}
-    )
+    ).build()
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +190,10 @@ def test_real_preferences_with_a_model_from_a_folder(tmp_path, world, sft, hh_rl
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token == "<eos>"
-    algorithm = build_reward(
+    algorithm = recipes.Reward(
         world=str(hh_rlhf), model=str(tmp_path / "model"), pairs=8, steps=30, batch_size=8, learning_rate=3e-3,
         skip_bad=True, device="cpu",
-    )  # fmt: skip
+    ).build()  # fmt: skip
     records = list(algorithm)
     assert records[0].scalars["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert records[-1].scalars["loss"] < 0.6 and records[-1].exact is None
@@ -211,9 +210,9 @@ def byte_tokenizer():
 
 
 def test_policy_optimisation_against_a_model_raises_its_score_and_the_true_reward(sft):
-    algorithm = build_ppo(
+    algorithm = recipes.PPO(
         reward="model", pairs=2000, steps=40, evaluate_every=40, device="cpu", progress=False
-    )
+    ).build()
     records = list(algorithm)
     assert abs(records[0].scalars["objective/scores"]) < 0.3  # centred on the reference
     assert records[-1].scalars["objective/scores"] > records[0].scalars["objective/scores"] + 0.2
@@ -225,9 +224,9 @@ def test_any_function_of_texts_is_a_reward(world, sft):
     def likes_very(prompts, answers):
         return [float("very" in answer.split()) for answer in answers]
 
-    algorithm = build_ppo(
+    algorithm = recipes.PPO(
         reward=likes_very, beta=0.2, steps=30, evaluate_every=30, device="cpu", progress=False
-    )
+    ).build()
     records = list(algorithm)
     assert records[-1].scalars["objective/scores"] > records[0].scalars["objective/scores"] + 0.2
 
@@ -284,7 +283,9 @@ def test_the_reviews_world_has_rankings_judges_and_policies(reviews, reviews_sft
     assert last.exact is None and last.estimated["ess"] > 1
     assert ("reward_se" in last.estimated) == (last.estimated["optimum_trusted"] == 1)
     assert {"scatter/true", "calibration/true"} <= set(last.arrays)
-    ppo = build_ppo(world="reviews", steps=2, batch_size=36, evaluate_every=2, device="cpu", progress=False)
+    ppo = recipes.PPO(
+        world="reviews", steps=2, batch_size=36, evaluate_every=2, device="cpu", progress=False
+    ).build()
     last = list(ppo)[-1]
     assert last.estimated["reward_se"] > 0 and last.scalars["answer_length"] > 4
     with pytest.raises(ValueError, match="blind must be one of sentiment, coherence"):

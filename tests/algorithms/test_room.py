@@ -10,12 +10,11 @@ from types import FunctionType
 import pytest
 import torch
 
+from rlhflab import recipes
 from rlhflab.algorithms.room import PHASES
 from rlhflab.core.algorithm import OutOfMemory
 from rlhflab.models.memory import smaller
 from rlhflab.oom import release
-from rlhflab.recipes.build_race import build_race
-from rlhflab.recipes.builders import BUILDERS, CONTROL, builder
 from tests.memory import CPU, alive, failing, graphs, short
 
 AMOUNTS = "2.00 GiB asked for, 1.06 GiB free of 14.74 GiB on GPU 0, 962.56 MiB too little"
@@ -202,7 +201,7 @@ def test_a_share_of_a_trust_region_step_that_was_only_tried_does_not_stay(monkey
 
 def test_a_race_goes_on_with_the_same_lap():
     updates = {"dpo": 4, "ppo_learned": 0, "preferred": 4, "ppo": 0, "trpo": 0, "reinforce": 0}
-    race = build_race(laps=2, updates=updates, reward_updates=10, pairs=50)
+    race = recipes.Race(laps=2, updates=updates, reward_updates=10, pairs=50).build()
     for _ in range(10):
         next(race)
     with (

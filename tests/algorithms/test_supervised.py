@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlhflab import recipes
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
-from rlhflab.algorithms.supervised import Supervised, SupervisedConfig, SupervisedKnobs
+from rlhflab.algorithms.supervised import Supervised, SupervisedConfig
 from rlhflab.data.batches import ShuffledBatches
 from rlhflab.models.logps import frozen_sequence_logps
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
-from rlhflab.recipes.build_supervised import build_pretrain, build_sft
 from rlhflab.recipes.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
 
 
@@ -119,7 +119,7 @@ def test_knobs_have_ranges():
 
 
 def test_exact_loss_is_entropy_plus_kl_and_the_training_loss_estimates_it(world):
-    run = build_sft(p_noise=0.3, steps=1, texts=50, batch_size=50)
+    run = recipes.SFT(p_noise=0.3, steps=1, texts=50, batch_size=50).build()
     language, logps = world.language(0.3), world.logps(run.policy)
     tokens = (language * world.tree.lengths).sum()
     record = next(run)
@@ -138,14 +138,14 @@ def test_exact_loss_is_entropy_plus_kl_and_the_training_loss_estimates_it(world)
 
 
 def test_in_the_reviews_world_the_loss_on_held_out_texts_stands_for_the_language():
-    run = build_sft("reviews", texts=400, steps=2, evaluate_every=2, progress=False)
+    run = recipes.SFT(world="reviews", texts=400, steps=2, evaluate_every=2, progress=False).build()
     first, last = (record.estimated for record in run)
     assert last["cross_entropy"] == pytest.approx(math.log(last["perplexity"]))
     assert 0 < last["cross_entropy_se"] < 0.1 and last["cross_entropy"] < first["cross_entropy"] + 0.1
     assert 0.5 < first["grammatical"] < 1 and first["kl_rb"] < 0.5 and run.backdrop.reward_se
-    fresh = build_pretrain("reviews", texts=200, steps=1)
+    fresh = recipes.Pretrain(world="reviews", texts=200, steps=1).build()
     (record,) = fresh
     tokens = len(fresh.evaluator._world.tokenizer)
     assert record.exact is None and record.estimated["perplexity"] == pytest.approx(tokens, rel=0.3)
     with pytest.raises(ValueError, match="unknown world 'nowhere'"):
-        build_pretrain("nowhere")
+        recipes.Pretrain(world="nowhere").build()

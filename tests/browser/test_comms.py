@@ -11,10 +11,11 @@ SETTING = ".jupyter-home/settings/@jupyterlab/apputils-extension/kernels-setting
 SHOW = """
 import torch
 torch.set_num_threads(1)
-from rlhflab import Board, DPOKnobs, build_dpo
+from rlhflab import Board
+from rlhflab import recipes
 
 seen = []
-board = Board(lambda: build_dpo(pairs=200, steps=50_000), knobs=DPOKnobs, name="queue", title="Queue", autostart=True,
+board = Board(lambda: recipes.DPO(pairs=200, steps=50_000).build(), knobs=DPOKnobs, name="queue", title="Queue", autostart=True,
               sinks=[lambda record: seen.append(record.knobs["beta"])])
 board
 """

@@ -65,10 +65,11 @@ def test_a_student_works_through_lab_07(steady, world, sft):
 SETUP = """
 import threading, torch
 torch.set_num_threads(1)
-from rlhflab import Board, DPOKnobs, build_dpo
+from rlhflab import Board
+from rlhflab import recipes
 """
 SHOW = """
-board = Board(lambda: build_dpo(pairs=200, steps=5000), knobs=DPOKnobs, name="again", title="Again", autostart=True)
+board = Board(lambda: recipes.DPO(pairs=200, steps=5000).build(), knobs=DPOKnobs, name="again", title="Again", autostart=True)
 board
 """
 
@@ -110,7 +111,7 @@ def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it
 
 WATCH = """
 seen = set()
-board = Board(lambda: build_dpo(pairs=200, steps=50_000), knobs=DPOKnobs, name="busy", title="Busy", autostart=True,
+board = Board(lambda: recipes.DPO(pairs=200, steps=50_000).build(), knobs=DPOKnobs, name="busy", title="Busy", autostart=True,
               sinks=[lambda record: seen.add(record.knobs["beta"])])
 board
 """
@@ -146,7 +147,7 @@ def test_an_exception_is_shown_in_the_view_as_text_and_the_kernel_stays_usable(s
     lab = steady
     broken = """
 def make():
-    algorithm = build_dpo(pairs=100, steps=50)
+    algorithm = recipes.DPO(pairs=100, steps=50).build()
     step = algorithm.pairs.next
     def fail():
         if algorithm.step == 5:

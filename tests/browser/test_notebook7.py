@@ -5,10 +5,11 @@ from tests.browser.jupyter import points
 SHOW = """
 import torch
 torch.set_num_threads(1)
-from rlhflab import Board, DPOKnobs, build_dpo
+from rlhflab import Board
+from rlhflab import recipes
 
 board = Board(
-    lambda: build_dpo(pairs=200, steps=60), knobs=DPOKnobs, name="seven", title="Seven", autostart=True
+    lambda: recipes.DPO(pairs=200, steps=60).build(), knobs=DPOKnobs, name="seven", title="Seven", autostart=True
 )
 board
 """

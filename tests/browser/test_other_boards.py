@@ -6,22 +6,22 @@ SETUP = """
 import torch
 torch.set_num_threads(1)
 from rlhflab import Board
-from rlhflab.recipes.build_policy import build_ppo
-from rlhflab.recipes.build_reward import build_reward
-from rlhflab.algorithms.ppo import PPOKnobs
-from rlhflab.algorithms.reward_modelling import RewardKnobs
+from rlhflab import recipes
+from rlhflab import recipes
+
+
 clips = []
 """
 PPO = """
 ppo = Board(
-    lambda: build_ppo(steps=30, batch_size=63, evaluate_every=5), knobs=PPOKnobs, name="ppo", title="PPO",
+    lambda: recipes.PPO(steps=30, batch_size=63, evaluate_every=5).build(), knobs=PPOKnobs, name="ppo", title="PPO",
     sinks=[lambda record: clips.append(record.knobs["clip_range"])],
 )
 ppo
 """
 REWARD = """
 reward = Board(
-    lambda: build_reward(pairs=300, steps=20, evaluate_every=10), knobs=RewardKnobs, name="reward", title="Reward",
+    lambda: recipes.Reward(pairs=300, steps=20, evaluate_every=10).build(), knobs=RewardKnobs, name="reward", title="Reward",
 )
 reward
 """

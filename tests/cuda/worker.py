@@ -36,7 +36,7 @@ def routes(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def main(folder: Path, names: list[str]) -> None:
     """Run the trials of these names, or all."""
-    from rlhflab.recipes import build, build_supervised
+    from rlhflab.recipes import build
     from rlhflab.recipes.reference import tiny_reference
 
     tiny_reference(build.micro_world(), progress=False)  # trained by torch itself where there is none yet

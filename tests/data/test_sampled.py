@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+from rlhflab.algorithms.dpo import DPO, DPOConfig
 from rlhflab.data.pair_source import FixedPairs
 from rlhflab.data.sampled import SampledReference, answer_texts, draw_answers, drawn_logps, speaker
 from rlhflab.evaluation.evaluators import (

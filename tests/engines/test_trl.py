@@ -16,23 +16,21 @@ from torch.nn.utils import parameters_to_vector
 
 pytest.importorskip("trl", reason="TRL is not installed")
 
+from rlhflab import recipes
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.engines import versions as engines
-from rlhflab.recipes.build import build_dpo
-from rlhflab.recipes.build_reward import build_reward
-from rlhflab.recipes.build_supervised import build_sft
 from rlhflab.runs.store import Run
 
 SETTINGS = {
-    build_dpo: {"pairs": 100, "beta": 0.5, "label_noise": 0.1, "evaluate_every": 100, "batch_size": 16},
-    build_reward: {
+    recipes.DPO: {"pairs": 100, "beta": 0.5, "label_noise": 0.1, "evaluate_every": 100, "batch_size": 16},
+    recipes.Reward: {
         "pairs": 20,
         "label_noise": 0.1,
         "evaluate": False,
         "batch_size": 16,
         "learning_rate": 2e-3,
     },
-    build_sft: {"texts": 300, "evaluate_every": 100, "batch_size": 16},
+    recipes.SFT: {"texts": 300, "evaluate_every": 100, "batch_size": 16},
 }
 BUILDERS = pytest.mark.parametrize("build", SETTINGS, ids=lambda build: build.__name__)
 
@@ -78,7 +76,7 @@ def test_both_engines_agree_on_every_step(build):
             if not (ours.step == 1 and k.endswith(("accuracies", "accuracy")))
         }
         # rounding grows: reward models start from the same 0 and are trained at a higher rate
-        late = build is build_reward and ours.step > 12
+        late = build is recipes.Reward and ours.step > 12
         near = {"rel": 2e-3, "abs": 1e-4} if late else {"rel": 1e-4, "abs": 2e-5}
         assert {name: found[name] for name in expected} == pytest.approx(expected, **near)
     assert (lab[-1].exact is None) == (trl[-1].exact is None)
@@ -86,7 +84,7 @@ def test_both_engines_agree_on_every_step(build):
 
 
 def test_the_pairs_are_those_whose_means_trl_logs():
-    for record in make(build_dpo, steps=5):
+    for record in make(recipes.DPO, steps=5):
         pairs = record.pairs
         margins = [c - r for c, r in zip(pairs.chosen_rewards, pairs.rejected_rewards, strict=True)]
         assert record.scalars["rewards/margins"] == pytest.approx(sum(margins) / 16, abs=1e-6)
@@ -95,7 +93,7 @@ def test_the_pairs_are_those_whose_means_trl_logs():
 
 
 def test_it_makes_one_forward_a_step():
-    algorithm = make(build_dpo, steps=4, evaluate_every=4)
+    algorithm = make(recipes.DPO, steps=4, evaluate_every=4)
     next(algorithm)
     calls = []
     algorithm.policy.base_model.register_forward_hook(lambda *_: calls.append(1))
@@ -109,7 +107,7 @@ def test_the_reference_is_the_one_trl_computes_itself(sft):
 
     from rlhflab.engines.trl import preference_rows
 
-    algorithm = make(build_dpo)
+    algorithm = make(recipes.DPO)
     rows = copy.deepcopy(algorithm.pairs).next()
     next(algorithm)
     reference = copy.deepcopy(sft)  # TRL changes its forward for good
@@ -123,7 +121,7 @@ def test_the_reference_is_the_one_trl_computes_itself(sft):
 
 
 def test_the_model_is_left_as_it_was():
-    algorithm = make(build_dpo, steps=3)
+    algorithm = make(recipes.DPO, steps=3)
     before = copy.deepcopy(algorithm.policy.config.to_dict())
     next(algorithm)
     assert "forward" not in vars(algorithm.policy)
@@ -156,7 +154,7 @@ def test_the_learning_rate_is_live_under_the_schedule(build):
 
 
 def test_it_rests_between_steps():
-    algorithm = make(build_dpo)
+    algorithm = make(recipes.DPO)
     for step in (1, 2):
         next(algorithm)
         before = parameters_to_vector(algorithm.policy.parameters()).detach().clone()
@@ -166,7 +164,7 @@ def test_it_rests_between_steps():
 
 
 def test_beta_is_live():
-    algorithm, lab = make(build_dpo), make(build_dpo, "lab")
+    algorithm, lab = make(recipes.DPO), make(recipes.DPO, "lab")
     for step in range(1, 8):
         if step == 5:
             algorithm.knobs.beta = lab.knobs.beta = 5.0
@@ -204,7 +202,7 @@ def test_a_run_goes_on_from_the_trainers_checkpoint(build, tmp_path):
 
 
 def test_it_can_be_put_back_to_its_start():
-    algorithm = make(build_dpo, steps=4)
+    algorithm = make(recipes.DPO, steps=4)
     begin = algorithm.state_dict()
     first = list(algorithm)
     algorithm.load_state_dict(begin)
@@ -212,7 +210,7 @@ def test_it_can_be_put_back_to_its_start():
 
 
 def test_a_checkpoint_holds_what_the_trainer_needs_and_no_more():
-    algorithm = make(build_reward, steps=3)
+    algorithm = make(recipes.Reward, steps=3)
     next(algorithm)
     files = algorithm.state_dict()["trainer"]
     assert {
@@ -226,7 +224,7 @@ def test_a_checkpoint_holds_what_the_trainer_needs_and_no_more():
 
 
 def test_divergence_is_named_with_step_and_knobs():
-    algorithm = make(build_dpo)
+    algorithm = make(recipes.DPO)
     next(algorithm)
     algorithm.policy.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"loss.* NaN or infinite at step 2 with beta=0.5"):
@@ -234,7 +232,7 @@ def test_divergence_is_named_with_step_and_knobs():
 
 
 def test_what_fails_in_trl_is_raised_here():
-    algorithm = make(build_dpo)
+    algorithm = make(recipes.DPO)
     next(algorithm)
     algorithm.loop.trainer.loss_types = ["nonsense"]
     with pytest.raises(ValueError, match="nonsense"):
@@ -242,7 +240,7 @@ def test_what_fails_in_trl_is_raised_here():
 
 
 def test_a_dropped_algorithm_takes_thread_and_files_with_it():
-    algorithm = make(build_dpo)
+    algorithm = make(recipes.DPO)
     next(algorithm)
     folder, gone = algorithm.loop.trainer.args.output_dir, weakref.ref(algorithm)
     threads = [t for t in threading.enumerate() if t.name == "rlhflab-trl"]
@@ -259,15 +257,15 @@ def test_it_tells_nobody(monkeypatch):
 
     told = []
     monkeypatch.setattr(base_trainer, "send_telemetry", lambda **what: told.append(what))
-    next(make(build_sft))
+    next(make(recipes.SFT))
     assert told == []
 
 
 def test_several_answers_a_ranking_and_unknown_engines_are_refused():
     with pytest.raises(ValueError, match="takes pairs, so ranked must be 2, got 4"):
-        make(build_reward, ranked=4)
+        make(recipes.Reward, ranked=4)
     with pytest.raises(ValueError, match="engine must be one of lab, trl, got 'tlr'"):
-        make(build_dpo, "tlr")
+        make(recipes.DPO, "tlr")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +284,7 @@ def test_a_missing_or_unsupported_trl_is_one_line_with_the_fix(monkeypatch, foun
 
     monkeypatch.setattr(engines.metadata, "version", version)
     with pytest.raises(ValueError) as raised:
-        make(build_dpo)
+        make(recipes.DPO)
     assert isinstance(raised.value, ImportError)
     message = str(raised.value)
     assert words in message and 'pip install "trl' in message and "\n" not in message
@@ -303,7 +301,7 @@ def test_the_extra_asks_for_the_supported_versions(root):
 def test_a_lora_adapter_is_trained_and_its_base_left_alone(world, sft):
     from peft import LoraConfig, get_peft_model
 
-    from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+    from rlhflab.algorithms.dpo import DPO, DPOConfig
     from rlhflab.data.pair_source import FixedPairs
     from rlhflab.engines.trl import TRLDPO
     from rlhflab.worlds.micro import ReferencePoint
@@ -360,7 +358,7 @@ def test_adapters_on_a_4_bit_base_stay_as_precise_as_they_were(world, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OPTConfig, OPTForCausalLM
 
-    from rlhflab.algorithms.dpo import DPO, DPOConfig, DPOKnobs
+    from rlhflab.algorithms.dpo import DPO, DPOConfig
     from rlhflab.data.pair_source import FixedPairs
     from rlhflab.engines.trl import TRLDPO
     from rlhflab.worlds.preferences import PreferencePair
@@ -417,9 +415,9 @@ def test_a_run_whose_models_folder_has_changed_is_not_continued(model_folder, tm
         "engine": engine,
         "device": "cpu",
     }
-    before = build_dpo(model=str(model_folder("llama")), progress=False, **given)
+    before = recipes.DPO(model=str(model_folder("llama")), progress=False, **given).build()
     next(before)
-    after = build_dpo(model=str(model_folder("llama", **shape)), progress=False, **given)
+    after = recipes.DPO(model=str(model_folder("llama", **shape)), progress=False, **given).build()
     with pytest.raises(ValueError, match=says) as refused:
         after.load_state_dict(before.state_dict())
     assert "\n" not in str(refused.value)

@@ -12,7 +12,6 @@ from rlhflab.models.logps import join_answers, token_logps
 from rlhflab.models.reward import answer_scores, reward_model_from
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.models.trie import pick, share_beginnings
-from rlhflab.recipes.builders import builder
 
 
 def batch_of(prompts, seed, words=4, longest=4, rows=40):

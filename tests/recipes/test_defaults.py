@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from rlhflab.algorithms.supervised import SupervisedConfig, SupervisedKnobs
-from rlhflab.recipes.builders import builder
+from rlhflab.algorithms.supervised import SupervisedConfig
 
 ONE = {"gamma": 1.0, "schedule": "linear", "max_grad_norm": 1.0, "seed": 0}
 PPO = {

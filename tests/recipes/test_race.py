@@ -5,16 +5,18 @@ import math
 
 import pytest
 
+from rlhflab import recipes
 from rlhflab.data.sampled import SampledReference
 from rlhflab.evaluation.race_judge import ExactRaceJudge
-from rlhflab.recipes.build_race import build_race
-from rlhflab.recipes.race import CONTESTANTS, DRAWS, Race, RaceConfig, RaceKnobs
+from rlhflab.recipes.race import CONTESTANTS, DRAWS, Race, RaceConfig
 
 SHORT = {"dpo": 6, "ppo_learned": 3, "preferred": 4, "ppo": 3, "trpo": 2, "reinforce": 3}
 
 
 def build(**settings):
-    return build_race(**{"pairs": 100, "laps": 2, "updates": SHORT, "reward_updates": 20, **settings})
+    return recipes.Race(
+        **{"pairs": 100, "laps": 2, "updates": SHORT, "reward_updates": 20, **settings}
+    ).build()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
+from rlhflab import recipes
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.algorithms.trpo import put
 from rlhflab.data.encoding import TextEncoder
@@ -16,10 +17,6 @@ from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
 from rlhflab.objectives.policy_gradient import masked_mean
 from rlhflab.objectives.trust_region import flatten
-from rlhflab.recipes.build import build_dpo
-from rlhflab.recipes.build_policy import build_ppo, build_reinforce, build_trpo
-from rlhflab.recipes.build_reward import build_reward
-from rlhflab.recipes.build_supervised import build_sft
 from rlhflab.recipes.build_text import default_pairs, default_rate
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
 
@@ -55,7 +52,7 @@ def count_letters(prompts, answers):
     return [sum(map(answer.count, "aeiou")) / 4 for answer in answers]
 
 
-BUILDERS = {"dpo": build_dpo, "reward": build_reward}
+BUILDERS = {"dpo": recipes.DPO, "reward": recipes.Reward}
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -91,10 +88,10 @@ def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, 
     """Loss over answers alone; what is written is where DPO starts."""
     rate = {} if how else {"learning_rate": 1e-3}
     spread = {"init_std": 0.2} if kind == "opt" else {}  # adapters do not reach the LM head
-    run = build_sft(
+    run = recipes.SFT(
         world=dialogues, model=str(model_folder(kind, **spread)), texts=24, steps=30, batch_size=6,
         evaluate_every=30, **how, **rate, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     policy = run.policy
     with torch.no_grad():
         first = -frozen_sequence_logps(policy, run.data).sum() / run.data.mask.sum()
@@ -105,17 +102,19 @@ def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, 
     run.save_model(tmp_path)
     assert (tmp_path / "adapter_model.safetensors").exists() is bool(how)
     if "four_bit" not in how:  # to these no adapters can be added for good
-        dpo = build_dpo(world=dialogues, model=str(tmp_path), pairs=24, batch_size=4, **how, **QUIET)
+        dpo = recipes.DPO(
+            world=dialogues, model=str(tmp_path), pairs=24, batch_size=4, **how, **QUIET
+        ).build()
         found, wanted = (frozen_sequence_logps(model, run.data) for model in (dpo.policy, policy))
         assert torch.allclose(found, wanted, rtol=1e-3)
 
 
 def test_sft_continues_exactly_with_adapters_in_four_bits(model_folder, dialogues, tmp_path):
     def build():
-        return build_sft(
+        return recipes.SFT(
             world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=3, **FOUR_BIT,
             **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
     whole, first, second = list(build()), build(), build()
     next(first), next(first)
@@ -167,9 +166,9 @@ def test_gradient_checkpointing_is_on_and_changes_no_number(model_folder, dialog
 
 def test_implicit_rewards_are_taken_from_the_quantised_base(model_folder, dialogues):
     """π_ref is the policy with adapters off, judged pair by pair as they come."""
-    algorithm = build_dpo(
+    algorithm = recipes.DPO(
         world=dialogues, model=str(model_folder("opt")), steps=6, batch_size=4, **FOUR_BIT, **QUIET
-    )
+    ).build()
     source, policy = algorithm.pairs, algorithm.policy
     encoder = TextEncoder(algorithm.tokenizer)
     for record in algorithm:
@@ -191,9 +190,9 @@ def test_each_pair_is_judged_by_the_reference_once(model_folder, dialogues, monk
     monkeypatch.setattr(
         AdaptersOff, "__call__", lambda self, **inputs: calls.append(1) or judge(self, **inputs)
     )
-    algorithm = build_dpo(
+    algorithm = recipes.DPO(
         world=dialogues, model=str(model_folder("gpt2")), pairs=4, batch_size=4, steps=5, **LORA, **QUIET
-    )
+    ).build()
     algorithm.evaluator = None
     calls.clear()
     list(algorithm)
@@ -201,22 +200,22 @@ def test_each_pair_is_judged_by_the_reference_once(model_folder, dialogues, monk
 
 
 def test_what_is_too_long_is_left_out_and_counted(model_folder, dialogues):
-    algorithm = build_reward(
+    algorithm = recipes.Reward(
         world=dialogues, model=str(model_folder("opt")), max_length=60, pairs=24, **QUIET
-    )
+    ).build()
     encoder = TextEncoder(algorithm.tokenizer)
     lengths = encoder.encode_pairs(algorithm.rankings.pairs, progress=False).lengths()
     assert max(lengths) <= 60
     assert f"{24 - len(lengths)} longer than 60 tokens" in algorithm.notes["data"]
     with pytest.raises(ValueError, match=r"no pair of .* has at most 2 tokens; raise --max-length"):
-        build_reward(world=dialogues, model=str(model_folder("opt")), max_length=2, **QUIET)
+        recipes.Reward(world=dialogues, model=str(model_folder("opt")), max_length=2, **QUIET).build()
 
 
 @pytest.mark.parametrize("how", [{}, LORA, FOUR_BIT], ids=["whole", "lora", "4bit"])
 def test_a_reward_model_is_written_and_read(model_folder, dialogues, tmp_path, how):
-    algorithm = build_reward(
+    algorithm = recipes.Reward(
         world=dialogues, model=str(model_folder("gpt2")), steps=3, batch_size=4, **how, **QUIET
-    )
+    ).build()
     list(algorithm)
     algorithm.save_model(tmp_path)
     batch = join_answers([[5, 6, 7], [8]], [[9, 10], [11]])
@@ -230,7 +229,7 @@ def test_a_reward_model_is_written_and_read(model_folder, dialogues, tmp_path, h
 
 
 def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, reviews_file, tmp_path):
-    algorithm = build_reward(
+    algorithm = recipes.Reward(
         world=reviews_file,
         model=str(model_folder("gpt2")),
         steps=12,
@@ -238,14 +237,14 @@ def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, revi
         evaluate_every=100,
         **LORA,
         **QUIET,
-    )
+    ).build()
     losses = [record.scalars["loss"] for record in algorithm]
     assert losses[-1] < losses[0]
     algorithm.save_model(tmp_path / "rm" / "model")
-    run = build_ppo(
+    run = recipes.PPO(
         world=reviews_file, model=str(model_folder("gpt2")), reward=str(tmp_path / "rm"), steps=2, batch_size=8,
         max_new_tokens=6, **LORA, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     assert "20 prompts of" in run.notes["data"]
     record = next(run)
     assert (
@@ -253,20 +252,20 @@ def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, revi
         and abs(record.scalars["objective/scores"]) > 0
     )
     with pytest.raises(ValueError, match="has another vocabulary than the policy"):
-        build_ppo(
+        recipes.PPO(
             world=reviews_file, model=str(model_folder("opt")), reward=str(tmp_path / "rm"), **LORA, **QUIET
-        )
+        ).build()
 
 
 @pytest.mark.parametrize(("kind", "how"), [("gpt2", LORA), ("opt", FOUR_BIT), ("llama", {})])
 def test_ppo_raises_the_reward_of_a_function(model_folder, dialogues, reviews_file, kind, how):
     """With prompts of one length and of many. Weights as large as trained ones: adapters do not reach the LM head."""
     spread = {"init_std": 0.5} if kind == "opt" else {"initializer_range": 0.5}
-    run = build_ppo(
+    run = recipes.PPO(
         world=dialogues if kind == "opt" else reviews_file, model=str(model_folder(kind, **spread)),
         reward=count_letters, steps=8, batch_size=32, max_new_tokens=12, learning_rate=2e-2, beta=0.02,
         evaluate_every=100, max_length=200, epochs=4, **how, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     records = list(run)
     scores = [record.scalars["objective/scores"] for record in records]
     assert sum(scores[-2:]) / 2 > scores[0] + 0.5
@@ -275,10 +274,10 @@ def test_ppo_raises_the_reward_of_a_function(model_folder, dialogues, reviews_fi
 
 def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
     def build():
-        return build_ppo(
+        return recipes.PPO(
             world=dialogues, model=str(model_folder("gpt2")), reward=count_letters, steps=4, batch_size=8,
             max_new_tokens=6, **FOUR_BIT, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
     whole = list(build())
     first = build()
@@ -292,8 +291,8 @@ def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
 @pytest.mark.parametrize(
     ("build", "kind", "how"),
     [
-        (build_reinforce, "gpt2", LORA), (build_reinforce, "opt", FOUR_BIT), (build_trpo, "gpt2", LORA),
-        (build_trpo, "opt", FOUR_BIT), (build_trpo, "gpt2", {}),
+        (recipes.Reinforce, "gpt2", LORA), (recipes.Reinforce, "opt", FOUR_BIT), (recipes.TRPO, "gpt2", LORA),
+        (recipes.TRPO, "opt", FOUR_BIT), (recipes.TRPO, "gpt2", {}),
     ],
     ids=["reinforce-lora", "reinforce-4bit", "trpo-lora", "trpo-4bit", "trpo-whole"],
 )  # fmt: skip
@@ -302,9 +301,9 @@ def test_reinforce_and_trpo_raise_the_reward_of_a_function(
 ):
     """As above for PPO; of a model with adapters nothing else is changed."""
     spread = {"init_std": 0.5} if kind == "opt" else {"initializer_range": 0.5}
-    rate = {"max_kl": 0.5} if build is build_trpo else {"learning_rate": 2e-2}
+    rate = {"max_kl": 0.5} if build is recipes.TRPO else {"learning_rate": 2e-2}
     run = build(
-        world=dialogues if (build, kind) == (build_reinforce, "opt") else reviews_file,
+        world=dialogues if (build, kind) == (recipes.Reinforce, "opt") else reviews_file,
         model=str(model_folder(kind, **spread)), reward=count_letters, steps=10, batch_size=64, max_new_tokens=12,
         beta=0.02, evaluate_every=100, max_length=200, **rate, **how, **QUIET,
     )  # fmt: skip
@@ -315,16 +314,16 @@ def test_reinforce_and_trpo_raise_the_reward_of_a_function(
     assert sum(scores[-3:]) / 3 > sum(scores[:2]) / 2 + 0.3, scores
     assert abs(records[0].scalars["objective/kl"]) < 1e-3 < records[-1].scalars["objective/kl"]
     assert all(torch.equal(w, frozen[n]) for n, w in run.policy.named_parameters() if n in frozen)
-    if build is build_trpo:
+    if build is recipes.TRPO:
         assert all(record.scalars["trpo/kl_old"] <= record.scalars["trpo/max_kl"] for record in records)
 
 
 def test_products_with_the_fisher_matrix_of_adapters_on_four_bit_weights(model_folder, reviews_file):
     """Against differences of the gradient of the KL: through weights in 4 bits, to the adapters alone."""
-    run = build_trpo(
+    run = recipes.TRPO(
         world=reviews_file, model=str(model_folder("opt", init_std=0.2)), reward=count_letters, batch_size=8,
         max_new_tokens=4, damping=0.0, **FOUR_BIT, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     rollout = run.task.collect(run.knobs.snapshot()).rollout
     parameters = run.task.policy_parameters()
     start = flatten([p.detach() for p in parameters])
@@ -353,10 +352,10 @@ def test_reinforce_learns_from_more_prompts_than_a_batch_has(model_folder, tmp_p
     """An answer that is alone with its prompt has no baseline, and its advantage is 0."""
     rows = [{"prompt": f"Is it {n}?", "chosen": "Yes.", "rejected": "No."} for n in range(200)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    run = build_reinforce(
+    run = recipes.Reinforce(
         world=str(tmp_path / "pairs.jsonl"), model=str(model_folder("gpt2", initializer_range=0.5)),
         reward=count_letters, steps=2, batch_size=18, max_new_tokens=6, **LORA, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     groups = run.task.collect(run.knobs.snapshot()).rollout.groups
     assert groups.unique(return_counts=True)[1].sort().values.tolist() == [2, 4, 4, 4, 4]
     assert all(record.scalars["grad_norm"] > 0 for record in run)
@@ -364,10 +363,10 @@ def test_reinforce_learns_from_more_prompts_than_a_batch_has(model_folder, tmp_p
 
 def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, reviews_file, tmp_path):
     def build(model):
-        return build_trpo(
+        return recipes.TRPO(
             world=reviews_file, model=str(model), reward=count_letters, steps=3, batch_size=8, max_new_tokens=4,
             **LORA, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
     folder = model_folder("gpt2", initializer_range=0.5)
     whole, first, second = (build(folder) for _ in range(3))
@@ -383,10 +382,10 @@ def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, re
     )
     assert torch.allclose(found, wanted, atol=1e-5) and not torch.allclose(found, before, atol=1e-3)
     with pytest.raises(ValueError, match="too fine for float16"):
-        build_trpo(
+        recipes.TRPO(
             world=reviews_file, model=str(model_folder("gpt2")), reward=count_letters, dtype="float16", **LORA,
             **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
 
 def test_trpo_computes_in_float32_where_others_take_float16(model_folder, reviews_file, monkeypatch):
@@ -398,21 +397,21 @@ def test_trpo_computes_in_float32_where_others_take_float16(model_folder, review
         **LORA,
         **QUIET,
     }
-    assert build_trpo(**given).policy.dtype == torch.float32
-    assert build_reinforce(**given).policy.dtype == torch.float16
+    assert recipes.TRPO(**given).build().policy.dtype == torch.float32
+    assert recipes.Reinforce(**given).build().policy.dtype == torch.float16
 
 
 def test_engine_trl_computes_in_float32_where_ours_takes_float16(model_folder, dialogues, monkeypatch):
     pytest.importorskip("trl", reason="trl is not installed")
     monkeypatch.setattr("rlhflab.models.loading.choose_dtype", lambda *_: torch.float16)
     given = {"world": dialogues, "model": str(model_folder("gpt2")), **LORA, **QUIET}
-    for build in (build_dpo, build_reward, build_sft):
+    for build in (recipes.DPO, recipes.Reward, recipes.SFT):
         made = build(**given, engine="trl")
-        trained = made.reward_model if build is build_reward else made.policy
+        trained = made.reward_model if build is recipes.Reward else made.policy
         assert trained.dtype == torch.float32
         with pytest.raises(ValueError, match="engine trl does not scale its loss for float16"):
             build(**given, engine="trl", dtype="float16")
-    assert build_dpo(**given).policy.dtype == torch.float16
+    assert recipes.DPO(**given).build().policy.dtype == torch.float16
 
 
 def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
@@ -425,10 +424,10 @@ def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     torch.nn.init.normal_(classifier.score.weight)
     classifier.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
-    run = build_ppo(
+    run = recipes.PPO(
         world=reviews_file, model=str(model_folder("gpt2")), reward=str(tmp_path), steps=1, batch_size=8,
         max_new_tokens=4, **LORA, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     reward = run.task.reward
     found = reward.function(["A "], ["good film"])
     ids = reward.tokenizer(["A good film"], return_tensors="pt")
@@ -436,7 +435,7 @@ def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     torch.testing.assert_close(found[0], logits[0] - logits[1])
     next(run)
     with pytest.raises(ValueError, match=r"cannot load reward .*it is no classifier with two labels"):
-        build_ppo(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET)
+        recipes.PPO(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET).build()
 
 
 @pytest.mark.parametrize("name", [*BUILDERS, "sft"])
@@ -445,7 +444,7 @@ def test_trl_trains_the_same_real_model(model_folder, dialogues, name):
     losses = [
         [
             record.scalars["loss"]
-            for record in {**BUILDERS, "sft": build_sft}[name](
+            for record in {**BUILDERS, "sft": recipes.SFT}[name](
                 world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=100,
                 learning_rate=5e-3, engine=engine, **FOUR_BIT, **QUIET,
             )
@@ -486,7 +485,7 @@ def test_a_scaled_loss_gives_the_same_update_and_leaves_out_what_overflows():
 
 
 def test_a_float16_base_is_trained_with_a_scaled_loss(model_folder, dialogues):
-    algorithm = build_dpo(
+    algorithm = recipes.DPO(
         world=dialogues,
         model=str(model_folder("llama")),
         steps=12,
@@ -494,7 +493,7 @@ def test_a_float16_base_is_trained_with_a_scaled_loss(model_folder, dialogues):
         dtype="float16",
         **LORA,
         **QUIET,
-    )
+    ).build()
     losses = [record.scalars["loss"] for record in algorithm]
     assert "scaler" in algorithm.state_dict()["optimiser"]
     assert sum(losses[-4:]) < sum(losses[:4]) - 0.01

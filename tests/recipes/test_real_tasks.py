@@ -2,9 +2,8 @@
 
 import pytest
 
-from rlhflab.recipes.builders import WORLDS, builder, is_text_source
+from rlhflab.recipes.builders import WORLDS, is_text_source
 from rlhflab.recipes.real_tasks import TASKS, configuration, expected, knobs_class, title
-from rlhflab.runs.drive import build_from
 
 HERE = {"progress": False, "device": "cpu"}
 

@@ -7,7 +7,6 @@ import torch
 
 from rlhflab import doctor
 from rlhflab.recipes import trials
-from rlhflab.recipes.builders import BUILDERS
 
 
 def test_every_algorithm_is_tried_on_the_tiny_and_on_a_real_model(tmp_path):

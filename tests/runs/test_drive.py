@@ -16,7 +16,6 @@ from rlhflab.algorithms import trpo
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.boundary import Fault
 from rlhflab.data.batches import ShuffledBatches
-from rlhflab.recipes.builders import builder
 from rlhflab.runs import drive as driving
 from rlhflab.runs import store
 from rlhflab.runs.checkpoint import read_checkpoint

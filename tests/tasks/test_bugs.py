@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rlhflab import recipes
 from rlhflab.models.logps import token_logps
-from rlhflab.recipes.build_policy import build_ppo
 from rlhflab.tasks.bugs import CutSampling, MeanForSum, WrongKLSign
 
 KNOBS = {"beta": 0.5}
@@ -12,7 +12,7 @@ KNOBS = {"beta": 0.5}
 
 @pytest.fixture
 def run():
-    run = build_ppo(steps=3, batch_size=36, evaluate_every=100, progress=False)
+    run = recipes.PPO(steps=3, batch_size=36, evaluate_every=100, progress=False).build()
     for _ in run:  # away from the reference, where the KL term is 0
         pass
     return run
