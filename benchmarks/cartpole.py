@@ -94,8 +94,10 @@ def ours(algorithm: str) -> Train:
     """Train ours until the clock says that it is over."""
     import torch
 
+    from rlhflab import recipes
+
     def train(seed: int) -> dict[str, Any]:
-        run = builder(algorithm, "CartPole-v1")(seed=seed, evaluate_every=1_000_000)
+        run: Any = recipes.CONTROL[algorithm](seed=seed, evaluate_every=1_000_000).build()
 
         def right(seen: Any) -> Any:
             with torch.no_grad():

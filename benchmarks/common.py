@@ -260,9 +260,9 @@ def time_trainer(
         must = {"lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "report_to": "none"}
         arguments = config(output_dir=folder, **{**must, "use_cpu": True, "bf16": False, **settings})
         if tokenizer is None:
-            from rlhflab.recipes.build import micro_world
+            from rlhflab.recipes.worlds import world_named
 
-            tokenizer = micro_world().tokenizer
+            tokenizer = world_named("micro").tokenizer
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             Tokenised(
                 args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,

@@ -1,6 +1,6 @@
 """How near PPO, TRPO and REINFORCE come to the exact optimum of the micro world, and in how many seconds.
 
-Each is built by its builder at its defaults (the true reward, β = 1) for seeds 0 to 9 and trained to its end with one
+Each is built by its recipe at its defaults (the true reward, β = 1) for seeds 0 to 9 and trained to its end with one
 thread; exact evaluations are part of the time, building is not. The optimum is J* = β·E_x[log Z(x)], computed over all
 37,701 answers to each prompt:
 
@@ -19,9 +19,9 @@ from benchmarks.common import digits, emit, machine, offline_with, parser, say, 
 EFFICIENCY, REGRET, SECONDS = 0.97, 0.05, 60.0
 
 
-def train(build: Any, seed: int) -> dict[str, float | None]:
+def train(recipe: Any, seed: int) -> dict[str, float | None]:
     """Train one run to its end."""
-    algorithm = build(seed=seed, progress=False)
+    algorithm = recipe(seed=seed, progress=False).build()
     began, reached, exact = time.perf_counter(), None, {}
     for record in algorithm:
         if record.exact:
@@ -47,11 +47,11 @@ def main() -> None:
     offline_with(threads=1)
     from rlhflab import recipes
 
-    builders = {"ppo": recipes.PPO, "trpo": recipes.TRPO, "reinforce": recipes.Reinforce}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in builders}
+    methods = {"ppo": recipes.PPO, "trpo": recipes.TRPO, "reinforce": recipes.Reinforce}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     for seed in range(1 if args.quick else 10):
-        for name, build in builders.items():
-            runs[name].append(train(build, seed))
+        for name, recipe in methods.items():
+            runs[name].append(train(recipe, seed))
             say(f"seed {seed}, {name}: {runs[name][-1]}")
     figures = {
         name: {

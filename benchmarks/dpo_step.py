@@ -47,14 +47,14 @@ class Setting:
 
     def __init__(self, steps: int, batches: int | None = None, pairs: int = 2000) -> None:
         from rlhflab import recipes
-        from rlhflab.algorithms.dpo import DPO, DPOConfig
+        from rlhflab.algorithms.dpo import DPO
 
         built = recipes.DPO(
             beta=BETA, learning_rate=RATE, pairs=pairs, batch_size=BATCH, steps=steps, progress=False
         ).build()
-        config = DPOConfig(steps=steps, schedule="constant", warmup=0)
+        config = built.config.but(schedule="constant", warmup=0)
         self.policy, self.evaluator, self.steps = copy.deepcopy(built.policy), built.evaluator, steps
-        self.ours = DPO(built.policy, built.pairs, config, built.knobs)
+        self.ours = DPO(built.policy, built.pairs, config)
         self._begin = copy.deepcopy(self.ours.state_dict())
         self.start = built.pairs.start
         self.batches = [built.pairs.next() for _ in range(batches or steps)]
@@ -174,7 +174,7 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
         "step",
         "DPO, timed",
         sinks=[lambda record: marks.append((time.perf_counter(), record.exact is not None))],
-        knobs=DPOKnobs,
+        knobs=setting.ours.knobs,
     )
 
     def compare() -> None:

@@ -87,10 +87,10 @@ class Setting:
         from rlhflab import recipes
         from rlhflab.models.loading import frozen_copy
         from rlhflab.models.reward import reward_model_from
-        from rlhflab.recipes.build import micro_world
         from rlhflab.recipes.reference import tiny_reference
+        from rlhflab.recipes.worlds import world_named
 
-        self.world = micro_world()
+        self.world = world_named("micro")
         self.policy = tiny_reference(self.world, progress=False)
         self.ref_policy = frozen_copy(self.policy)
         self.reward = recipes.PPO(reward="model", progress=False).build().task.reward
@@ -100,7 +100,8 @@ class Setting:
 
     def ours(self, value: str, learned: bool) -> Any:
         """A PPO run at step 0."""
-        from rlhflab.algorithms.ppo import PPO, PPOConfig
+        from rlhflab.algorithms.ppo import PPO
+        from rlhflab.settings.ppo import PPOSettings
         from rlhflab.tasks.language import LanguageTask
         from rlhflab.tasks.rewards import TrueReward
 
@@ -109,11 +110,11 @@ class Setting:
             policy, self.ref_policy, world.prompt_ids, world.stop_ids, world.max_tokens,
             self.reward if learned else TrueReward(world), BATCH, seed=0, value=value,
         )  # fmt: skip
-        config = PPOConfig(
-            steps=1_000_000, schedule="constant", minibatches=1, value_coef=VALUE_COEF, value_clip=CLIP
-        )
-        knobs = PPOKnobs(beta=BETA, learning_rate=RATE, clip_range=CLIP, gae_lambda=LAMBDA, epochs=EPOCHS)
-        return PPO(task, config, knobs)
+        config = PPOSettings(
+            steps=1_000_000, schedule="constant", minibatches=1, value_coef=VALUE_COEF, value_clip=CLIP,
+            beta=BETA, learning_rate=RATE, clip_range=CLIP, gae_lambda=LAMBDA, epochs=EPOCHS,
+        )  # fmt: skip
+        return PPO(task, config)
 
     def write(self, folder: Path, threads: int) -> None:
         """What the worker reads."""

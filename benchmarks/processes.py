@@ -50,13 +50,14 @@ def work(folder: Path, steps: int) -> None:
     """Measure every task in this process, alone or one of several; the main one prints milliseconds and a loss."""
     import torch
 
-    from rlhflab import processes
+    from rlhflab import processes, recipes
 
     processes.join("cpu")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     found = {}
     for name, (algorithm, settings, shown) in tasks(folder).items():
-        run = builder(algorithm)(**settings, steps=WARMUP + steps + 1, evaluate_every=10_000, progress=False)
+        common = {"steps": WARMUP + steps + 1, "evaluate_every": 10_000, "progress": False}
+        run = recipes.recipe_class(algorithm)(**settings, **common).build()
         next(run)  # has an evaluation
         times, values = time_algorithm(run, WARMUP + steps - 1, shown)
         found[name] = [1000 * median(times[WARMUP - 1 :]), values[0]]

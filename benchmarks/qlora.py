@@ -137,11 +137,13 @@ def run_case(args: argparse.Namespace) -> dict[str, Any]:
 def train_ours(
     goal: str, folder: str, settings: Any, tokens: Any, args: argparse.Namespace, way: str, peak: Peak
 ) -> dict[str, Any]:
-    from rlhflab.algorithms.dpo import DPO, DPOConfig
-    from rlhflab.algorithms.reward_modelling import RewardConfig, RewardModelling
+    from rlhflab.algorithms.dpo import DPO
+    from rlhflab.algorithms.reward_modelling import RewardModelling
     from rlhflab.data.pair_source import LongPairs
     from rlhflab.data.ranking_source import LongRankings
     from rlhflab.models.loading import load_policy, load_reference, load_reward_model
+    from rlhflab.settings.dpo import DPOSettings
+    from rlhflab.settings.reward import RewardSettings
     from rlhflab.worlds.preferences import PreferencePair
 
     steps = args.steps + WARMUP
@@ -151,18 +153,18 @@ def train_ours(
         loaded = load_policy(folder, settings)
         source = LongPairs(texts, tokens, load_reference(loaded.model), args.batch, 0)
         source._batches = _InOrder(args.batch)
-        config = DPOConfig(steps=steps, schedule="constant", warmup=0)
-        algorithm = DPO(loaded.model, source, config, DPOKnobs(beta=BETA, learning_rate=RATE))
+        config = DPOSettings(steps=steps, schedule="constant", warmup=0, beta=BETA, learning_rate=RATE)
+        algorithm = DPO(loaded.model, source, config)
         fetch, take = source, "next"
     else:
         loaded = load_reward_model(folder, settings)
         rankings = LongRankings(texts, tokens, loaded.model, 0)
         turns, take_by_id = _InOrder(args.batch), rankings.take
         rankings.take = lambda ids, noise: take_by_id(turns.next(), noise)  # type: ignore[method-assign]
-        reward_config = RewardConfig(
-            steps=steps, batch_size=args.batch, schedule="constant", warmup=0, held_out=0
+        reward_config = RewardSettings(
+            steps=steps, batch_size=args.batch, schedule="constant", warmup=0, held_out=0, learning_rate=RATE
         )
-        algorithm = RewardModelling(loaded.model, rankings, reward_config, RewardKnobs(learning_rate=RATE))
+        algorithm = RewardModelling(loaded.model, rankings, reward_config)
         fetch, take = rankings, "take"
     inside = [0.0]
     _timed(algorithm, "_update", inside)

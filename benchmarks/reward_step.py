@@ -49,13 +49,18 @@ class Setting:
 
     def ours(self, held_out: int) -> Any:
         """Our algorithm at step 0."""
-        from rlhflab.algorithms.reward_modelling import RewardConfig, RewardModelling
+        from rlhflab.algorithms.reward_modelling import RewardModelling
+        from rlhflab.settings.reward import RewardSettings
 
-        config = RewardConfig(
-            steps=self.steps, batch_size=BATCH, schedule="constant", warmup=0, held_out=held_out
+        config = RewardSettings(
+            steps=self.steps,
+            batch_size=BATCH,
+            schedule="constant",
+            warmup=0,
+            held_out=held_out,
+            learning_rate=RATE,
         )
-        knobs = RewardKnobs(learning_rate=RATE, pairs=2000)
-        return RewardModelling(copy.deepcopy(self.model), self.rankings, config, knobs)
+        return RewardModelling(copy.deepcopy(self.model), self.rankings, config)
 
     def rows(self) -> list[dict[str, list[int]]]:
         """All pairs in training order, as TRL's tokenised data set."""

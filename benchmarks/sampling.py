@@ -34,10 +34,10 @@ def settings() -> dict[str, tuple[Any, Any, list[int], int]]:
     import torch
 
     from rlhflab.models.tiny import TinyConfig, new_tiny_model
-    from rlhflab.recipes.build import micro_world
     from rlhflab.recipes.reference import tiny_reference
+    from rlhflab.recipes.worlds import world_named
 
-    world = micro_world()
+    world = world_named("micro")
     words = len(world.tokenizer)
     long = new_tiny_model(world.tokenizer, TinyConfig(positions=48)).eval()
     prompts = torch.randint(words, (256, 8), generator=torch.Generator().manual_seed(0))

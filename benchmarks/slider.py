@@ -30,11 +30,11 @@ LOW, HIGH = 0.05, 10.0
 def explorable() -> Any:
     """The micro world's explorable, all 37,701 answers to each of nine prompts."""
     from rlhflab.explore import BetaExplorable
-    from rlhflab.recipes.build import micro_world
     from rlhflab.recipes.reference import tiny_reference
+    from rlhflab.recipes.worlds import world_named
     from rlhflab.worlds.micro import ReferencePoint
 
-    world = micro_world()
+    world = world_named("micro")
     point = ReferencePoint(world, tiny_reference(world, progress=False))
     return BetaExplorable(world.prompts, world.answers, point.logps, world.rewards)
 
@@ -68,17 +68,16 @@ def explorable_peer(view: Any) -> Any:
     return ipywidgets.VBox([slider, figure])
 
 
-def _build() -> Any:
+def _recipe() -> Any:
     from rlhflab import recipes
 
-    return recipes.DPO(steps=1_000_000, progress=False).build()
+    return recipes.DPO(steps=1_000_000, progress=False)
 
 
 def board() -> Any:
-
     from rlhflab.live.board import Board
 
-    return Board(_build, "ours", knobs=DPOKnobs)
+    return Board(_recipe(), "ours")
 
 
 def board_peer() -> Any:
@@ -130,7 +129,7 @@ def board_peer() -> Any:
     plots.update_layout(height=640, showlegend=False, title="β")
     figure, slider, run = go.FigureWidget(plots), _slider(), ipywidgets.ToggleButton(description="Run")
     history = History()
-    player = Player(_build, [history.add], "thread", "peer")
+    player = Player(_recipe().build, [history.add], "thread", "peer")
     slider.observe(lambda change: player.set_knob("beta", change["new"]), "value")
     run.observe(lambda change: player.start() if change["new"] else player.pause(), "value")
 

@@ -13,11 +13,10 @@ from tests.browser.jupyter import FLAGS, Lab, find_chromium, lab_server, open_pa
 
 CELL = """
 import torch
-from rlhflab import Board, DPOKnobs, build_dpo
+from rlhflab import Board, recipes
 torch.set_num_threads(1)
 board = Board(
-    lambda: build_dpo(beta=1.0, pairs=2000, label_noise=0.1, steps=600),
-    knobs=DPOKnobs, name="dpo", title="DPO in the micro world", autostart=True,
+    recipes.DPO(beta=1.0, pairs=2000, label_noise=0.1, steps=600), title="DPO in the micro world", autostart=True
 )
 board
 """

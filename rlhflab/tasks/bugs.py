@@ -1,6 +1,6 @@
 """Three classic bugs of RLHF to switch on: each spoils the rollouts on their way to an algorithm that is right.
 
-    run = build_ppo()
+    run = recipes.PPO().build()
     run.task = WrongKLSign(run.task)
 
 Nothing crashes, and every loss looks as usual; what they do shows only where the truth is known.
