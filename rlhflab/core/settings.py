@@ -147,7 +147,7 @@ def knob(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class: frozen settings, checked where they are made; None stands for a default that varies.
+    """Base class: frozen settings, checked where they are made; None stands for the default.
 
     Raises:
         ValueError: a value that is not allowed, in one line.
@@ -156,7 +156,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, declared in self.declared().items():
             value = getattr(self, name)
-            if value is None and declared.varies:
+            if value is None and not declared.optional:
                 value = self.usual(name)
                 if value is None:  # known when the model is loaded
                     continue
