@@ -102,14 +102,19 @@ class Setting:
         """A PPO run at step 0."""
         from rlhflab.algorithms.ppo import PPO
         from rlhflab.settings.ppo import PPOSettings
-        from rlhflab.tasks.language import LanguageTask
+        from rlhflab.tasks.language import LanguageTask, Prompts
         from rlhflab.tasks.rewards import TrueReward
 
         world, policy = self.world, copy.deepcopy(self.policy)
         task = LanguageTask(
-            policy, self.ref_policy, world.prompt_ids, world.stop_ids, world.max_tokens,
-            self.reward if learned else TrueReward(world), BATCH, seed=0, value=value,
-        )  # fmt: skip
+            policy,
+            self.ref_policy,
+            Prompts(world.prompt_ids, world.stop_ids, world.max_tokens),
+            self.reward if learned else TrueReward(world),
+            BATCH,
+            seed=0,
+            value=value,
+        )
         config = PPOSettings(
             steps=1_000_000, schedule="constant", minibatches=1, value_coef=VALUE_COEF, value_clip=CLIP,
             beta=BETA, learning_rate=RATE, clip_range=CLIP, gae_lambda=LAMBDA, epochs=EPOCHS,

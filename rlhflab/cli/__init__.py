@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlhflab import processes
+from rlhflab import __version__, processes
 from rlhflab.cli.colab import colab_command
 from rlhflab.cli.messages import labs_folder, one_line_errors, say
 from rlhflab.cli.options import path
@@ -33,6 +33,23 @@ SETTINGS: dict[str, Any] = {
 app = typer.Typer(
     help="A laboratory for reinforcement learning from human feedback.", no_args_is_help=True, **SETTINGS
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"rlhflab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A laboratory for reinforcement learning from human feedback."""
+
+
 app.add_typer(
     typer.Typer(
         cls=TrainGroup,

@@ -40,7 +40,7 @@ class Range:
         """Return `value` as a float; raise ValueError in one line if it is not allowed."""
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{name} must be {self.allowed}, got {value!r}") from None
         if self.at_least is None:
             high_enough = self.above is None or number > self.above

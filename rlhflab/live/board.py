@@ -22,8 +22,7 @@ from rlhflab.live.controls import Choice, Dials, Form, describe
 from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.player import ENDED, Driver, Player
-from rlhflab.live.replay import StoredRun
-from rlhflab.live.sources import choices_of, maker_of
+from rlhflab.live.sources import Replayed, choices_of, keeper_of, maker_of
 from rlhflab.plots import still
 from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import History
@@ -54,7 +53,6 @@ class Board:
         panels: the plots; by default those of the algorithm's name.
         choices: settings that cannot change while a training runs, as a form above the board: another choice builds the
             training anew. Name → what it may be; a recipe says what the form calls it.
-        before: the records so far, where `make` continues a run; shown until a reset.
 
     >>> board = Board(recipes.DPO(beta=1.0, pairs=2000))        # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -73,7 +71,6 @@ class Board:
         knobs: type[Knobs] | Knobs | None = None,
         panels: tuple[Panel, ...] | None = None,
         choices: Mapping[str, Choice | Sequence[Any]] | None = None,
-        before: Iterable[Record] = (),
     ) -> None:
         recipe = getattr(source, "recipe", source)
         recipe = recipe if isinstance(recipe, Recipe) else None
@@ -84,7 +81,7 @@ class Board:
         make = maker_of(source, knobs)
         specs = recipe.specs() if recipe else knobs.specs if knobs is not None else None
         self.history = History()
-        for record in before:
+        for record in getattr(source, "before", ()):  # of a run that goes on; shown until a reset
             self.history.add(record)
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
@@ -113,7 +110,7 @@ class Board:
                 self._ghosts = former._ghosts
         self.player = Player(
             build,
-            [self.history.add, self._page.on_record, *sinks],
+            [self.history.add, self._page.on_record, *keeper_of(source), *sinks],
             driver,
             self.name,
             specs=specs,
@@ -142,18 +139,12 @@ class Board:
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
             backdrop = getattr(run, "backdrop", None)
-        algorithm = ""
-        board = cls(
-            lambda: StoredRun(records, backdrop, algorithm),
-            name,
-            title or "stored run",
-            before=records,
-            **settings,
-        )
+        source = Replayed(records, backdrop)
+        board = cls(source, name, title or "stored run", **settings)
         board._backdrop = backdrop
         algorithm = best_fit(board.history.snapshot(), getattr(run, "config", {}).get("algorithm", ""))
-        board._algorithm_name = algorithm
-        board.player.finish_without_running(StoredRun(records, backdrop, algorithm, len(records)))
+        board._algorithm_name = source.name = algorithm
+        board.player.finish_without_running(source.make(len(records)))
         return board
 
     # ---- steering ----------------------------------------------------------------------------------------------

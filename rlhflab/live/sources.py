@@ -10,6 +10,7 @@ from rlhflab.core.knobs import Knobs
 from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.live.controls import Choice
+from rlhflab.live.replay import StoredRun
 
 
 class Stream:
@@ -56,6 +57,28 @@ class Stream:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """There is none."""
         self.state_dict()
+
+
+class Replayed:
+    """A stored run, which a board replays as if it were training.
+
+    Args:
+        before: its records.
+        backdrop: the exact truth, where there is one.
+        name: of its algorithm.
+    """
+
+    def __init__(self, before: list[Record], backdrop: Backdrop | None, name: str = "") -> None:
+        self.before, self.backdrop, self.name = before, backdrop, name
+
+    def make(self, step: int = 0) -> StoredRun:
+        """The run as an algorithm that has given `step` records."""
+        return StoredRun(self.before, self.backdrop, self.name, step)
+
+
+def keeper_of(source: Any) -> tuple[Callable[[Record], Any], ...]:
+    """What keeps the records of a board's source: itself, where it keeps its runs."""
+    return (source,) if hasattr(source, "make") and callable(source) else ()
 
 
 def maker_of(source: Any, knobs: type[Knobs] | Knobs | None = None) -> Callable[..., Algorithm]:

@@ -17,7 +17,7 @@ from rlhflab.models.attention import has_fused
 from rlhflab.models.causal import require_causal, require_decoder
 from rlhflab.models.devices import choose_device
 from rlhflab.models.lora import AdaptersOff, add_lora, is_adapted, lora_targets
-from rlhflab.models.memory import Memory, empty_model, estimate, free_memory, smaller
+from rlhflab.models.memory import Memory, Workload, empty_model, estimate, free_memory, smaller
 from rlhflab.models.precision import PRECISIONS, choose_dtype
 from rlhflab.models.quantised import keep_gradients, nf4, wake_bitsandbytes
 from rlhflab.models.quiet import quiet_loading
@@ -48,7 +48,7 @@ class LoadSettings:
         lora_rank: r from 1 to 1024, usually 8–64.
         lora_alpha: α > 0, the adapters' scale is α/r; by default 2r.
         lora_dropout: in [0, 1), on the adapters' input in training.
-        lora_targets: names of the layers with adapters; by default those of `lora.TARGETS`.
+        lora_targets: names of the layers with adapters; by default all linear layers of the blocks.
         gradient_checkpointing: activations made again in the backward pass: less memory, a third more time.
         dtype: of frozen weights and computation: float32, bfloat16, float16, or auto; see `choose_dtype`. Weights that
             are trained are float32.
@@ -308,12 +308,12 @@ def _require_memory(
 
     def needed(**changes: Any) -> Memory:
         other = replace(settings, **changes)
-        return estimate(
-            empty, other.rows, min(other.max_length, positions_of(empty)), compute,
-            other.lora_rank if other.lora else 0, other.lora_targets, other.four_bit,
-            other.gradient_checkpointing, copies=1 if other.lora or reward else 2, logits=not reward,
-            answer_tokens=other.answer_tokens, twice=other.twice, fused=has_fused(device, compute),
+        work = Workload(
+            other.rows, min(other.max_length, positions_of(empty)), compute, other.lora_rank if other.lora else 0,
+            other.lora_targets, other.four_bit, other.gradient_checkpointing, copies=1 if other.lora or reward else 2,
+            logits=not reward, answer_tokens=other.answer_tokens, twice=other.twice, fused=has_fused(device, compute),
         )  # fmt: skip
+        return estimate(empty, work)
 
     asked, free = needed(), free_memory(device)
     if settings.device_map is not None or asked.total <= free:

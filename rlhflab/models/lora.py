@@ -21,50 +21,42 @@ from rlhflab.models.fit import Purpose, misfit, other_base, state_misfit
 from rlhflab.models.quantised import wake_bitsandbytes
 from rlhflab.remedies import require_lora
 
-_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-TARGETS: dict[str, tuple[str, ...]] = {
-    "gpt2": ("c_attn", "c_proj", "c_fc"),
-    "gpt_neo": ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
-    "gptj": ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
-    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
-    "phi": ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
-    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
-    **dict.fromkeys(("bloom", "falcon", "gpt_neox"), _NEOX),
-    **dict.fromkeys(
-        (
-            "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3",
-            "smollm3", "stablelm",
-        ),
-        _LLAMA,
-    ),
-}  # fmt: skip
-"""Every linear layer in the blocks of an architecture, by its `config.model_type`."""
-
 
 def lora_targets(model: Any, named: Sequence[str] = ()) -> tuple[str, ...]:
     """Names of the layers that get adapters.
 
     Args:
         model: any Hugging Face model; its weights may be on the meta device.
-        named: the user's choice; where empty that of `TARGETS`.
+        named: the user's choice; where empty all linear layers of the model's blocks: neither the head nor what stands
+            before the first block or after the last one.
 
     Raises:
-        ValueError: an architecture that is not in `TARGETS`, or a name that no linear layer has; the message lists
-            those that there are.
+        ValueError: a name that no linear layer has, or no linear layer in a block; the message lists those there are.
     """
-    kind = model.config.get_text_config().model_type
-    known = sorted({name.rsplit(".", 1)[-1] for name, _, _ in linear_layers(model)})
-    if not named and kind not in TARGETS:
+    names = [name for name, _, _ in linear_layers(model)]
+    known = sorted({_last(name) for name in names})
+    chosen = tuple(named) or tuple(
+        dict.fromkeys(_last(name) for name in names if re.search(r"\.\d+\.", name))
+    )
+    if not chosen:
         raise ValueError(
-            f"no LoRA layers are known for architecture {kind!r}: name them with --lora-targets (lora_targets), out of "
-            f"{', '.join(known)}"
+            f"this {_kind(model)} has no blocks with linear layers: name layers with --lora-targets (lora_targets), "
+            f"out of {', '.join(known) or 'none at all'}"
         )
-    chosen = tuple(named) or TARGETS[kind]
     missing = sorted(set(chosen) - set(known))
     if missing:
-        raise ValueError(f"no linear layer is called {missing[0]!r}; this {kind} has {', '.join(known)}")
+        raise ValueError(
+            f"no linear layer is called {missing[0]!r}; this {_kind(model)} has {', '.join(known)}"
+        )
     return chosen
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _kind(model: Any) -> str:
+    return str(model.config.get_text_config().model_type)
 
 
 def linear_layers(model: Any) -> Iterator[tuple[str, int, int]]:

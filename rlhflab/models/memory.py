@@ -67,15 +67,11 @@ def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def estimate(
-    model: Any, rows: int, length: int, dtype: torch.dtype = torch.float32, lora_rank: int = 0,
-    named: tuple[str, ...] = (), four_bit: bool = False, checkpointing: bool = False, copies: int = 1,
-    logits: bool = True, answer_tokens: int = 0, twice: float = 0.0, fused: bool = True,
-) -> Memory:  # fmt: skip
-    """Estimate one training.
+@dataclass(frozen=True)
+class Workload:
+    """What one update works on.
 
-    Args:
-        model: from `empty_model`, or loaded.
+    Attributes:
         rows: sequences in a forward pass: twice the pairs.
         length: tokens a sequence.
         dtype: of the weights that are not trained, and of the activations.
@@ -90,37 +86,57 @@ def estimate(
         fused: whether the device has fused attention in this precision; see `attention.has_fused`. A model whose own
             attention is not PyTorch's has none anywhere.
     """
-    size = dtype.itemsize if lora_rank else 4
+
+    rows: int
+    length: int
+    dtype: torch.dtype = torch.float32
+    lora_rank: int = 0
+    named: tuple[str, ...] = ()
+    four_bit: bool = False
+    checkpointing: bool = False
+    copies: int = 1
+    logits: bool = True
+    answer_tokens: int = 0
+    twice: float = 0.0
+    fused: bool = True
+
+
+def estimate(model: Any, work: Workload) -> Memory:
+    """Estimate one training of a model: from `empty_model`, or loaded."""
+    size = work.dtype.itemsize if work.lora_rank else 4
     layers = list(linear_layers(model))
     every = sum(weight.numel() for weight in model.parameters())
     linear = sum(inputs * outputs for _, inputs, outputs in layers)
-    targets = lora_targets(model, named) if lora_rank else ()
+    targets = lora_targets(model, work.named) if work.lora_rank else ()
     adapters = sum(
-        lora_rank * (inputs + outputs)
+        work.lora_rank * (inputs + outputs)
         for name, inputs, outputs in layers
         if name.rsplit(".", 1)[-1] in targets
     )
     text = model.config.get_text_config()
-    tokens, blocks = rows * length, text.num_hidden_layers
+    tokens, blocks = work.rows * work.length, text.num_hidden_layers
     linears = size * sum(inputs + outputs for _, inputs, outputs in layers)
-    scores = text.num_attention_heads * length  # a token and layer
+    scores = text.num_attention_heads * work.length  # a token and layer
     kept = linears
-    if not fused or text._attn_implementation == "eager":
+    if not work.fused or text._attn_implementation == "eager":
         # softmax is in float32, before it is brought back to 16 bits; a cap on the scores keeps theirs
         entry = (4 if size == 4 else 6) + 4 * bool(getattr(text, "attn_logit_softcapping", None))
         kept += blocks * entry * scores
-    if checkpointing:
+    if work.checkpointing:
         kept = size * blocks * text.hidden_size + kept / blocks
-    kept = max(kept, twice * TWICE * (linears + blocks * 4 * scores))
+    kept = max(kept, work.twice * TWICE * (linears + blocks * 4 * scores))
     read = 0.0
-    if answer_tokens and logits:  # and those of the distribution before, and what the loss makes of them
-        read = 24.0 * rows * min(answer_tokens, length) * text.vocab_size
-    elif logits:  # in float32, their log-softmax, its gradient, and that in the model's precision
+    if (
+        work.answer_tokens and work.logits
+    ):  # and those of the distribution before, and what the loss makes of them
+        read = 24.0 * work.rows * min(work.answer_tokens, work.length) * text.vocab_size
+    elif work.logits:  # in float32, their log-softmax, its gradient, and that in the model's precision
         read = (3 * 4 + size) * min(tokens * text.vocab_size, LOGITS_AT_ONCE)
     return Memory(
-        weights=copies * ((every - linear) * size + linear * (quantised.BYTES if four_bit else size)),
+        weights=work.copies
+        * ((every - linear) * size + linear * (quantised.BYTES if work.four_bit else size)),
         adapters=4.0 * adapters,
-        optimiser=4.0 * (VECTORS if twice else 3) * (adapters if lora_rank else every),
+        optimiser=4.0 * (VECTORS if work.twice else 3) * (adapters if work.lora_rank else every),
         activations=tokens * kept + read,
     )
 

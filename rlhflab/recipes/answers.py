@@ -69,7 +69,7 @@ class Answers(Loading):
         from rlhflab.models.loading import frozen_copy
         from rlhflab.recipes.reference import tiny_reference
         from rlhflab.recipes.worlds import evaluator_of, view_from, world_named
-        from rlhflab.tasks.language import LanguageTask
+        from rlhflab.tasks.language import LanguageTask, Prompts
 
         lab = world_named(self.world)
         if (
@@ -83,9 +83,15 @@ class Answers(Loading):
         policy = tiny_reference(lab, progress=self.progress).to(choose_device(self.device, "tiny"))
         ref_policy = frozen_copy(policy)
         return LanguageTask(
-            policy, ref_policy, lab.prompt_ids, lab.stop_ids, lab.max_tokens, self._scores(lab, ref_policy),
-            self.batch_size, self.seed, value, evaluator=evaluator_of(view_from(lab, ref_policy), self.seed),
-        )  # fmt: skip
+            policy,
+            ref_policy,
+            Prompts(lab.prompt_ids, lab.stop_ids, lab.max_tokens),
+            self._scores(lab, ref_policy),
+            self.batch_size,
+            self.seed,
+            value,
+            evaluator=evaluator_of(view_from(lab, ref_policy), self.seed),
+        )
 
     def _scores(self, world: Any, ref_policy: Any) -> RewardFunction:
         from rlhflab.evaluation.reward_judge import reference_offsets

@@ -20,7 +20,7 @@ from rlhflab.recipes.texts import (
     refused_line,
     sample_evaluator,
 )
-from rlhflab.tasks.language import LanguageTask
+from rlhflab.tasks.language import LanguageTask, Prompts
 from rlhflab.tasks.named_reward import named_function, names_function, require_reward
 from rlhflab.tasks.rewards import ClassifierReward, ModelReward, RewardFunction, TextReward
 
@@ -74,11 +74,16 @@ def text_task(
         )
     prompts = [mixed[place] for place in kept]
     task = LanguageTask(
-        policy, ref_policy, [ids[place] for place in kept], encoder.stop_ids, max_new_tokens,
-        _scores(function, prompts, encoder, policy), recipe.batch_size, seed, value,
+        policy,
+        ref_policy,
+        Prompts([ids[place] for place in kept], encoder.stop_ids, max_new_tokens),
+        _scores(function, prompts, encoder, policy),
+        recipe.batch_size,
+        seed,
+        value,
         evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
         each=EACH if value == "none" else 1,
-    )  # fmt: skip
+    )
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
     if refused:
         note += f"; left out: {left_out({REFUSED: len(refused)}, refused[0])}"

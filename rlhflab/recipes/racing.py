@@ -41,7 +41,7 @@ from rlhflab.settings.reinforce import ReinforceSettings
 from rlhflab.settings.reward import RewardSettings
 from rlhflab.settings.supervised import SupervisedSettings
 from rlhflab.settings.trpo import TRPOSettings
-from rlhflab.tasks.language import LanguageTask
+from rlhflab.tasks.language import LanguageTask, Prompts
 from rlhflab.tasks.rewards import ModelReward, RewardFunction, TrueReward
 from rlhflab.worlds.micro import ReferencePoint
 
@@ -202,9 +202,14 @@ class Race:
     def _task(self, policy: Any, reward: RewardFunction, value: str) -> LanguageTask:
         world, config = self._world, self.config
         return LanguageTask(
-            policy, self._ref_policy, world.prompt_ids, world.stop_ids, world.max_tokens, reward,
-            config.batch_size, config.seed, value,
-        )  # fmt: skip
+            policy,
+            self._ref_policy,
+            Prompts(world.prompt_ids, world.stop_ids, world.max_tokens),
+            reward,
+            config.batch_size,
+            config.seed,
+            value,
+        )
 
     # ---- the race ----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlhflab.models.loading import expected_memory
-from rlhflab.models.memory import Memory, estimate
+from rlhflab.models.memory import Memory, Workload, estimate
 from rlhflab.models.tiny import new_tiny_model
 from rlhflab.recipes import from_config
 from rlhflab.recipes.recipe import BuiltIn
@@ -102,7 +102,7 @@ def expected(recipe: Any) -> Memory:
     """
     if not recipe.real:
         model = new_tiny_model(world_named("micro").tokenizer)
-        return estimate(model, 2 * recipe.batch_size, model.config.n_positions, copies=2)
+        return estimate(model, Workload(2 * recipe.batch_size, model.config.n_positions, copies=2))
     ppo = recipe.algorithm == "ppo"
     rows = -(-recipe.batch_size // recipe.minibatches) if ppo else 2 * recipe.batch_size
     return expected_memory(recipe.model, recipe.loading(rows), recipe.algorithm == "reward")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class KeptRuns:
         every: steps between checkpoints; where these are slow a minute passes sooner, see `Checkpoints`.
 
     >>> kept = KeptRuns(recipes.DPO(steps=100))                            # doctest: +SKIP
-    >>> board = Board(kept, sinks=[kept])                                  # doctest: +SKIP
+    >>> board = Board(kept)                                                # doctest: +SKIP
     """
 
     def __init__(
@@ -73,6 +73,11 @@ class KeptRuns:
         kept = cls(recipe_of(run.config), run.folder.parent, every)
         kept.run, kept._continues = run, True
         return kept
+
+    @property
+    def before(self) -> Iterator[Record]:
+        """The records so far of the run that goes on; a board shows them."""
+        return iter(()) if self.run is None else self.run.records()
 
     def prepare(self) -> dict[str, str]:
         """Build the first algorithm now rather than on the training thread, where nothing can be printed.

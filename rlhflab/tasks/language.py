@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +41,27 @@ from rlhflab.tasks.rollout import Collected, Outputs, Rollout
 VALUE_MODELS = ("shared", "own", "none")
 
 
+class Prompts(NamedTuple):
+    """What is answered, and how an answer ends.
+
+    Attributes:
+        ids: [prompts, time] token ids, or a list of token ids for each prompt where their lengths differ.
+        stop_ids: token ids that end an answer.
+        max_tokens: longest answer.
+    """
+
+    ids: Tensor | Sequence[Sequence[int]]
+    stop_ids: Iterable[int]
+    max_tokens: int
+
+
 class LanguageTask:
     """Answers of a causal LM to a set of prompts.
 
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place. It runs without dropout.
         ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model with its adapters off.
-        prompt_ids: [prompts, time] token ids, or a list of token ids for each prompt where their lengths differ.
-        stop_ids: token ids that end an answer.
-        max_tokens: longest answer.
+        prompts: what is answered, and how an answer ends.
         reward: scores of answers.
         batch_size: answers a rollout, of all processes together; every prompt comes about equally often.
         seed: of prompts and answers.
@@ -67,9 +79,7 @@ class LanguageTask:
         self,
         policy: Any,
         ref_policy: Any,
-        prompt_ids: Tensor | Sequence[Sequence[int]],
-        stop_ids: Iterable[int],
-        max_tokens: int,
+        prompts: Prompts,
         reward: RewardFunction,
         batch_size: int,
         seed: int,
@@ -90,14 +100,14 @@ class LanguageTask:
         self.ref_policy = AdaptersOff(policy) if ref_policy is None else ref_policy
         self.reward, self.evaluator = reward, evaluator
         self.backdrop = evaluator.backdrop if evaluator else None
-        self.prompt_length = min(map(len, prompt_ids))  # of the shortest
-        padded = (prompt_ids, None) if isinstance(prompt_ids, Tensor) else left_padded(prompt_ids)
+        self.prompt_length = min(map(len, prompts.ids))  # of the shortest
+        padded = (prompts.ids, None) if isinstance(prompts.ids, Tensor) else left_padded(prompts.ids)
         self._prompt_ids, self._prompt_mask = padded
-        self.stop_ids, self._max_tokens = tuple(stop_ids), max_tokens
+        self.stop_ids, self._max_tokens = tuple(prompts.stop_ids), prompts.max_tokens
         self._stops = torch.tensor(self.stop_ids, device=policy.device)
         self._penalty = missing_stop_penalty
         self._batch_size, self._each = batch_size, each
-        self._prompts = ShuffledBatches(len(prompt_ids), -(-batch_size // each), seed)
+        self._prompts = ShuffledBatches(len(prompts.ids), -(-batch_size // each), seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._hidden = HiddenStates(policy) if value == "shared" else None
         self.trunk = copy.deepcopy(policy.base_model) if value == "own" else None

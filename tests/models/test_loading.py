@@ -339,7 +339,7 @@ def test_the_estimate_is_near_what_stays_for_the_backward_pass():
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 trunk = model.get_base_model().base_model if rank else model.base_model
                 trunk(input_ids=torch.randint(0, 100, (4, 128)), use_cache=False)
-            found = estimate(empty_model(config), 4, 128, dtype, rank, logits=False)
+            found = estimate(empty_model(config), Workload(4, 128, dtype, rank, logits=False))
             ratio = found.activations / sum(size for size, _ in kept.values())
             assert 0.8 < ratio < 1.6, (kind, rank, dtype, ratio)
 
@@ -372,9 +372,9 @@ def test_the_estimate_counts_matrices_of_attention_that_is_not_fused(kind, own, 
     with math, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.base_model(input_ids=torch.randint(0, 50, (rows, time)), use_cache=False)
     empty = empty_model(config)
-    found = estimate(empty, rows, time, dtype, 4, logits=False, fused=fused).activations
+    found = estimate(empty, Workload(rows, time, dtype, 4, logits=False, fused=fused)).activations
     empty.config._attn_implementation = "sdpa"
-    without = estimate(empty, rows, time, dtype, 4, logits=False).activations
+    without = estimate(empty, Workload(rows, time, dtype, 4, logits=False)).activations
     ratio = (found - without) / sum(size for size, _ in kept.values())
     assert 0.7 < ratio < 1.6, ratio
 
@@ -383,11 +383,13 @@ def test_a_policys_logits_are_counted_all_at_once():
     from transformers import AutoConfig
 
     empty = empty_model(AutoConfig.for_model("gpt2", n_embd=64, n_layer=1, n_head=2))
-    small, large = (estimate(empty, 16, 1024, answer_tokens=n).activations for n in (100, 1000))
+    small, large = (estimate(empty, Workload(16, 1024, answer_tokens=n)).activations for n in (100, 1000))
     assert large - small == pytest.approx(24 * 16 * 900 * 50257)
-    parts = estimate(empty, 16, 1024).activations  # where they are made in parts
+    parts = estimate(empty, Workload(16, 1024)).activations  # where they are made in parts
     assert large > 2 * parts
-    assert parts - estimate(empty, 16, 1024, logits=False).activations == (3 * 4 + 4) * LOGITS_AT_ONCE
+    assert (
+        parts - estimate(empty, Workload(16, 1024, logits=False)).activations == (3 * 4 + 4) * LOGITS_AT_ONCE
+    )
 
 
 def test_the_peak_is_counted_from_where_it_was_forgotten():
@@ -420,9 +422,9 @@ def test_the_estimate_counts_weights_copies_and_moments():
     empty = empty_model(config)
     every = empty.num_parameters()
     assert 330e6 < every < 333e6
-    whole = estimate(empty, 8, 512, copies=2)
+    whole = estimate(empty, Workload(8, 512, copies=2))
     assert (whole.weights, whole.optimiser, whole.adapters) == (2 * 4 * every, 12 * every, 0)
-    small = estimate(empty, 8, 512, torch.float16, lora_rank=16, four_bit=True)
+    small = estimate(empty, Workload(8, 512, torch.float16, lora_rank=16, four_bit=True))
     linear = (
         24 * (4 * 1024**2 + 2 * 1024 * 4096) + 2 * 512 * 1024
     )  # in 4 bits and their scales, the rest in 16
@@ -430,7 +432,7 @@ def test_the_estimate_counts_weights_copies_and_moments():
     targets = 24 * 16 * (4 * (1024 + 1024) + 2 * (1024 + 4096))
     assert small.adapters == 4 * targets and small.optimiser == 12 * targets
     assert (
-        estimate(empty, 8, 512, torch.float16, 16, four_bit=True, checkpointing=True).total
+        estimate(empty, Workload(8, 512, torch.float16, 16, four_bit=True, checkpointing=True)).total
         < small.total
         < 15e9
     )

@@ -18,7 +18,6 @@ from rlhflab.models.loading import (
 )
 from rlhflab.models.logps import frozen_sequence_logps, join_answers, sequence_logps
 from rlhflab.models.lora import (
-    TARGETS,
     AdaptersOff,
     linear_layers,
     load_trained_state,
@@ -41,6 +40,24 @@ OF_THEIR_OWN = {
     "gptj": {"n_embd": 32, "n_layer": 1, "n_head": 4, "rotary_dim": 8},
     **{kind: {"num_key_value_heads": 2, "head_dim": 8} for kind in ("gemma", "gemma2", "gemma3_text")},
 }  # fmt: skip
+LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+EXPECTED = {
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "gpt_neo": ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
+    "gptj": ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    "phi": ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    **dict.fromkeys(("bloom", "falcon", "gpt_neox"), NEOX),
+    **dict.fromkeys(
+        (
+            "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3",
+            "smollm3", "stablelm",
+        ),
+        LLAMA,
+    ),
+}  # fmt: skip
 BATCH = join_answers([[5, 6, 7], [8, 9]], [[10, 11, 2], [12, 2]])
 FOUR_BIT = LoadSettings(lora=True, four_bit=True, device="cpu")
 
@@ -50,26 +67,32 @@ def folder(request, model_folder):
     return str(model_folder(request.param))
 
 
-@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("kind", EXPECTED)
 def test_every_linear_layer_of_the_blocks_is_named_and_no_other(kind):
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(kind, **{**SHAPE, **OF_THEIR_OWN.get(kind, {})})
     model = empty_model(config)
-    in_blocks = {name.rsplit(".", 1)[-1] for name, _, _ in linear_layers(model) if ".0." in name}
-    assert set(lora_targets(model)) == set(TARGETS[kind]) == in_blocks
+    assert set(lora_targets(model)) == set(EXPECTED[kind])
 
 
-def test_an_unknown_architecture_or_layer_is_told_with_the_layers_that_there_are(model_folder):
+def test_what_stands_outside_the_blocks_gets_none():
+    from transformers import AutoConfig
+
+    narrow = {**SHAPE, "word_embed_proj_dim": 16, "ffn_dim": 64}  # as OPT-350m: projected in and out
+    model = empty_model(AutoConfig.for_model("opt", **narrow))
+    outside = {"model.decoder.project_in", "model.decoder.project_out"}
+    assert outside < {name for name, _, _ in linear_layers(model)}
+    assert set(lora_targets(model)) == set(EXPECTED["opt"])
+
+
+def test_any_architecture_has_its_own_layers_and_an_unknown_layer_is_told(model_folder):
     from transformers import AutoConfig
 
     model = empty_model(
         AutoConfig.for_model("codegen", n_embd=32, n_layer=1, n_head=4, vocab_size=50, rotary_dim=8)
     )
-    with pytest.raises(
-        ValueError, match=r"no LoRA layers are known for architecture 'codegen': .*--lora-targets.*qkv_proj"
-    ):
-        lora_targets(model)
+    assert set(lora_targets(model)) == {"qkv_proj", "out_proj", "fc_in", "fc_out"}  # nobody has listed them
     assert lora_targets(model, ["qkv_proj"]) == ("qkv_proj",)
     with pytest.raises(ValueError, match=r"no linear layer is called 'query'; this codegen has .*qkv_proj"):
         lora_targets(model, ["query"])
