@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-TINY = "from rlhflab.models.tiny import new_tiny_model; from rlhflab.recipes.build import micro_world; "
-MAKE = "new_tiny_model(micro_world().tokenizer); "
+TINY = "from rlhflab.models.tiny import new_tiny_model; from rlhflab.recipes.worlds import world_named; "
+MAKE = "new_tiny_model(world_named('micro').tokenizer); "
 SAY = "print(torch.get_num_threads())"
 
 

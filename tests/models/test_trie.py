@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rlhflab import recipes
 from rlhflab.models import logps as logps_module
 from rlhflab.models import reward as reward_module
 from rlhflab.models.logps import join_answers, token_logps
@@ -96,7 +97,7 @@ def test_log_probabilities_rewards_and_gradients_are_those_of_the_batch(
 
 @pytest.mark.parametrize("value", ["shared", "own"])
 def test_policies_and_values_are_those_of_the_batch(value, monkeypatch):
-    run = builder("ppo")(steps=3, batch_size=64, value=value, progress=False)
+    run = recipes.PPO(steps=3, batch_size=64, value=value, progress=False).build()
     next(run)  # heads are 0 before the first update
     task, read = run.task, []
     rollout = task.collect(run.knobs.snapshot()).rollout
