@@ -20,7 +20,15 @@ from rlhflab.models.loading import (
 )
 from rlhflab.models.logps import LOGITS_AT_ONCE, frozen_sequence_logps, join_answers
 from rlhflab.models.lora import add_lora, lora_targets
-from rlhflab.models.memory import device_words, empty_model, estimate, forget_peak, free_memory, peak_memory
+from rlhflab.models.memory import (
+    Workload,
+    device_words,
+    empty_model,
+    estimate,
+    forget_peak,
+    free_memory,
+    peak_memory,
+)
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.oom import amounts, is_out_of_memory
 from tests.memory import short
