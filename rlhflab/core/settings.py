@@ -103,7 +103,9 @@ class Declared(NamedTuple):
             except ValueError:
                 otherwise = "".join(f" or {word}" for word in (*self.one_of, *["None"] * self.optional))
                 raise ValueError(f"{name} must be {allowed.allowed}{otherwise}, got {value!r}") from None
-            return int(value) if self.kind is int else number
+            if self.kind is float:
+                return number
+            return int(value) if hasattr(value, "__index__") else int(number)  # the first has all digits
         if self.kind is bool and not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
         if self.one_of and value not in self.one_of:
@@ -154,13 +156,13 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, declared in self.declared().items():
-            value = getattr(self, name)
-            if value is None and not declared.optional:
-                value = self.usual(name)
-                if value is None:  # known when the model is loaded
-                    continue
-            object.__setattr__(self, name, declared.checked(name, value))
+        declared = self.declared()
+        missing = {name for name in declared if getattr(self, name) is None and not declared[name].optional}
+        for name in sorted(declared, key=missing.__contains__):  # first what was given: defaults depend on it
+            value = self.usual(name) if name in missing else getattr(self, name)
+            if value is None and name in missing:  # known when the model is loaded
+                continue
+            object.__setattr__(self, name, declared[name].checked(name, value))
 
     def usual(self, name: str) -> Any:
         """The default of a setting beside the others; None where only the loaded model tells."""
@@ -173,7 +175,7 @@ class Settings:
     @property
     def real(self) -> bool:
         """Whether these are the settings of a real model."""
-        return getattr(self, "model", "tiny") != "tiny"
+        return getattr(self, "model", None) not in (None, "tiny")
 
     @classmethod
     def declared(cls) -> Mapping[str, Declared]:
