@@ -36,9 +36,9 @@ from rlhflab.explore.grid import ENDS, STEP_REWARD, TRAJECTORIES, GridExplorable
 from rlhflab.models.logps import Compared, compare_policies, frozen_sequence_logps
 from rlhflab.objectives.best_of_n import best_of_n_logps
 from rlhflab.objectives.importance import average, best_of_n_estimate, mean_estimate
-from rlhflab.recipes.build import micro_world, reviews_world
-from rlhflab.recipes.build_supervised import HELD_OUT
 from rlhflab.recipes.reference import encode_texts, tiny_reference
+from rlhflab.recipes.supervised import HELD_OUT
+from rlhflab.recipes.worlds import world_named
 from rlhflab.tasks.control import play
 from rlhflab.worlds.control import ControlWorld
 from rlhflab.worlds.micro import MicroWorld, ReferencePoint
@@ -105,7 +105,7 @@ def answers_of(world: Any, policy: Any, ref_policy: Any, count: int) -> tuple[Dr
 
 
 def micro() -> World:
-    world: MicroWorld = micro_world()
+    world: MicroWorld = world_named("micro")
     ref_policy = tiny_reference(world)
     reference = ReferencePoint(world, ref_policy)
     policies = {
@@ -116,7 +116,7 @@ def micro() -> World:
 
 
 def reviews() -> World:
-    world = reviews_world()
+    world = world_named("reviews")
     ref_policy = tiny_reference(world)
     trained = policies_of("reviews", 0.3)
     policies = {where: answers_of(world, policy, ref_policy, 2900)[1] for where, policy in trained.items()}
@@ -230,7 +230,7 @@ def reward_models(world: World, covered: Covered) -> None:
 
 def texts(covered: Covered) -> None:
     """The loss on held-out texts."""
-    world = reviews_world()
+    world = world_named("reviews")
     batch = encode_texts(world, world.corpus(40 * HELD_OUT, 99, 0.3))
     for stage in ("pretrained", "sft"):
         losses = -frozen_sequence_logps(tiny_reference(world, stage), batch).double()

@@ -35,9 +35,9 @@ def hh_rlhf(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def world():
     """The micro world."""
-    from rlhflab.recipes.build import micro_world
+    from rlhflab.recipes.worlds import world_named
 
-    return micro_world()
+    return world_named("micro")
 
 
 @pytest.fixture(scope="session")

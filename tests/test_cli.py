@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -10,16 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
-import types
+from dataclasses import dataclass
 
 import pytest
 import typer
 
-from rlhflab import cli
+from rlhflab import cli, recipes
 from rlhflab.boundary import Fault
 from rlhflab.cli import messages
 from rlhflab.core.record import Record
-
+from rlhflab.core.settings import setting
+from rlhflab.recipes import CONTROL, LANGUAGE
 from rlhflab.runs.store import Run
 from tests.toy import BACKDROP, Toy
 
@@ -28,20 +28,23 @@ EXACT = {"reward", "ref_reward", "kl", "objective", "optimum", "regret", "fronti
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Put a toy in recipes.DPO's place; returns the list of keyword arguments it was built with."""
+    """Put a toy in DPO's place; returns the list of settings it was built with."""
     built = []
 
-    def recipes.DPO(
-        world="micro", model="tiny", beta=1.0, learning_rate=None, pairs=2000, label_noise=0.0, steps=10,
-        batch_size=32, seed=0, device="auto",
-    ).build():  # fmt: skip
-        built.append(dict(locals()))
-        built[-1].pop("built", None)
-        if world not in ("micro",) and not os.path.exists(world):
-            raise ValueError(f"unknown world {world!r};\nallowed: micro or a JSONL file")
-        return Toy(steps=steps, beta=beta, seed=seed, diverge_at=13 if label_noise == 0.5 else 0)
+    @dataclass(frozen=True, kw_only=True)
+    class ToyDPO(recipes.DPO):
+        steps: int = setting(10, "Updates to make", at_least=1)
 
-    monkeypatch.setitem(sys.modules, "rlhflab.recipes.build", types.SimpleNamespace(recipes.DPO=recipes.DPO))
+        def __post_init__(self):
+            if self.world != "micro" and not os.path.exists(self.world):
+                raise ValueError(f"unknown world {self.world!r};\nallowed: micro or a JSONL file")
+            super().__post_init__()
+
+        def build(self):
+            built.append({name: value for name, value in self.config().items() if name != "algorithm"})
+            return Toy(self.steps, self.beta, self.seed, diverge_at=13 if self.label_noise == 0.5 else 0)
+
+    monkeypatch.setitem(recipes.LANGUAGE, "dpo", ToyDPO)
     return built
 
 
@@ -308,38 +311,88 @@ def test_lab_without_labs_says_what_to_do(rlhflab, launched, monkeypatch, tmp_pa
     assert launched == []
 
 
-def test_help_needs_no_heavy_import(root):
+def test_help_is_quick_and_needs_no_heavy_import(root):
     code = (
-        "import sys, rlhflab.cli; print(*({'torch', 'transformers', 'plotly', 'numpy'} & set(sys.modules)))"
+        "import sys, time; from rlhflab import cli; sys.argv = ['rlhflab', 'train', 'dpo', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: heavy = {'torch', 'transformers', 'plotly', 'numpy'} & set(sys.modules)\n"
+        "print(*heavy, time.process_time(), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    runs = []
+    for _ in range(3):  # the quickest: a machine that is busy costs processor time too
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        )
+        *heavy, seconds = done.stderr.split()
+        assert "--label-noise" in done.stdout and heavy == []
+        runs.append(float(seconds))
+        if runs[-1] < 0.7:
+            break
+    assert min(runs) < 0.7
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_every_algorithm_has_a_command_whose_help_names_the_defaults_that_hold(name):
+def helps(name):
     group = typer.main.get_command(cli.app).commands["train"]
-    command = group.get_command(None, name)
-    helps = {option.name: option.help for option in command.params}
-    for setting, parameter in inspect.signature(builder(name)).parameters.items():
-        if setting not in ("progress", "evaluate"):
-            default = {None: "by model, data or world", "": "nothing"}.get(
-                parameter.default, parameter.default
-            )
-            assert f"default {default}." in helps[setting]
-    assert {"out", "resume", "as_json"} <= set(helps)
-    if name in CONTROL:
-        for setting, parameter in inspect.signature(builder(name, "CartPole-v1")).parameters.items():
-            default = r"by (model, data or )?world" if parameter.default is None else parameter.default
-            assert setting == "world" or re.search(
-                rf"[dD]efault {default}\.|In control: {default}\.", helps[setting]
-            )
+    return {option.name: option.help for option in group.get_command(None, name).params}
+
+
+def shown(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return {None: "none", "": "nothing"}.get(value, f"{value:g}" if isinstance(value, float) else str(value))
+
+
+FOUND_WHERE_IT_IS_LOADED = {
+    "learning_rate": "1e-5",
+    "pairs": "as many as are seen",
+    "warmup": "a tenth of the updates",
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_the_help_of_every_option_shows_the_default_that_holds(name):
+    found, recipe = helps(name), LANGUAGE[name]
+    assert {"out", "resume", "tracker", "as_json"} <= set(found)
+    tiny = recipe()
+    real = recipe(model="owner/model", world="owner/name") if "model" in recipe.declared() else tiny
+    for setting_ in recipe.declared():
+        if setting_ in ("progress", "evaluate"):
+            assert setting_ not in found
+            continue
+        words, value, there = found[setting_], getattr(tiny, setting_), getattr(real, setting_)
+        assert words.count("default ") == 1
+        at = words.index("default ")
+        in_words = setting_ == "warmup" and "default a tenth of the updates" in words
+        assert in_words or re.match(rf"default {re.escape(shown(value))}[.;]", words[at:]), (setting_, words)
+        if there != value and setting_ not in ("model", "world"):
+            expected = FOUND_WHERE_IT_IS_LOADED.get(setting_, shown(there))
+            assert re.search(rf"(real models: |default ){expected}", words), (setting_, words)
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_the_help_shows_the_defaults_of_every_control_problem(name):
+    found, language = helps(name), LANGUAGE[name]
+    usual = CONTROL[name]()
+    for setting_ in CONTROL[name].declared():
+        if setting_ in ("progress", "world"):
+            continue
+        words, value = found[setting_], getattr(usual, setting_)
+        places = (
+            ["only in control, default "]
+            if setting_ not in language.declared()
+            else ["In control: ", "default "]
+        )
+        held = words[max(words.find(place) + len(place) for place in places if place in words) :]
+        assert re.match(rf"{re.escape(shown(value))}[.;]", held), (setting_, words)
+        for world in ("Acrobot-v1", "Pendulum-v1"):
+            other = getattr(CONTROL[name](world=world), setting_)
+            assert other == value or f"{world}: {shown(other)}" in held, (setting_, world, words)
 
 
 def test_the_groups_help_lists_all_commands(rlhflab):
     code, out, _ = rlhflab("train", "--help")
     assert code == 0
-    for name in BUILDERS:
+    for name in LANGUAGE:
         assert re.search(rf"^\s+{name}\s+\w", out, re.MULTILINE)
 
 
@@ -425,7 +478,7 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
         (["ppo", "--reward", "."], "holds no reward model"),
         (["ppo", "--clip-range", "0"], "clip_range must be a number > 0 and ≤ 10, got 0"),
         (["ppo", "--epochs", "0"], "epochs must be a whole number ≥ 1 and ≤ 50, got 0"),
-        (["ppo", "--value", "none"], "value must be shared or own for PPO, got 'none'"),
+        (["ppo", "--value", "none"], "value must be one of shared, own, got 'none'"),
         (["trpo", "--max-kl", "-1"], "max_kl must be a number > 0, got -1"),
         (["reinforce", "--world", "mars"], "unknown world 'mars'"),
         (
@@ -435,22 +488,22 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
         (["trpo", "--world", "CartPole-v1", "--max-kl", "0"], "max_kl must be a number > 0, got 0"),
         (
             ["ppo", "--world", "CartPole-v1", "--beta", "1"],
-            "--beta is no setting of ppo in the world CartPole-v1",
+            "--beta is not a setting of ppo in the world CartPole-v1",
         ),
-        (["ppo", "--gamma", "0.9"], "--gamma is no setting of ppo in a world of language"),
+        (["ppo", "--gamma", "0.9"], "--gamma is not a setting of ppo in a world of language"),
         (
             ["dpo", "--world", "CartPole-v1"],
             "unknown world 'CartPole-v1'; use micro, reviews, an existing file",
         ),
-        (["reward", "--ranked", "1"], "ranked must be from 2 to 16, got 1"),
+        (["reward", "--ranked", "1"], "ranked must be a whole number ≥ 2 and ≤ 16, got 1"),
         (
             ["reward", "--blind", "love"],
             "blind must be one of film, negation, strength, conjunction or nothing",
         ),
-        (["reward", "--label-noise", "0.7"], r"label_noise must be in \[0, 0.5\], got 0.7"),
-        (["sft", "--p-noise", "2"], r"p_noise must be in \[0, 1\], got 2"),
-        (["sft", "--batch-size", "0"], "batch_size must be ≥ 1, got 0"),
-        (["pretrain", "--texts", "0"], "texts must be ≥ 1, got 0"),
+        (["reward", "--label-noise", "0.7"], "label_noise must be a number ≥ 0 and ≤ 0.5, got 0.7"),
+        (["sft", "--p-noise", "2"], "p_noise must be a number ≥ 0 and ≤ 1, got 2"),
+        (["sft", "--batch-size", "0"], "batch_size must be a whole number ≥ 1, got 0"),
+        (["pretrain", "--texts", "0"], "texts must be a whole number ≥ 1, got 0"),
     ],
 )
 def test_bad_values_of_the_other_algorithms_are_one_line_too(rlhflab, sft, tmp_path, arguments, says):

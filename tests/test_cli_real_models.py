@@ -192,7 +192,7 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
     ("arguments", "says"),
     [
         (["dpo", "--four-bit"], "4-bit weights cannot be trained: give --lora with --four-bit"),
-        (["dpo", "--lora", "--lora-rank", "0"], "lora_rank must be from 1 to 1024, got 0"),
+        (["dpo", "--lora", "--lora-rank", "0"], "lora_rank must be a whole number ≥ 1 and ≤ 1024, got 0"),
         (
             ["reward", "--lora", "--lora-targets", "query"],
             "no linear layer is called 'query'; this opt has fc1, fc2",
@@ -201,7 +201,7 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
             ["dpo", "--lora", "--dtype", "half"],
             "dtype must be one of auto, float32, bfloat16, float16, got 'half'",
         ),
-        (["dpo", "--max-length", "1"], "max_length must be ≥ 2 tokens, got 1"),
+        (["dpo", "--max-length", "1"], "max_length must be a whole number ≥ 2, got 1"),
         (["dpo", "--world", "micro"], "the micro world needs --model tiny"),
         (["dpo", "--model", "tiny", "--lora"], "lora needs a real model: give --model a folder or a hub id"),
         (
@@ -225,7 +225,10 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
             ["ppo", "--reward", "textwrap:dedent"],
             r"reward 'textwrap:dedent' takes \(text\); it must take \(prompts, ",
         ),
-        (["ppo", "--reward", "math:sqrt", "--max-new-tokens", "0"], "max_new_tokens must be ≥ 1, got 0"),
+        (
+            ["ppo", "--reward", "math:sqrt", "--max-new-tokens", "0"],
+            "max_new_tokens must be a whole number ≥ 1, got 0",
+        ),
         (
             ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],
             "value must be shared or none where the policy",

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 
 import pytest
 
+from rlhflab import recipes
 from rlhflab.cli import sweep as command
 from rlhflab.runs.store import Run
-from tests.toy import builder
+from tests.toy import TOYS as RECIPES
 
 needs_joblib = pytest.mark.skipif(
     not find_spec("joblib"), reason="sweeps need joblib: python -m pip install joblib"
@@ -21,9 +22,9 @@ TOYS = ["sweep", "--algorithms", "toy,plain", "--out", "s", "--jobs", 1]
 
 @pytest.fixture
 def toys(monkeypatch):
-    """Toys in the builders' place."""
-    monkeypatch.setattr(command, "builder", builder)
-    monkeypatch.setitem(command.SETTINGS, "diverge_at", (int, ""))
+    """Toys beside the recipes."""
+    for name, recipe in RECIPES.items():
+        monkeypatch.setitem(recipes.LANGUAGE, name, recipe)
 
 
 @needs_joblib
@@ -109,7 +110,7 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
         (["--set", "steps=1", "--set", "steps=2"], "--set steps is there twice"),
         (["--set", "clip_range=0.1"], "no setting clip_range in dpo"),
         (["--set", "beta=2"], "beta is no further setting; its values are the grid's betas"),
-        (["--set", "steps=0"], "steps must be ≥ 1, got 0"),
+        (["--set", "steps=0"], "steps must be a whole number ≥ 1, got 0"),
         (["--jobs", "0"], "jobs must be ≥ 1, got 0"),
         (["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "jobs are for this machine"),
         (["--out", "full"], "full holds something that is no sweep; take a new or empty folder"),
@@ -130,7 +131,7 @@ def test_values_get_the_type_of_their_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rm").mkdir()
     assignments = ["pairs=50,fresh", "label-noise=0,0.5", "blind=,film", "skip_bad=true", "reward=true,rm"]
-    assert command._settings(assignments) == {
+    assert command._settings(assignments, ["dpo", "reward", "ppo"]) == {
         "pairs": [50, "fresh"], "label_noise": [0.0, 0.5], "blind": ["", "film"], "skip_bad": [True],
         "reward": ["true", str(tmp_path / "rm")],
     }  # fmt: skip

@@ -14,13 +14,14 @@ from rlhflab import cli, files
 from rlhflab.cli import words
 from rlhflab.cli.options import absolute
 from rlhflab.data.ranking_source import WorldRankings
+from rlhflab.recipes import CONTROL, LANGUAGE
 from rlhflab.runs.store import Run
 from rlhflab.seeds import for_numpy, require_seed, seed_of_part
 from tests.test_cli import one_line, toy  # noqa: F401  a fixture
 
 CODE_PAGES = ("cp1252", "cp932", "latin-1", "ascii")
 HELP = [[], *([name] for name in ("train", "sweep", "report", "doctor", "lab", "colab"))]
-HELP += [["train", name] for name in BUILDERS]
+HELP += [["train", name] for name in LANGUAGE]
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_a_date_is_a_seed_everywhere(seed, world, sft):
     require_seed(seed)
     pytest.importorskip("gymnasium")
     for name in CONTROL:
-        one = builder(name, "CartPole-v1")(seed=seed, envs=4, steps=1, evaluate_every=1)
+        one = CONTROL[name](world="CartPole-v1", seed=seed, envs=4, steps=1, evaluate_every=1).build()
         assert next(one).estimated["return"] > 5
     assert WorldRankings(world, sft, 4, 2, seed).size == 4
 
@@ -211,19 +212,20 @@ def test_small_seeds_give_what_they_gave():
 @pytest.mark.parametrize(
     ("seed", "says"),
     [
-        (-1, "≥ 0, got -1"),
+        (-1, "a whole number ≥ 0, got -1"),
         (2**63, "≤ 9223372036854775807"),
-        (1.0, "a whole number, got 1.0"),
+        (10**400, "a whole number ≥ 0, got 1000"),
+        (1.5, "a whole number ≥ 0, got 1.5"),
         (True, "a whole number"),
     ],
 )
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", LANGUAGE)
 def test_what_is_no_seed_is_one_line(name, seed, says):
     with pytest.raises(ValueError, match=f"^seed must be {says}"):
-        builder(name)(seed=seed)
+        LANGUAGE[name](seed=seed)
     if name in CONTROL:
         with pytest.raises(ValueError, match=f"^seed must be {says}"):
-            builder(name, "CartPole-v1")(seed=seed)
+            CONTROL[name](world="CartPole-v1", seed=seed)
 
 
 def test_on_windows_jupyterlab_is_started_with_blanks_in_its_paths(rlhflab, tmp_path, monkeypatch):

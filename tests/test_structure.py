@@ -88,6 +88,33 @@ def test_a_file_in_the_machines_own_encoding_is_found():
     assert without_encoding(bad) == [1, 2, 3, 4, 5, 6] and without_encoding(good) == []
 
 
+def with_many_parameters(source: str, most: int = 10) -> list[str]:
+    """Functions that are told more things; a dataclass has no constructor that is written out."""
+    found = []
+    for each in ast.walk(ast.parse(source)):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = each.args
+            starred = [one for one in (given.vararg, given.kwarg) if one is not None]
+            names = [one.arg for one in [*given.posonlyargs, *given.args, *given.kwonlyargs, *starred]]
+            if len([name for name in names if name not in ("self", "cls")]) > most:
+                found.append(each.name)
+    return found
+
+
+def test_no_function_has_more_than_ten_parameters(root):
+    found = {
+        str(path.relative_to(root)): names
+        for path in sorted((root / "rlhflab").rglob("*.py"))
+        if (names := with_many_parameters(path.read_text(encoding="utf-8")))
+    }
+    assert not found, "say what belongs together once, as a dataclass"
+
+
+def test_parameters_of_every_kind_are_counted():
+    source = "class A:\n    def few(self, a): ...\n    async def many(self, a, /, b, *c, d, **e): ..."
+    assert with_many_parameters(source, 4) == ["many"] and with_many_parameters(source, 5) == []
+
+
 def test_importing_the_package_is_quick_and_light(root):
     code = (
         "import sys, time; start = time.perf_counter(); import rlhflab; seconds = time.perf_counter() - start;"
@@ -108,7 +135,7 @@ def test_lazy_names_are_there():
     import rlhflab
 
     for name in rlhflab.__all__:
-        assert getattr(rlhflab, name).__name__ == name
+        assert getattr(rlhflab, name).__name__.removeprefix("rlhflab.") == name
     assert set(rlhflab.__all__) <= set(dir(rlhflab))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = rlhflab.nonsense

@@ -1,15 +1,23 @@
-"""A toy algorithm with everything a run must keep: weights, tied ones too, an optimiser, random state, fresh pairs."""
+"""A toy algorithm with everything a run must keep: weights, tied ones too, an optimiser, random state, fresh pairs.
+
+And recipes of it, found by name as `rlhflab.recipes` has the real ones.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.core.knobs import Knob, Knobs
+from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Backdrop, Pairs, Record, Sample
+from rlhflab.core.settings import knob, setting
 
 BACKDROP = Backdrop(
     beta=(0.1, 1.0, 10.0),
@@ -20,8 +28,11 @@ BACKDROP = Backdrop(
 )
 
 
+BETA = Knob(1.0, 0.01, 10.0)
+
+
 class ToyKnobs(Knobs):
-    specs = {"beta": Knob(1.0, 0.01, 10.0), "learning_rate": Knob(0.01, 1e-5, 1.0)}
+    specs = {"beta": BETA, "learning_rate": Knob(0.01, 1e-5, 1.0)}
 
 
 class Toy:
@@ -30,7 +41,7 @@ class Toy:
     name = "dpo"
     backdrop = BACKDROP
 
-    def __init__(self, steps=10, beta=1.0, seed=0, diverge_at=0, pause=0.0, **ignored):
+    def __init__(self, steps=10, beta=1.0, seed=0, diverge_at=0, pause=0.0):
         self.knobs = ToyKnobs(beta=beta)
         self.steps, self.step, self.diverge_at, self.pause = steps, 0, diverge_at, pause
         self.weight = torch.nn.Parameter(torch.zeros(3, 2))
@@ -110,21 +121,44 @@ class Toy:
         self.odd = state["odd"]
 
 
-def build_toy(steps=10, beta=1.0, seed=0, diverge_at=0, progress=True):
-    """A toy run from plain settings, as builders are."""
-    return Toy(steps=steps, beta=beta, seed=seed, diverge_at=diverge_at)
+@dataclass(frozen=True, kw_only=True)
+class Plain(Recipe):
+    """A toy of few settings, that refuses to be too long."""
+
+    steps: int = setting(10, "Updates to make", at_least=1, at_most=50)
+    beta: float = knob(1.0, BETA)
+    seed: int = setting(0, "The same seed gives the same run", at_least=0)
+
+    def build(self) -> Toy:
+        return Toy(self.steps, self.beta, self.seed)
 
 
-def build_plain(steps=10, beta=1.0, seed=0):
-    """One with fewer settings, that refuses to be too long."""
-    if steps > 50:
-        raise ValueError(f"steps must be ≤ 50, got {steps}")
-    return Toy(steps=steps, beta=beta, seed=seed)
+@dataclass(frozen=True, kw_only=True)
+class ToyRecipe(Plain):
+    """One with a few more."""
+
+    algorithm = name = "toy"
+
+    steps: int = setting(10, "Updates to make", at_least=1)
+    diverge_at: int = setting(0, "The update that is not a number; 0: none")
+    progress: bool = setting(True, "Show bars", option=False)
+
+    def build(self) -> Toy:
+        return Toy(self.steps, self.beta, self.seed, self.diverge_at)
 
 
-def builder(name, world=None):
-    """The toys by name, as `rlhflab.recipes.builders.builder` has the real ones."""
-    return {"toy": build_toy, "plain": build_plain}[name]
+TOYS = {"toy": ToyRecipe, "plain": Plain}
+
+
+def recipe_class(name: str, world: str | None = None) -> type[Plain]:
+    """The toys' recipes by name, as `rlhflab.recipes.recipe_class` has the real ones."""
+    return TOYS[name]
+
+
+def from_config(config: Mapping[str, Any]) -> Plain:
+    """As `rlhflab.recipes.from_config`."""
+    settings = dict(config)
+    return TOYS[settings.pop("algorithm")](**settings)
 
 
 def train_without_end(folder: str) -> None:

@@ -8,10 +8,13 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from rlhflab.algorithms.ppo import PPO, PPOConfig
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
-from rlhflab.algorithms.trpo import TRPO, TRPOConfig
+from rlhflab.algorithms.ppo import PPO
+from rlhflab.algorithms.reinforce import Reinforce
+from rlhflab.algorithms.trpo import TRPO
 from rlhflab.core.record import Evaluated
+from rlhflab.settings.ppo import PPOControlSettings, PPOSettings
+from rlhflab.settings.reinforce import ReinforceControlSettings
+from rlhflab.settings.trpo import TRPOControlSettings
 from rlhflab.tasks.rollout import Collected, Outputs, Rollout
 
 SEED, STATES, ACTIONS, GAMMA = 8, 3, 4, 0.95  # with this seed a wide step is refused at first
@@ -112,24 +115,24 @@ def copies(task):
     return [p.detach().clone().requires_grad_() for p in (task.policy.table, task.value.table)]
 
 
-def ppo_by_hand(task, config, knobs):
+def ppo_by_hand(task, config):
     """Tables after one iteration, and what its record should say of the updates."""
     table, value = copies(task)
     adam = Adam([table, value], config.max_grad_norm, config.adam_eps)
-    advantages, returns = estimates(task.rollout, knobs["gae_lambda"])
+    advantages, returns = estimates(task.rollout, config.gae_lambda)
     if config.whiten_advantages:
         advantages = white(advantages, task.rollout.mask)
     order, found = torch.Generator().manual_seed(config.seed), []
-    for _ in range(int(knobs["epochs"])):
+    for _ in range(config.epochs):
         for rows in torch.randperm(len(LENGTHS), generator=order).chunk(config.minibatches):
             on, A, goal = task.rollout.rows(rows), advantages[rows], returns[rows]
             policy_loss = value_loss = entropy = clipped_steps = kl = 0.0
             for row, t in on.mask.nonzero().tolist():
                 p = table[on.inputs[row, t]].softmax(0)
                 ratio = p[on.actions[row, t]] / on.logps[row, t].exp()
-                clipped = ratio.clamp(1 - knobs["clip_range"], 1 + knobs["clip_range"])
+                clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
                 policy_loss = policy_loss - torch.min(ratio * A[row, t], clipped * A[row, t])
-                outside = abs(float(ratio.detach()) - 1) > knobs["clip_range"]
+                outside = abs(float(ratio.detach()) - 1) > config.clip_range
                 clipped_steps += outside and (ratio.detach() > 1) == (A[row, t] > 0)
                 kl += float((ratio - 1 - ratio.log()).detach())
                 entropy = entropy - (p * p.log()).sum()
@@ -143,7 +146,7 @@ def ppo_by_hand(task, config, knobs):
             policy_loss, value_loss, entropy = policy_loss / n, value_loss / n, entropy / n
             adam.step(
                 policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy,
-                knobs["learning_rate"],
+                config.learning_rate,
             )
             found.append(
                 (float(policy_loss.detach()), float(value_loss.detach()), float(clipped_steps) / n, kl / n)
@@ -159,8 +162,10 @@ def explained(rollout, returns):
     return float(1 - errors.var(correction=0) / returns[mask].var(correction=0))
 
 
-PLAIN = {"minibatches": 2, "gamma": GAMMA, "schedule": "constant", "max_grad_norm": 100.0, "adam_eps": 0.01}
-KNOBS = {"learning_rate": 0.1, "clip_range": 0.2, "gae_lambda": 0.8, "epochs": 3}
+PLAIN = {
+    "minibatches": 2, "schedule": "constant", "max_grad_norm": 100.0, "adam_eps": 0.01, "value_coef": 0.5,
+    "learning_rate": 0.1, "clip_range": 0.2, "gae_lambda": 0.8, "epochs": 3,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -174,11 +179,10 @@ KNOBS = {"learning_rate": 0.1, "clip_range": 0.2, "gae_lambda": 0.8, "epochs": 3
 )  # fmt: skip
 def test_an_iteration_of_ppo_is_the_one_by_hand_and_every_setting_acts(settings):
     task = Table()
-    knobs = {name: settings.get(name, value) for name, value in KNOBS.items()}
-    config = PPOConfig(**{**PLAIN, **{k: v for k, v in settings.items() if k not in KNOBS}})
-    expected = ppo_by_hand(task, config, knobs)
-    plain = ppo_by_hand(task, PPOConfig(**PLAIN), KNOBS)
-    record = next(PPO(task, config, PPOKnobs(**knobs)))
+    config = PPOControlSettings(**{"gamma": GAMMA, **PLAIN, **settings})
+    expected = ppo_by_hand(task, config)
+    plain = ppo_by_hand(task, PPOControlSettings(gamma=GAMMA, **PLAIN))
+    record = next(PPO(task, config))
     assert torch.allclose(task.policy.table, expected[0], rtol=1e-9, atol=0)
     assert torch.allclose(task.value.table, expected[1], rtol=1e-9, atol=0)
     names = (
@@ -186,7 +190,7 @@ def test_an_iteration_of_ppo_is_the_one_by_hand_and_every_setting_acts(settings)
         "policy/kl_old_k3_last", "policy/updates", "val/explained_variance",
     )  # fmt: skip
     assert [record.scalars[name] for name in names] == pytest.approx(expected[2], rel=1e-6)
-    assert record.scalars["learning_rate"] == knobs["learning_rate"]
+    assert record.scalars["learning_rate"] == config.learning_rate
     if settings:
         assert not all(torch.allclose(a, b, rtol=1e-3) for a, b in zip(plain[:2], expected[:2], strict=True))
 
@@ -195,7 +199,7 @@ def test_ppo_adapts_beta_by_the_share_of_the_horizon():
     def beta(kl):
         task = Table()
         task.collect = lambda knobs: Collected(task.rollout, {"objective/kl": kl})
-        run = PPO(task, PPOConfig(**PLAIN, kl_target=2.0, kl_horizon=60), PPOKnobs(beta=0.5))
+        run = PPO(task, PPOSettings(**PLAIN, kl_target=2.0, kl_horizon=60, beta=0.5))
         next(run)
         return run.knobs.beta
 
@@ -239,7 +243,7 @@ class Steps:
 
 TRUST = {
     "gamma": GAMMA, "schedule": "constant", "cg_iterations": 60, "damping": 0.01, "fisher_share": 1.0,
-    "max_grad_norm": 100.0,
+    "max_grad_norm": 100.0, "minibatches": 4, "value_epochs": 4,
 }  # fmt: skip
 
 
@@ -249,9 +253,9 @@ def test_an_iteration_of_trpo_is_the_one_by_hand(max_kl, preconditioned):
     task = Table()
     hand = Steps(task, TRUST["damping"], 0.8)
     value = copies(task)[1]
-    config = TRPOConfig(**TRUST, preconditioned=preconditioned, value_learning_rate=0.1)
-    run = TRPO(task, config, TRPOKnobs(max_kl=max_kl, gae_lambda=0.8))
-    record = next(run)
+    on = {"max_kl": max_kl, "gae_lambda": 0.8, "preconditioned": preconditioned, "value_learning_rate": 0.1}
+    config = TRPOControlSettings(**TRUST, **on)
+    record = next(TRPO(task, config))
     shares = [0.8**k for k in range(config.line_search_tries)]
     taken = next(s for s in shares if hand.at(s, max_kl)[1] > 0 and hand.at(s, max_kl)[2] <= max_kl)
     assert (taken < 1) == (max_kl == 0.3)
@@ -282,8 +286,8 @@ def test_an_iteration_of_trpo_is_the_one_by_hand(max_kl, preconditioned):
 def test_trpo_takes_a_refused_step_back():
     task = Table()
     before = task.policy.table.detach().clone()
-    config = TRPOConfig(**TRUST, line_search_tries=1)
-    record = next(TRPO(task, config, TRPOKnobs(max_kl=0.3, gae_lambda=0.8)))
+    config = TRPOControlSettings(**TRUST, line_search_tries=1, max_kl=0.3, gae_lambda=0.8)
+    record = next(TRPO(task, config))
     tried = Steps(Table(), TRUST["damping"], 0.8).at(1.0, 0.3)
     assert tried[2] > 0.3 and record.arrays["line_search/kl"] == pytest.approx((tried[2],), rel=1e-4)
     assert torch.equal(task.policy.table, before)
@@ -292,7 +296,7 @@ def test_trpo_takes_a_refused_step_back():
 
 
 def test_the_schedule_acts_on_trpos_radius():
-    run = TRPO(Table(), TRPOConfig(**{**TRUST, "schedule": "linear"}, steps=4), TRPOKnobs(max_kl=0.16))
+    run = TRPO(Table(), TRPOControlSettings(**{**TRUST, "schedule": "linear"}, steps=4, max_kl=0.16))
     assert [record.scalars["trpo/max_kl"] for record in run] == pytest.approx([0.16, 0.09, 0.04, 0.01])
 
 
@@ -315,8 +319,8 @@ def test_an_update_of_reinforce_is_the_one_by_hand(to_go):
     adam = Adam([table], 0.5)
     loss = -(advantages * logps)[on.mask].mean()
     adam.step(loss, 0.1)
-    config = ReinforceConfig(gamma=GAMMA, schedule="constant", max_grad_norm=0.5, to_go=to_go)
-    record = next(Reinforce(task, config, ReinforceKnobs(learning_rate=0.1)))
+    constant = {"schedule": "constant", "max_grad_norm": 0.5, "learning_rate": 0.1}
+    record = next(Reinforce(task, ReinforceControlSettings(gamma=GAMMA, to_go=to_go, **constant)))
     assert torch.allclose(task.policy.table, table, rtol=1e-9)
     spread = float(advantages[on.mask].std())
     expected = {"loss/policy_avg": float(loss.detach()), "grad_norm": adam.norms[0], "advantages/std": spread}

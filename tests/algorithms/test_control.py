@@ -60,7 +60,7 @@ def made_to_aim():
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("name", BUILD)
 def test_every_algorithm_gives_the_known_answer_of_every_probe(name, probe):
-    run = BUILD[name](probe, gamma=0.5, evaluate_every=1000, **ON_PROBES[name])
+    run = BUILD[name](world=probe, gamma=0.5, evaluate_every=1000, **ON_PROBES[name]).build()
     for _ in run:
         pass
     value = run.task.value
@@ -71,7 +71,7 @@ def test_every_algorithm_gives_the_known_answer_of_every_probe(name, probe):
 @pytest.mark.parametrize("name", BUILD)
 def test_real_actions_are_aimed(name):
     slow = {"learning_rate": 1e-2} if name == "reinforce" else {}
-    run = BUILD[name](made_to_aim, gamma=0.5, **{**ON_PROBES[name], **slow, "steps": 80})
+    run = BUILD[name](world=made_to_aim, gamma=0.5, **{**ON_PROBES[name], **slow, "steps": 80}).build()
     for _ in run:
         pass
     mean = run.policy(torch.zeros(1, 1)).mean.item()
@@ -195,21 +195,22 @@ def test_trpo_keeps_its_bound_on_cartpole(max_kl):
 @pytest.mark.parametrize("name", BUILD)
 def test_a_stopped_run_continues_bit_for_bit_from_its_file(name, world, tmp_path):
     settings = {**SMALL[name], "steps": 6, "evaluate_every": 4}
-    whole = list(BUILD[name](world, seed=1, **settings))
-    assert whole == list(BUILD[name](world, seed=1, **settings))
-    assert whole != list(BUILD[name](world, seed=2, **settings))
-    stopped = BUILD[name](world, seed=1, **settings)
+    recipe = BUILD[name](world=world, seed=1, **settings)
+    whole = list(recipe.build())
+    assert whole == list(recipe.build())
+    assert whole != list(recipe.but(seed=2).build())
+    stopped = recipe.build()
     for _ in range(3):
         next(stopped)
     write_checkpoint(tmp_path / "state", stopped.state_dict(), 3)
-    fresh = BUILD[name](world, seed=1, **settings)
+    fresh = recipe.build()
     fresh.load_state_dict(read_checkpoint(tmp_path / "state")[1])
     assert list(fresh) == whole[3:]
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_cartpole_is_learnt(name):
-    run = BUILD[name](steps={"reinforce": 20, "ppo": 25, "trpo": 25}[name], evaluate_every=1000)
+    run = BUILD[name](steps={"reinforce": 20, "ppo": 25, "trpo": 25}[name], evaluate_every=1000).build()
     records = list(run)
     assert records[0].estimated["return"] < 40 and records[-1].estimated["return"] > 150
     assert records[-1].estimated["solved"] == 475.0
@@ -288,9 +289,10 @@ def test_a_time_limit_that_is_never_met_costs_no_memory(name, monkeypatch):
     monkeypatch.setattr(
         np, "empty", lambda shape, **kind: made.append(np.prod(shape)) or empty(shape, **kind)
     )
-    run = BUILD[name](
-        lambda: gymnasium.make("CartPole-v1", max_episode_steps=10**9), **{**SMALL[name], "evaluate_every": 1}
+    long = BUILD[name](
+        world=lambda: gymnasium.make("CartPole-v1", max_episode_steps=10**9), evaluate_every=1, **SMALL[name]
     )
+    run = long.build()
     assert next(run).estimated["length"] > 5
     assert max(made) < 10**6
 
@@ -301,7 +303,7 @@ def test_an_environment_that_fails_in_the_training_is_no_divergence(name):
         def step(self, action):
             raise KeyError("my bug")
 
-    run = BUILD[name](lambda: gymnasium.wrappers.TimeLimit(Breaks(), 2), **SMALL[name])
+    run = BUILD[name](world=lambda: gymnasium.wrappers.TimeLimit(Breaks(), 2), **SMALL[name]).build()
     with pytest.raises(
         Fault, match=r"^Breaks: step failed: KeyError: 'my bug' \(test_control.py, line \d+\)$"
     ):
@@ -315,7 +317,7 @@ def test_an_environment_that_returns_nan_ends_the_run_with_one_line(name):
         def step(self, action):
             return np.full(1, math.nan, np.float32), 0.0, True, False, {}
 
-    run = BUILD[name](lambda: gymnasium.wrappers.TimeLimit(Broken(), 2), **SMALL[name])
+    run = BUILD[name](world=lambda: gymnasium.wrappers.TimeLimit(Broken(), 2), **SMALL[name]).build()
     with pytest.raises(
         TrainingDiverged, match=r"^Broken returned observations that are not finite: nan for copy 0"
     ):
@@ -343,9 +345,9 @@ def test_weights_that_are_no_numbers_are_not_the_environments_fault():
         ("ppo", {"clip_range": 0.0}, "clip_range must be a number > 0 and ≤ 10, got 0.0"),
         ("ppo", {"clip_range": -0.2}, "clip_range must be a number > 0 and ≤ 10, got -0.2"),
         ("ppo", {"minibatches": 5}, "minibatches must be ≤ envs = 4, got 5"),
-        ("ppo", {"horizon": 0}, "horizon must be ≥ 1, got 0"),
-        ("ppo", {"envs": 0, "minibatches": 1}, "envs must be ≥ 1, got 0"),
-        ("ppo", {"steps": 0}, "steps must be ≥ 1, got 0"),
+        ("ppo", {"horizon": 0}, "horizon must be a whole number ≥ 1, got 0"),
+        ("ppo", {"envs": 0, "minibatches": 1}, "envs must be a whole number ≥ 1, got 0"),
+        ("ppo", {"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
         ("reinforce", {"gamma": 2.0}, "gamma must be a number ≥ 0 and ≤ 1, got 2.0"),
         (
             "reinforce",
@@ -357,5 +359,5 @@ def test_weights_that_are_no_numbers_are_not_the_environments_fault():
 )
 def test_bad_settings_are_one_line(name, settings, says):
     with pytest.raises(ValueError, match=f"^{says}") as caught:
-        BUILD[name](**settings)
+        BUILD[name](**settings).build()
     assert "\n" not in str(caught.value)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from rlhflab import recipes
-from rlhflab.algorithms.dpo import DPO, DPOConfig
+from rlhflab.algorithms.dpo import DPO
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.data.pair_source import FixedPairs, FreshPairs
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss
+from rlhflab.settings.dpo import DPOSettings
 
 
 def run(steps, **settings):
@@ -125,7 +126,7 @@ def test_implicit_rewards_scale_with_the_knob(world, sft, reference):
     rewards = []
     for beta in (1.0, 3.0):
         source = FixedPairs(pairs, world.encode_prompt, world.encode_answer, sft, 64, 0)
-        algorithm = DPO(copy.deepcopy(policy), source, DPOConfig(steps=1), DPOKnobs(beta=beta))
+        algorithm = DPO(copy.deepcopy(policy), source, DPOSettings(steps=1, beta=beta))
         rewards.append(next(algorithm).scalars["rewards/chosen"])
     assert rewards[1] == pytest.approx(3 * rewards[0], rel=1e-4) and rewards[0] != 0
 
@@ -153,13 +154,13 @@ def test_an_absurd_learning_rate_is_reported_as_divergence():
         ({"beta": math.nan}, "beta must be a number > 0, got nan"),
         ({"learning_rate": -1.0}, "learning_rate must be a number > 0, got -1.0"),
         ({"pairs": 0}, "pairs must be a whole number ≥ 1 or fresh, got 0"),
-        ({"label_noise": 0.6}, r"label_noise must be in \[0, 0.5\], got 0.6"),
-        ({"steps": 0}, "steps must be ≥ 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be ≥ 1, got 0"),
+        ({"label_noise": 0.6}, "label_noise must be a number ≥ 0 and ≤ 0.5, got 0.6"),
+        ({"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number ≥ 1, got 0"),
         ({"model": "/no/such"}, "the micro world needs --model tiny"),
         (
             {"pairs": "fresh", "reference": "preferred"},
-            "fresh pairs need the micro world and the SFT reference",
+            "fresh pairs need the micro world, the tiny model and the SFT reference",
         ),
     ],
 )

@@ -6,22 +6,24 @@ import math
 import pytest
 import torch
 
-from rlhflab.algorithms.policy_gradient import PolicyGradientConfig
-from rlhflab.algorithms.ppo import PPO, PPOConfig
-from rlhflab.algorithms.reinforce import Reinforce, ReinforceConfig
-from rlhflab.algorithms.trpo import TRPO, TRPOConfig
+from rlhflab.algorithms.ppo import PPO
+from rlhflab.algorithms.reinforce import Reinforce
+from rlhflab.algorithms.trpo import TRPO
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.evaluation.evaluators import ExactEvaluator
 from rlhflab.models.loading import frozen_copy
 from rlhflab.objectives.divergence import categorical_kl
 from rlhflab.objectives.policy_gradient import masked_mean
-from rlhflab.tasks.language import LanguageTask
+from rlhflab.settings.ppo import PPOControlSettings, PPOSettings
+from rlhflab.settings.reinforce import ReinforceSettings
+from rlhflab.settings.trpo import TRPOSettings
+from rlhflab.tasks.language import LanguageTask, Prompts
 from rlhflab.tasks.rewards import TextReward, TrueReward
 
 KINDS = {
-    "reinforce": (Reinforce, ReinforceConfig, ReinforceKnobs, "none"),
-    "ppo": (PPO, PPOConfig, PPOKnobs, "shared"),
-    "trpo": (TRPO, TRPOConfig, TRPOKnobs, "own"),
+    "reinforce": (Reinforce, ReinforceSettings, "none"),
+    "ppo": (PPO, PPOSettings, "shared"),
+    "trpo": (TRPO, TRPOSettings, "own"),
 }
 
 
@@ -29,16 +31,14 @@ KINDS = {
 def make(world, sft, reference):
     """name → algorithm on the micro world, starting at the reference."""
 
-    def build(
-        name, steps=6, reward=None, batch=54, evaluate_every=3, knobs=None, value=None, seed=0, **settings
-    ):
-        kind, config, knob, values = KINDS[name]
+    def build(name, steps=6, reward=None, batch=54, evaluate_every=3, value=None, seed=0, **settings):
+        kind, config, values = KINDS[name]
+        prompts = Prompts(world.prompt_ids, world.stop_ids, world.max_tokens)
         task = LanguageTask(
-            copy.deepcopy(sft), frozen_copy(sft), world.prompt_ids, world.stop_ids, world.max_tokens,
-            reward or TrueReward(world), batch, seed, value or values, evaluator=ExactEvaluator(reference, seed),
+            copy.deepcopy(sft), frozen_copy(sft), prompts, reward or TrueReward(world), batch, seed, value or values,
+            evaluator=ExactEvaluator(reference, seed),
         )  # fmt: skip
-        config = config(steps=steps, evaluate_every=evaluate_every, seed=seed, **settings)
-        return kind(task, config, knob(**(knobs or {})))
+        return kind(task, config(steps=steps, evaluate_every=evaluate_every, seed=seed, **settings))
 
     return build
 
@@ -46,7 +46,7 @@ def make(world, sft, reference):
 @pytest.mark.parametrize("name", KINDS)
 def test_learning_closes_regret_and_never_passes_the_frontier(make, name):
     rates = {} if name == "trpo" else {"learning_rate": 1e-3}
-    algorithm = make(name, steps={"trpo": 12, "ppo": 40, "reinforce": 60}[name], batch=252, knobs=rates)
+    algorithm = make(name, steps={"trpo": 12, "ppo": 40, "reinforce": 60}[name], batch=252, **rates)
     exact = [record.exact for record in algorithm if record.exact]
     attainable = exact[-1]["optimum"] - exact[-1]["ref_reward"]
     assert exact[-1]["regret"] < 0.45 * attainable
@@ -96,18 +96,18 @@ def test_kl_estimates_agree_with_the_exact_kl(make):
 
 
 def test_ppo_starts_every_rollout_at_ratio_1_and_reports_the_clip(make):
-    record = next(make("ppo", knobs={"epochs": 1, "learning_rate": 1e-9}, minibatches=1))
+    record = next(make("ppo", epochs=1, learning_rate=1e-9, minibatches=1))
     assert record.arrays["ratio"] == pytest.approx([1.0] * len(record.arrays["ratio"]), abs=1e-4)
     assert record.scalars["policy/clipfrac_avg"] == 0
-    moved = next(make("ppo", knobs={"epochs": 8, "learning_rate": 5e-3, "clip_range": 0.02}))
+    moved = next(make("ppo", epochs=8, learning_rate=5e-3, clip_range=0.02))
     assert moved.scalars["policy/clipfrac_avg"] > 0.1
     assert min(moved.arrays["ratio"]) < 0.98 and max(moved.arrays["ratio"]) > 1.02
 
 
 def test_ppos_epochs_stop_at_the_target_kl(make):
-    knobs = {"epochs": 10, "learning_rate": 5e-3}
-    free = next(make("ppo", knobs=knobs))
-    held = next(make("ppo", knobs=knobs, target_kl=1e-4))
+    long = {"epochs": 10, "learning_rate": 5e-3}
+    free = next(make("ppo", **long))
+    held = next(make("ppo", target_kl=1e-4, **long))
     assert free.scalars["policy/updates"] == 20 and held.scalars["policy/updates"] < 20
     assert held.scalars["policy/kl_old_k3"] < free.scalars["policy/kl_old_k3"]
 
@@ -115,14 +115,14 @@ def test_ppos_epochs_stop_at_the_target_kl(make):
 def test_the_adaptive_controller_moves_beta_towards_its_target(make):
     loose = make("ppo", steps=3, kl_target=100.0, kl_horizon=54)
     assert [record.knobs["beta"] for record in loose] == pytest.approx([1.0, 0.8, 0.64])
-    tight = make("ppo", steps=8, kl_target=0.01, kl_horizon=540, knobs={"learning_rate": 3e-3})
+    tight = make("ppo", steps=8, kl_target=0.01, kl_horizon=540, learning_rate=3e-3)
     assert [record.knobs["beta"] for record in tight][-1] > 1.05
 
 
 @pytest.mark.parametrize("max_kl", [0.003, 0.1])
 def test_trpo_never_breaks_its_bound(make, max_kl):
     """Measured anew on the rollout's own states, from the policies before and after each step."""
-    algorithm = make("trpo", steps=5, knobs={"max_kl": max_kl}, schedule="constant")
+    algorithm = make("trpo", steps=5, max_kl=max_kl, schedule="constant")
     task, collect = algorithm.task, algorithm.task.collect
     kept = []
     accepted = []
@@ -146,9 +146,7 @@ def test_trpo_never_breaks_its_bound(make, max_kl):
 
 
 def test_a_small_trpo_step_is_what_the_quadratic_model_predicts(make):
-    record = next(
-        make("trpo", knobs={"max_kl": 1e-4}, batch=126, cg_iterations=20, damping=1e-4, fisher_share=1.0)
-    )
+    record = next(make("trpo", max_kl=1e-4, batch=126, cg_iterations=20, damping=1e-4, fisher_share=1.0))
     scalars = record.scalars
     assert scalars["trpo/kl_old"] == pytest.approx(scalars["trpo/predicted_kl_old"], rel=0.25)
     assert scalars["trpo/gain"] == pytest.approx(scalars["trpo/predicted_gain"], rel=0.1)
@@ -156,9 +154,7 @@ def test_a_small_trpo_step_is_what_the_quadratic_model_predicts(make):
 
 
 def test_without_the_line_search_the_full_step_is_taken_and_bounds_break(make):
-    free = make(
-        "trpo", steps=6, knobs={"max_kl": 0.5}, line_search=False, damping=1e-5, batch=18, schedule="constant"
-    )
+    free = make("trpo", steps=6, max_kl=0.5, line_search=False, damping=1e-5, batch=18, schedule="constant")
     records = list(free)
     assert all(record.scalars["trpo/share"] == 1 for record in records)
     assert any(record.scalars["trpo/kl_old"] > 0.5 for record in records)
@@ -166,7 +162,7 @@ def test_without_the_line_search_the_full_step_is_taken_and_bounds_break(make):
 
 @pytest.mark.parametrize("value", ["shared", "own"])
 def test_the_value_function_learns_to_explain_the_returns(make, value):
-    records = list(make("ppo", steps=30, batch=252, value=value, knobs={"learning_rate": 2e-3}))
+    records = list(make("ppo", steps=30, batch=252, value=value, learning_rate=2e-3, value_coef=0.5))
     explained = [record.scalars["val/explained_variance"] for record in records]
     assert abs(explained[0]) < 1e-3 and sum(explained[-5:]) / 5 > 0.1
 
@@ -206,16 +202,16 @@ def test_weights_that_are_no_numbers_stop_with_step_and_knobs(make):
 @pytest.mark.parametrize(
     ("config", "settings", "message"),
     [
-        (PPOConfig, {"minibatches": 0}, "minibatches must be ≥ 1, got 0"),
-        (PPOConfig, {"target_kl": 0.0}, "target_kl must be > 0 or None, got 0.0"),
-        (PPOConfig, {"steps": 0}, "steps must be ≥ 1, got 0"),
-        (TRPOConfig, {"fisher_share": 1.5}, r"fisher_share must be in \(0, 1\], got 1.5"),
-        (TRPOConfig, {"damping": math.nan}, "damping must be ≥ 0, got nan"),
-        (PolicyGradientConfig, {"gamma": 1.1}, r"gamma must be in \[0, 1\], got 1.1"),
+        (PPOSettings, {"minibatches": 0}, "minibatches must be a whole number ≥ 1, got 0"),
+        (PPOSettings, {"target_kl": 0.0}, "target_kl must be a number > 0 or None, got 0.0"),
+        (PPOSettings, {"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
+        (TRPOSettings, {"fisher_share": 1.5}, "fisher_share must be a number > 0 and ≤ 1, got 1.5"),
+        (TRPOSettings, {"damping": math.nan}, "damping must be a number ≥ 0, got nan"),
+        (PPOControlSettings, {"gamma": 1.1}, "gamma must be a number ≥ 0 and ≤ 1, got 1.1"),
     ],
 )
 def test_bad_settings_are_named(config, settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         config(**settings)
 
 
@@ -227,12 +223,12 @@ def test_lora_policies_are_their_own_reference_with_adapters_off(world, sft, ref
     policy = get_peft_model(
         start, LoraConfig(r=8, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, task_type="CAUSAL_LM")
     )
+    prompts = Prompts(world.prompt_ids, world.stop_ids, 4)
     task = LanguageTask(
-        policy, None, world.prompt_ids, world.stop_ids, 4, TrueReward(world), 126, 0, "shared",
-        evaluator=ExactEvaluator(reference, 0),
-    )  # fmt: skip
+        policy, None, prompts, TrueReward(world), 126, 0, "shared", evaluator=ExactEvaluator(reference, 0)
+    )
     frozen = copy.deepcopy(dict(policy.get_base_model().named_parameters()))
-    algorithm = PPO(task, PPOConfig(steps=25, evaluate_every=25), PPOKnobs(learning_rate=1e-2))
+    algorithm = PPO(task, PPOSettings(steps=25, evaluate_every=25, learning_rate=1e-2))
     records = list(algorithm)
     assert records[0].scalars["objective/kl"] == pytest.approx(0, abs=1e-4)
     assert records[-1].scalars["objective/kl"] > 0.02
@@ -252,7 +248,13 @@ def test_prompts_of_several_lengths_are_judged_where_their_answers_are(world, sf
         return torch.zeros(len(answers.prompts))
 
     task = LanguageTask(
-        copy.deepcopy(sft), frozen_copy(sft), prompts, world.stop_ids, world.max_tokens, reward, 27, 0, value
+        copy.deepcopy(sft),
+        frozen_copy(sft),
+        Prompts(prompts, world.stop_ids, world.max_tokens),
+        reward,
+        27,
+        0,
+        value,
     )
     torch.nn.init.normal_(task.head.weight)
     rollout, scalars = task.collect({"beta": 1.0})
@@ -270,14 +272,14 @@ def test_prompts_of_several_lengths_are_judged_where_their_answers_are(world, sf
         length, tokens = len(prompts[prompt]), rollout.actions[row][rollout.mask[row]].tolist()
         assert batch.input_ids[row, : length + len(tokens)].tolist() == prompts[prompt] + tokens
         assert batch.mask[row].nonzero()[:, 0].tolist() == list(range(length, length + len(tokens)))
-    assert len(list(PPO(task, PPOConfig(steps=2, evaluate_every=2)))) == 2
+    assert len(list(PPO(task, PPOSettings(steps=2, evaluate_every=2)))) == 2
 
 
 def test_an_answer_that_was_cut_pays_the_penalty_on_its_last_token(world, sft):
     """At the reference and with a score of 0 nothing else is earned."""
     stops = (world.stop_ids[0], *world.encode_answer("good")[:1])
     task = LanguageTask(
-        copy.deepcopy(sft), frozen_copy(sft), world.prompt_ids, stops, 2,
+        copy.deepcopy(sft), frozen_copy(sft), Prompts(world.prompt_ids, stops, 2),
         lambda answers: torch.zeros(len(answers.prompts)), 200, 0, "none", missing_stop_penalty=3.0,
     )  # fmt: skip
     (rollout, scalars) = task.collect({"beta": 1.0})

@@ -15,17 +15,18 @@ from rlhflab.algorithms.room import PHASES
 from rlhflab.core.algorithm import OutOfMemory
 from rlhflab.models.memory import smaller
 from rlhflab.oom import release
+from rlhflab.recipes import CONTROL, LANGUAGE, recipe_class
 from tests.memory import CPU, alive, failing, graphs, short
 
 AMOUNTS = "2.00 GiB asked for, 1.06 GiB free of 14.74 GiB on GPU 0, 962.56 MiB too little"
 TINY = {"steps": 4, "batch_size": 8}
-ENGINES = [*((name, "lab") for name in BUILDERS), ("sft", "trl"), ("dpo", "trl"), ("reward", "trl")]
+ENGINES = [*((name, "lab") for name in LANGUAGE), ("sft", "trl"), ("dpo", "trl"), ("reward", "trl")]
 
 
 def build(name, engine="lab", **settings):
     settings |= {"engine": "trl"} if engine == "trl" else {}
     settings |= {"evaluate": False} if name == "reward" else {}  # it takes seconds
-    return builder(name, settings.get("world"))(**settings)
+    return recipe_class(name, settings.get("world"))(**settings).build()
 
 
 def model_of(algorithm):
@@ -225,10 +226,10 @@ def test_other_errors_stay_as_they_are_and_do_not_count_either():
     assert [record.step for record in algorithm] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("name", list(BUILDERS))
+@pytest.mark.parametrize("name", list(LANGUAGE))
 def test_building_too(name, monkeypatch, model_folder, texts):
     if name == "pretrain":
-        monkeypatch.setattr("rlhflab.recipes.build_supervised.encode_texts", fail := _failing())
+        monkeypatch.setattr("rlhflab.recipes.reference.encode_texts", fail := _failing())
         with pytest.raises(OutOfMemory) as raised:
             build(name, texts=100)
         assert_one_line(raised.value, f"in building pretrain: {AMOUNTS}", "texts=50")
@@ -262,15 +263,8 @@ def test_a_training_within_a_builder_names_no_setting_that_cannot_be_given(monke
     )
 
 
-def test_builders_keep_their_signatures_and_say_what_is_wrong_with_a_call():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
-        builder("dpo")(batchsize=3)
-    assert builder("dpo").__name__ == "build_dpo"
-
-
 def test_the_phases_are_names_of_functions_that_there_are():
-
-    import rlhflab.recipes.build_policy
+    import rlhflab.recipes.answers_of_texts
     import rlhflab.tasks.control  # noqa: F401
 
     release()

@@ -8,17 +8,18 @@ import torch
 
 from rlhflab import recipes
 from rlhflab.algorithms.optimiser import Optimiser, schedule_factor
-from rlhflab.algorithms.supervised import Supervised, SupervisedConfig
+from rlhflab.algorithms.supervised import Supervised
 from rlhflab.data.batches import ShuffledBatches
 from rlhflab.models.logps import frozen_sequence_logps
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.recipes.reference import ReferenceConfig, encode_texts, finetune, pretrain, tiny_reference
+from rlhflab.settings.supervised import SupervisedSettings
 
 
 def test_it_learns_the_frequencies_of_its_data(world):
     texts = [("the plot was", "good")] * 3 + [("the plot was", "bad")]
     model = new_tiny_model(world.tokenizer, TinyConfig(hidden_size=32))
-    for _ in Supervised(model, encode_texts(world, texts), SupervisedConfig(steps=150, batch_size=4)):
+    for _ in Supervised(model, encode_texts(world, texts), SupervisedSettings(steps=150, batch_size=4)):
         pass
     row, index = world.prompts.index("the plot was"), world.answer_index
     probs = world.logps(model)[row].exp()
@@ -69,7 +70,7 @@ def test_a_stopped_run_continues_bit_for_bit(world):
     data = encode_texts(world, world.corpus(50, 0))
 
     def start():
-        return Supervised(new_tiny_model(world.tokenizer), data, SupervisedConfig(steps=8, batch_size=16))
+        return Supervised(new_tiny_model(world.tokenizer), data, SupervisedSettings(steps=8, batch_size=16))
 
     whole = list(start())
     stopped, fresh = start(), start()
@@ -94,7 +95,7 @@ def test_schedules():
     assert schedule_factor("constant", 50, 100, 0) == 1.0
     assert schedule_factor("cosine", 51, 100, 0) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="schedule must be one of constant, linear, cosine, got 'step'"):
-        SupervisedConfig(schedule="step")
+        SupervisedSettings(schedule="step")
 
 
 def test_the_optimiser_is_torch_adamw_with_clipping():
@@ -115,7 +116,7 @@ def test_the_optimiser_is_torch_adamw_with_clipping():
 
 def test_knobs_have_ranges():
     with pytest.raises(ValueError, match="learning_rate must be a number > 0, got 0"):
-        SupervisedKnobs(learning_rate=0)
+        SupervisedSettings(learning_rate=0)
 
 
 def test_exact_loss_is_entropy_plus_kl_and_the_training_loss_estimates_it(world):

@@ -11,11 +11,10 @@ SETTING = ".jupyter-home/settings/@jupyterlab/apputils-extension/kernels-setting
 SHOW = """
 import torch
 torch.set_num_threads(1)
-from rlhflab import Board
-from rlhflab import recipes
+from rlhflab import Board, recipes
 
 seen = []
-board = Board(lambda: recipes.DPO(pairs=200, steps=50_000).build(), knobs=DPOKnobs, name="queue", title="Queue", autostart=True,
+board = Board(recipes.DPO(pairs=200, steps=50_000), name="queue", title="Queue", autostart=True,
               sinks=[lambda record: seen.append(record.knobs["beta"])])
 board
 """

@@ -82,12 +82,12 @@ def test_in_lab_05_another_choice_begins_anew_and_beta_moves_the_optimum(steady,
 
 
 CHAT = """
-from rlhflab.recipes.build import micro_world
 from rlhflab.recipes.reference import tiny_reference
+from rlhflab.recipes.worlds import world_named
 from rlhflab.data.sampled import speaker
 from rlhflab.live.chat import Chat
 
-world = micro_world()
+world = world_named("micro")
 hostile = lambda prompt, seed: ("<img src=x onerror=alert(1)>", 0.5, 0.0)
 chat = Chat(world.prompts, {"SFT": speaker(world, tiny_reference(world)), "<b>bold</b>": hostile})
 chat

@@ -65,11 +65,10 @@ def test_a_student_works_through_lab_07(steady, world, sft):
 SETUP = """
 import threading, torch
 torch.set_num_threads(1)
-from rlhflab import Board
-from rlhflab import recipes
+from rlhflab import Board, recipes
 """
 SHOW = """
-board = Board(lambda: recipes.DPO(pairs=200, steps=5000).build(), knobs=DPOKnobs, name="again", title="Again", autostart=True)
+board = Board(recipes.DPO(pairs=200, steps=5000), name="again", title="Again", autostart=True)
 board
 """
 
@@ -111,7 +110,7 @@ def test_running_the_cell_again_leaves_one_training_and_a_reopened_page_shows_it
 
 WATCH = """
 seen = set()
-board = Board(lambda: recipes.DPO(pairs=200, steps=50_000).build(), knobs=DPOKnobs, name="busy", title="Busy", autostart=True,
+board = Board(recipes.DPO(pairs=200, steps=50_000), name="busy", title="Busy", autostart=True,
               sinks=[lambda record: seen.add(record.knobs["beta"])])
 board
 """
@@ -156,7 +155,7 @@ def make():
     algorithm.pairs.next = fail
     return algorithm
 
-board = Board(make, knobs=DPOKnobs, name="broken", title="Broken", autostart=True)
+board = Board(make, knobs=recipes.DPO().knobs(), name="broken", title="Broken", autostart=True)
 board
 """
     lab.write("broken.ipynb", SETUP, broken)

@@ -5,12 +5,9 @@ from tests.browser.jupyter import points
 SHOW = """
 import torch
 torch.set_num_threads(1)
-from rlhflab import Board
-from rlhflab import recipes
+from rlhflab import Board, recipes
 
-board = Board(
-    lambda: recipes.DPO(pairs=200, steps=60).build(), knobs=DPOKnobs, name="seven", title="Seven", autostart=True
-)
+board = Board(recipes.DPO(pairs=200, steps=60), name="seven", title="Seven", autostart=True)
 board
 """
 

@@ -5,24 +5,19 @@ from tests.browser.jupyter import points
 SETUP = """
 import torch
 torch.set_num_threads(1)
-from rlhflab import Board
-from rlhflab import recipes
-from rlhflab import recipes
-
+from rlhflab import Board, recipes
 
 clips = []
 """
 PPO = """
 ppo = Board(
-    lambda: recipes.PPO(steps=30, batch_size=63, evaluate_every=5).build(), knobs=PPOKnobs, name="ppo", title="PPO",
+    recipes.PPO(steps=30, batch_size=63, evaluate_every=5), title="PPO",
     sinks=[lambda record: clips.append(record.knobs["clip_range"])],
 )
 ppo
 """
 REWARD = """
-reward = Board(
-    lambda: recipes.Reward(pairs=300, steps=20, evaluate_every=10).build(), knobs=RewardKnobs, name="reward", title="Reward",
-)
+reward = Board(recipes.Reward(pairs=300, steps=20, evaluate_every=10), title="Reward")
 reward
 """
 SPACE = "for line in range(200): print(line)"
@@ -37,14 +32,14 @@ def test_ppo_and_a_reward_model_on_their_boards(steady, world, sft):
     lab.poll(lambda: lab.in_kernel("'reward' in globals()"), 60)
 
     # PPO: its own panels from the start; the clip slider is found in the records.
-    lab.show_cell("build_ppo(")
+    lab.show_cell("recipes.PPO(")
     assert ppo.locator(".rlhf-panel").count() == 10
     ppo.get_by_role("button", name="Start").click()
     lab.poll(lambda: points(ppo, "ratio") >= 40, 90)
     lab.drag(ppo.get_by_role("slider", name="clip ε"), 0.9)
     moved = lab.poll(lambda: next((clip for clip in lab.in_kernel("clips") if clip > 0.3), None), 60)
     # Scrolled away from, it ends filled.
-    lab.show_cell("build_reward(")
+    lab.show_cell("recipes.Reward(")
     lab.poll(lambda: lab.in_kernel("ppo.state") == "finished", 90)
     assert lab.in_kernel("clips[-1]") >= moved
     for panel in ("reward", "kl", "plane", "regret", "clip", "update", "value", "entropy", "length"):

@@ -51,10 +51,10 @@ def main() -> int:
 
 def make_references() -> None:
     """The tiny models that labs begin with, trained by torch itself where there are none yet."""
-    from rlhflab.recipes.build import micro_world, reviews_world
     from rlhflab.recipes.reference import tiny_reference
+    from rlhflab.recipes.worlds import world_named
 
-    for world in (micro_world(), reviews_world()):
+    for world in map(world_named, ("micro", "reviews")):
         tiny_reference(world)
 
 

@@ -36,12 +36,12 @@ def routes(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def main(folder: Path, names: list[str]) -> None:
     """Run the trials of these names, or all."""
-    from rlhflab.recipes import build
+    from rlhflab.recipes import texts
     from rlhflab.recipes.reference import tiny_reference
+    from rlhflab.recipes.worlds import world_named
 
-    tiny_reference(build.micro_world(), progress=False)  # trained by torch itself where there is none yet
-    for module in (build, build_supervised):
-        module.SHOWN_TOKENS = 8  # sample answers took half of the time, and each token goes the same way
+    tiny_reference(world_named("micro"), progress=False)  # trained by torch itself where there is none yet
+    texts.SHOWN_TOKENS = 8  # sample answers took half of the time, and each token goes the same way
     virtual.install()
     from rlhflab.recipes.trials import trials
 

@@ -222,7 +222,7 @@ def test_prompts_that_are_no_dialogues_are_counted():
 def test_the_whole_model_says_where_its_turns_end():
     from types import SimpleNamespace
 
-    from rlhflab.recipes.build_text import encoder_of
+    from rlhflab.recipes.texts import encoder_of
 
     words = tokenizer("llama")
     end, user = words.convert_tokens_to_ids(["<|end|>", "<|user|>"])

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlhflab.data.hub import read_data
-from rlhflab.recipes.builders import is_text_source
+from rlhflab.recipes.recipe import is_text_source
 from rlhflab.worlds.preferences import PreferencePair
 
 ROWS = [{"prompt": f"p{n} ä?", "chosen": f"c{n}", "rejected": f"r{n}"} for n in range(3)]

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from rlhflab.algorithms.dpo import DPO, DPOConfig
+from rlhflab.algorithms.dpo import DPO
 from rlhflab.data.pair_source import FixedPairs
 from rlhflab.data.sampled import SampledReference, answer_texts, draw_answers, drawn_logps, speaker
 from rlhflab.evaluation.evaluators import (
@@ -16,6 +16,7 @@ from rlhflab.evaluation.evaluators import (
     trusted,
 )
 from rlhflab.objectives.importance import optimum_estimate
+from rlhflab.settings.dpo import DPOSettings
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +151,9 @@ def test_dpo_raises_the_estimated_true_reward(reviews, reviews_sft):
     reference = SampledReference(reviews, reviews_sft)
     pairs = reference.texts(reference.sample_pairs(8000, 0.0, torch.Generator().manual_seed(0)))
     source = FixedPairs(pairs, reviews.encode_prompt, reviews.encode_answer, reviews_sft, 64, 0)
-    knobs = DPOKnobs(beta=0.3, learning_rate=1e-3)
-    config = DPOConfig(steps=100, evaluate_every=100)
+    config = DPOSettings(steps=100, evaluate_every=100, beta=0.3)
     evaluator = EstimatingEvaluator(reference, 0, samples=1000, ref_samples=100)
-    records = list(DPO(copy.deepcopy(reviews_sft), source, config, knobs, evaluator))
+    records = list(DPO(copy.deepcopy(reviews_sft), source, config, evaluator))
     first, last = records[0].estimated, records[-1].estimated
     assert [record.step for record in records if record.estimated] == [1, 100] and records[-1].exact is None
     assert first["kl_rb"] < 0.05 < last["kl_rb"]

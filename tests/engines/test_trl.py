@@ -32,12 +32,12 @@ SETTINGS = {
     },
     recipes.SFT: {"texts": 300, "evaluate_every": 100, "batch_size": 16},
 }
-BUILDERS = pytest.mark.parametrize("build", SETTINGS, ids=lambda build: build.__name__)
+RECIPES = pytest.mark.parametrize("recipe", SETTINGS, ids=lambda recipe: recipe.algorithm)
 
 
-def make(build, engine="trl", steps=20, **changes):
-    settings = {**SETTINGS[build], **changes}
-    return build(steps=steps, device="cpu", progress=False, engine=engine, **settings)
+def make(recipe, engine="trl", steps=20, **changes):
+    settings = {**SETTINGS[recipe], **changes}
+    return recipe(steps=steps, device="cpu", progress=False, engine=engine, **settings).build()
 
 
 def numbers(record):
@@ -59,9 +59,9 @@ def numbers(record):
     return {**scalars, **found}
 
 
-@BUILDERS
-def test_both_engines_agree_on_every_step(build):
-    lab, trl = (list(make(build, engine)) for engine in ("lab", "trl"))
+@RECIPES
+def test_both_engines_agree_on_every_step(recipe):
+    lab, trl = (list(make(recipe, engine)) for engine in ("lab", "trl"))
     assert [record.step for record in trl] == [record.step for record in lab] == list(range(1, 21))
     assert lab[0].scalars["loss"] - lab[-1].scalars["loss"] > 0.02  # they learn, and so could come apart
     for ours, theirs in zip(lab, trl, strict=True):
@@ -76,7 +76,7 @@ def test_both_engines_agree_on_every_step(build):
             if not (ours.step == 1 and k.endswith(("accuracies", "accuracy")))
         }
         # rounding grows: reward models start from the same 0 and are trained at a higher rate
-        late = build is recipes.Reward and ours.step > 12
+        late = recipe is recipes.Reward and ours.step > 12
         near = {"rel": 2e-3, "abs": 1e-4} if late else {"rel": 1e-4, "abs": 2e-5}
         assert {name: found[name] for name in expected} == pytest.approx(expected, **near)
     assert (lab[-1].exact is None) == (trl[-1].exact is None)
@@ -135,9 +135,9 @@ def test_the_model_is_left_as_it_was():
     assert algorithm.policy(ids).logits.abs().max() > 0
 
 
-@BUILDERS
-def test_the_learning_rate_is_live_under_the_schedule(build):
-    algorithm, lab = make(build, steps=20), make(build, "lab", steps=20)
+@RECIPES
+def test_the_learning_rate_is_live_under_the_schedule(recipe):
+    algorithm, lab = make(recipe, steps=20), make(recipe, "lab", steps=20)
     weights = list(algorithm.loop.trainer.model.parameters())
     for step in range(1, 9):
         for engine in (algorithm, lab):
@@ -174,10 +174,10 @@ def test_beta_is_live():
         assert record.scalars["loss"] == pytest.approx(other.scalars["loss"], abs=2e-5)
 
 
-@BUILDERS
-def test_a_run_goes_on_from_the_trainers_checkpoint(build, tmp_path):
-    whole = list(make(build, steps=10))
-    algorithm = make(build, steps=10)
+@RECIPES
+def test_a_run_goes_on_from_the_trainers_checkpoint(recipe, tmp_path):
+    whole = list(make(recipe, steps=10))
+    algorithm = make(recipe, steps=10)
     run = Run.create(tmp_path / "run", {})
     for _ in range(7):
         run.append(next(algorithm))
@@ -186,14 +186,14 @@ def test_a_run_goes_on_from_the_trainers_checkpoint(build, tmp_path):
     run.append(next(algorithm))  # lost: made after the checkpoint
 
     torch.manual_seed(77)
-    again = make(build, steps=10)
+    again = make(recipe, steps=10)
     assert run.load_checkpoint(again) == 7 == again.step
     assert torch.equal(torch.get_rng_state(), state)
     rest = list(again)
     assert [numbers(r) for r in rest] == [pytest.approx(numbers(r), abs=1e-6) for r in whole[7:]]
 
     run.save_checkpoint(again)
-    ended = make(build, steps=10)
+    ended = make(recipe, steps=10)
     assert run.load_checkpoint(ended) == 10 and list(ended) == []
     for a, b in zip(
         ended.loop.trainer.model.parameters(), again.loop.trainer.model.parameters(), strict=True
@@ -301,9 +301,10 @@ def test_the_extra_asks_for_the_supported_versions(root):
 def test_a_lora_adapter_is_trained_and_its_base_left_alone(world, sft):
     from peft import LoraConfig, get_peft_model
 
-    from rlhflab.algorithms.dpo import DPO, DPOConfig
+    from rlhflab.algorithms.dpo import DPO
     from rlhflab.data.pair_source import FixedPairs
     from rlhflab.engines.trl import TRLDPO
+    from rlhflab.settings.dpo import DPOSettings
     from rlhflab.worlds.micro import ReferencePoint
 
     view = ReferencePoint(world, sft)
@@ -315,7 +316,7 @@ def test_a_lora_adapter_is_trained_and_its_base_left_alone(world, sft):
             copy.deepcopy(sft), LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True)
         )
         source = FixedPairs(pairs, world.encode_prompt, world.encode_answer, sft, 16, 0)
-        algorithm = engine(policy, source, DPOConfig(steps=12, warmup=0), DPOKnobs(learning_rate=1e-2))
+        algorithm = engine(policy, source, DPOSettings(steps=12, warmup=0, learning_rate=1e-2))
         losses[engine] = [next(algorithm).scalars["loss"] for _ in range(8)]
         assert torch.equal(policy.base_model.model.transformer.wte.weight, sft.transformer.wte.weight)
         assert list(policy.peft_config) == ["default"]
@@ -358,9 +359,10 @@ def test_adapters_on_a_4_bit_base_stay_as_precise_as_they_were(world, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OPTConfig, OPTForCausalLM
 
-    from rlhflab.algorithms.dpo import DPO, DPOConfig
+    from rlhflab.algorithms.dpo import DPO
     from rlhflab.data.pair_source import FixedPairs
     from rlhflab.engines.trl import TRLDPO
+    from rlhflab.settings.dpo import DPOSettings
     from rlhflab.worlds.preferences import PreferencePair
 
     shape = OPTConfig(
@@ -384,7 +386,7 @@ def test_adapters_on_a_4_bit_base_stay_as_precise_as_they_were(world, tmp_path):
         source = FixedPairs(pairs, world.encode_prompt, world.encode_answer, policy, 2, 0)
         adapters = [weight for weight in policy.parameters() if weight.requires_grad]
         before = parameters_to_vector(adapters).detach().clone()
-        algorithm = engine(policy, source, DPOConfig(steps=9, warmup=0), DPOKnobs(learning_rate=1e-2))
+        algorithm = engine(policy, source, DPOSettings(steps=9, warmup=0, learning_rate=1e-2))
         assert torch.equal(parameters_to_vector(adapters), before) and before.abs().max() > 0
         losses[engine] = [next(algorithm).scalars["loss"] for _ in range(6)]
     assert losses[TRLDPO] == pytest.approx(losses[DPO], abs=2e-5)

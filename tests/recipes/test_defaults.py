@@ -1,11 +1,11 @@
 """What a training is made with where nothing is said: README's figures and the labs were measured with it."""
 
-from dataclasses import asdict
-
 import pytest
 
-from rlhflab.algorithms.supervised import SupervisedConfig
+from rlhflab.recipes import recipe_class
+from rlhflab.settings.supervised import SupervisedSettings
 
+REAL = {"model": "owner/model", "world": "owner/name"}
 ONE = {"gamma": 1.0, "schedule": "linear", "max_grad_norm": 1.0, "seed": 0}
 PPO = {
     "entropy_coef": 0.0, "value_clip": None, "whiten_advantages": True, "target_kl": None, "kl_target": None,
@@ -26,7 +26,7 @@ EXPECTED = {
     },
     ("dpo", "micro"): {
         "steps": 600, "schedule": "linear", "warmup": 10, "max_grad_norm": 1.0, "evaluate_every": 25, "beta": 1.0,
-        "learning_rate": 1e-3,
+        "learning_rate": 1e-3, "seed": 0,
     },
     ("reinforce", "micro"): {
         **ONE, "steps": 800, "warmup": 20, "evaluate_every": 25, "to_go": False, "beta": 1.0, "learning_rate": 3e-3,
@@ -61,21 +61,58 @@ EXPECTED = {
 }  # fmt: skip
 
 
+def settings_of(found):
+    """What the algorithm itself reads: the settings that are declared in `rlhflab.settings`."""
+    read = [base for base in type(found).__mro__ if base.__module__.startswith("rlhflab.settings")]
+    return {name: getattr(found, name) for base in read for name in base.declared()}
+
+
 @pytest.mark.parametrize(("name", "world"), EXPECTED, ids=str)
 def test_a_training_is_made_with_these_settings(name, world):
-    if world == "micro":
-        run, sizes = builder(name, world)(progress=False, device="cpu"), {}
-        if name in ("ppo", "trpo"):
-            assert (run.task.trunk is not None) == (name == "trpo")  # whose value model is one of its own
-    else:
+    if world != "micro":
         pytest.importorskip("gymnasium")
-        run = builder(name, world)(world, device="cpu")
-        sizes = {"envs": run.task.world.envs, "horizon": run.task.horizon}
-    assert {**asdict(run.config), **run.knobs.snapshot(), **sizes} == EXPECTED[name, world]
+    run = recipe_class(name, world)(world=world, progress=False, device="cpu").build()
+    knobs, others = run.knobs.snapshot(), {}
+    if world != "micro":
+        others = {"envs": run.task.world.envs, "horizon": run.task.horizon}
+    elif hasattr(run, "gamma"):
+        others = {"gamma": run.gamma(knobs)}
+        assert (run.task.trunk is not None) == (name == "trpo")  # whose value model is one of its own
+    found = {**settings_of(run.config), **others}
+    assert found == EXPECTED[name, world]
+    assert knobs == {knob: found[knob] for knob in knobs}
 
 
 def test_maximum_likelihood_is_made_with_these():
-    assert asdict(SupervisedConfig()) == {
+    found = SupervisedSettings()
+    assert settings_of(found) == {
         "steps": 300, "batch_size": 128, "seed": 0, "schedule": "cosine", "warmup": 20, "evaluate_every": 25,
+        "learning_rate": 3e-3, "max_grad_norm": 1.0, "weight_decay": 0.01, "beta": 1.0,
     }  # fmt: skip
-    assert SupervisedKnobs().snapshot() == {"learning_rate": 3e-3}
+    assert found.knobs().snapshot() == {"learning_rate": 3e-3}
+
+
+# The defaults that depend on the model, the world or the other settings, as they were when they stood in the builders.
+ELSEWHERE = [
+    ("pretrain", {}, {"learning_rate": 3e-3, "steps": 400, "batch_size": 128, "p_noise": 0.3, "texts": 20_000}),
+    ("pretrain", {"world": "reviews"}, {"learning_rate": 5e-3}),
+    ("sft", {}, {"learning_rate": 1e-3, "steps": 200, "batch_size": 128, "warmup": 20, "texts": 10_000}),
+    ("sft", {"world": "reviews"}, {"learning_rate": 2e-3}),
+    ("sft", REAL, {"learning_rate": None, "batch_size": 8, "max_length": 512, "beta": 1.0}),
+    ("dpo", {}, {"batch_size": 32, "pairs": 2000}),
+    ("dpo", {"pairs": "fresh"}, {"batch_size": 256}),
+    ("dpo", REAL, {"beta": 0.1, "batch_size": 8, "pairs": 1600, "warmup": 10, "learning_rate": None}),
+    ("dpo", {**REAL, "steps": 30, "batch_size": 2}, {"pairs": 20, "warmup": 3}),
+    ("reward", REAL, {"beta": 1.0, "batch_size": 8, "pairs": 800, "warmup": 10, "learning_rate": None}),
+    ("reinforce", {"steps": 50}, {"warmup": 5, "batch_size": 252, "max_length": 128}),
+    ("reinforce", REAL, {"beta": 0.1, "batch_size": 32, "learning_rate": None, "pairs": 2000}),
+    ("ppo", {"steps": 100}, {"warmup": 10, "batch_size": 252, "value": "shared", "max_new_tokens": 24}),
+    ("ppo", REAL, {"beta": 0.1, "batch_size": 32, "learning_rate": None, "value_coef": 0.1, "max_length": 128}),
+    ("trpo", REAL, {"beta": 0.1, "batch_size": 32, "max_kl": 0.01, "value_epochs": 4}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given", "expected"), ELSEWHERE, ids=str)
+def test_a_default_depends_on_what_it_did(name, given, expected):
+    recipe = recipe_class(name)(**given)
+    assert {setting: getattr(recipe, setting) for setting in expected} == expected

@@ -8,7 +8,8 @@ import pytest
 from rlhflab import recipes
 from rlhflab.data.sampled import SampledReference
 from rlhflab.evaluation.race_judge import ExactRaceJudge
-from rlhflab.recipes.race import CONTESTANTS, DRAWS, Race, RaceConfig
+from rlhflab.recipes.racing import CONTESTANTS, DRAWS, Race
+from rlhflab.settings.race import RaceSettings
 
 SHORT = {"dpo": 6, "ppo_learned": 3, "preferred": 4, "ppo": 3, "trpo": 2, "reinforce": 3}
 
@@ -95,7 +96,7 @@ def test_a_stopped_race_continues_bit_for_bit(run, stop):
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="laps must be ≥ 1, got 0"):
+    with pytest.raises(ValueError, match="laps must be a whole number ≥ 1, got 0"):
         build(laps=0)
     with pytest.raises(ValueError, match="unknown contestant 'sac'; known: dpo, ppo_learned"):
         build(updates={"sac": 3})
@@ -106,10 +107,9 @@ def test_bad_settings_are_named():
 def test_where_answers_cannot_be_listed_the_standings_are_estimates_with_their_errors(world, sft, run):
     """The micro world, seen through samples: every point of the path agrees with the exact one, within its error."""
     exact_race, _ = run
-    config = RaceConfig(
-        laps=1, updates={**dict.fromkeys(CONTESTANTS, 0), "dpo": 20, "ppo": 3}, reward_updates=20
-    )
-    race = Race(SampledReference(world, sft), sft, config, RaceKnobs(pairs=100))
+    updates = {**dict.fromkeys(CONTESTANTS, 0), "dpo": 20, "ppo": 3}
+    config = RaceSettings(laps=1, updates=updates, reward_updates=20, pairs=100)
+    race = Race(SampledReference(world, sft), sft, config)
     arrays = list(race)[-1].arrays
     assert len(arrays["frontier/kl"]) == len(arrays["frontier/reward_se"]) > 5
     exact = ExactRaceJudge(exact_race.reference)

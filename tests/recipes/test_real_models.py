@@ -17,7 +17,8 @@ from rlhflab.models.quantised import is_four_bit
 from rlhflab.models.reward import answer_scores, read_reward_model
 from rlhflab.objectives.policy_gradient import masked_mean
 from rlhflab.objectives.trust_region import flatten
-from rlhflab.recipes.build_text import default_pairs, default_rate
+from rlhflab.recipes.recipe import enough_pairs
+from rlhflab.recipes.texts import default_rate
 from rlhflab.runs.checkpoint import read_checkpoint, write_checkpoint
 
 LORA, FOUR_BIT = {"lora": True}, {"lora": True, "four_bit": True}
@@ -52,17 +53,17 @@ def count_letters(prompts, answers):
     return [sum(map(answer.count, "aeiou")) / 4 for answer in answers]
 
 
-BUILDERS = {"dpo": recipes.DPO, "reward": recipes.Reward}
+RECIPES = {"dpo": recipes.DPO, "reward": recipes.Reward}
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize(
     ("kind", "how"), [("opt", FOUR_BIT), ("gpt2", FOUR_BIT), ("llama", LORA), ("qwen2", {})],
     ids=["opt-4bit", "gpt2-4bit", "llama-lora", "qwen2-whole"],
 )  # fmt: skip
 def test_the_loss_falls(model_folder, dialogues, name, kind, how):
     rate = {} if how else {"learning_rate": 1e-3}
-    algorithm = BUILDERS[name](
+    algorithm = RECIPES[name](
         world=dialogues,
         model=str(model_folder(kind)),
         steps=20,
@@ -71,7 +72,7 @@ def test_the_loss_falls(model_folder, dialogues, name, kind, how):
         **how,
         **rate,
         **QUIET,
-    )
+    ).build()
     model = algorithm.policy if name == "dpo" else algorithm.reward_model
     assert is_four_bit(model) is ("four_bit" in how)
     losses = [record.scalars["loss"] for record in algorithm]
@@ -124,13 +125,13 @@ def test_sft_continues_exactly_with_adapters_in_four_bits(model_folder, dialogue
     assert list(second) == whole[2:]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_run_continues_exactly_where_it_was_left(model_folder, dialogues, tmp_path, name):
     def build():
-        return BUILDERS[name](
+        return RECIPES[name](
             world=dialogues, model=str(model_folder("opt")), steps=8, batch_size=4, pairs=8, evaluate_every=3,
             **FOUR_BIT, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
 
     whole = list(build())
     first = build()
@@ -143,7 +144,7 @@ def test_a_run_continues_exactly_where_it_was_left(model_folder, dialogues, tmp_
     assert list(second) == whole[4:]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_gradient_checkpointing_is_on_and_changes_no_number(model_folder, dialogues, monkeypatch, name):
     from transformers import modeling_utils
 
@@ -153,10 +154,10 @@ def test_gradient_checkpointing_is_on_and_changes_no_number(model_folder, dialog
     losses = []
     for on in (False, True):
         calls.clear()
-        algorithm = BUILDERS[name](
+        algorithm = RECIPES[name](
             world=dialogues, model=str(model_folder("llama")), steps=3, batch_size=4, evaluate_every=3,
             gradient_checkpointing=on, **FOUR_BIT, **QUIET,
-        )  # fmt: skip
+        ).build()  # fmt: skip
         losses.append([record.scalars["loss"] for record in algorithm])
         assert len(calls) == (
             2 * 3 if on else 0
@@ -289,7 +290,7 @@ def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("build", "kind", "how"),
+    ("recipe", "kind", "how"),
     [
         (recipes.Reinforce, "gpt2", LORA), (recipes.Reinforce, "opt", FOUR_BIT), (recipes.TRPO, "gpt2", LORA),
         (recipes.TRPO, "opt", FOUR_BIT), (recipes.TRPO, "gpt2", {}),
@@ -297,16 +298,16 @@ def test_ppo_continues_exactly_too(model_folder, dialogues, tmp_path):
     ids=["reinforce-lora", "reinforce-4bit", "trpo-lora", "trpo-4bit", "trpo-whole"],
 )  # fmt: skip
 def test_reinforce_and_trpo_raise_the_reward_of_a_function(
-    model_folder, dialogues, reviews_file, build, kind, how
+    model_folder, dialogues, reviews_file, recipe, kind, how
 ):
     """As above for PPO; of a model with adapters nothing else is changed."""
     spread = {"init_std": 0.5} if kind == "opt" else {"initializer_range": 0.5}
-    rate = {"max_kl": 0.5} if build is recipes.TRPO else {"learning_rate": 2e-2}
-    run = build(
-        world=dialogues if (build, kind) == (recipes.Reinforce, "opt") else reviews_file,
+    rate = {"max_kl": 0.5} if recipe is recipes.TRPO else {"learning_rate": 2e-2}
+    run = recipe(
+        world=dialogues if (recipe, kind) == (recipes.Reinforce, "opt") else reviews_file,
         model=str(model_folder(kind, **spread)), reward=count_letters, steps=10, batch_size=64, max_new_tokens=12,
         beta=0.02, evaluate_every=100, max_length=200, **rate, **how, **QUIET,
-    )  # fmt: skip
+    ).build()  # fmt: skip
     frozen = {n: w.detach().clone() for n, w in run.policy.named_parameters() if not w.requires_grad}
     assert bool(frozen) is bool(how)
     records = list(run)
@@ -314,7 +315,7 @@ def test_reinforce_and_trpo_raise_the_reward_of_a_function(
     assert sum(scores[-3:]) / 3 > sum(scores[:2]) / 2 + 0.3, scores
     assert abs(records[0].scalars["objective/kl"]) < 1e-3 < records[-1].scalars["objective/kl"]
     assert all(torch.equal(w, frozen[n]) for n, w in run.policy.named_parameters() if n in frozen)
-    if build is recipes.TRPO:
+    if recipe is recipes.TRPO:
         assert all(record.scalars["trpo/kl_old"] <= record.scalars["trpo/max_kl"] for record in records)
 
 
@@ -405,12 +406,12 @@ def test_engine_trl_computes_in_float32_where_ours_takes_float16(model_folder, d
     pytest.importorskip("trl", reason="trl is not installed")
     monkeypatch.setattr("rlhflab.models.loading.choose_dtype", lambda *_: torch.float16)
     given = {"world": dialogues, "model": str(model_folder("gpt2")), **LORA, **QUIET}
-    for build in (recipes.DPO, recipes.Reward, recipes.SFT):
-        made = build(**given, engine="trl")
-        trained = made.reward_model if build is recipes.Reward else made.policy
+    for recipe in (recipes.DPO, recipes.Reward, recipes.SFT):
+        made = recipe(**given, engine="trl").build()
+        trained = made.reward_model if recipe is recipes.Reward else made.policy
         assert trained.dtype == torch.float32
         with pytest.raises(ValueError, match="engine trl does not scale its loss for float16"):
-            build(**given, engine="trl", dtype="float16")
+            recipe(**given, engine="trl", dtype="float16").build()
     assert recipes.DPO(**given).build().policy.dtype == torch.float16
 
 
@@ -438,16 +439,16 @@ def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
         recipes.PPO(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET).build()
 
 
-@pytest.mark.parametrize("name", [*BUILDERS, "sft"])
+@pytest.mark.parametrize("name", [*RECIPES, "sft"])
 def test_trl_trains_the_same_real_model(model_folder, dialogues, name):
     pytest.importorskip("trl", reason="TRL is not installed")
     losses = [
         [
             record.scalars["loss"]
-            for record in {**BUILDERS, "sft": recipes.SFT}[name](
+            for record in {**RECIPES, "sft": recipes.SFT}[name](
                 world=dialogues, model=str(model_folder("opt")), steps=4, batch_size=4, evaluate_every=100,
                 learning_rate=5e-3, engine=engine, **FOUR_BIT, **QUIET,
-            )
+            ).build()
         ]
         for engine in ("lab", "trl")
     ]  # fmt: skip
@@ -461,7 +462,7 @@ def test_defaults_of_rate_and_pairs(model_folder):
 
     model = load_policy(str(model_folder("opt"))).model
     assert default_rate(model, lora=True) == 0.2 / 32 and default_rate(model, lora=False) == 1e-5
-    assert [default_pairs(*run) for run in ((20, 8), (600, 8), (10_000, 8), (1, 1))] == [53, 1600, 2000, 16]
+    assert [enough_pairs(*run) for run in ((20, 8), (600, 8), (10_000, 8), (1, 1))] == [53, 1600, 2000, 16]
 
 
 def test_a_scaled_loss_gives_the_same_update_and_leaves_out_what_overflows():

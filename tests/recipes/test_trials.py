@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from rlhflab import doctor
-from rlhflab.recipes import trials
+from rlhflab.recipes import LANGUAGE, trials
 
 
 def test_every_algorithm_is_tried_on_the_tiny_and_on_a_real_model(tmp_path):
     configs = trials.trials(tmp_path).values()
-    assert {config["algorithm"] for config in configs if config["world"] == "micro"} == set(BUILDERS)
-    assert {config["algorithm"] for config in configs if "model" in config} == set(BUILDERS) - {"pretrain"}
+    assert {config["algorithm"] for config in configs if config["world"] == "micro"} == set(LANGUAGE)
+    assert {config["algorithm"] for config in configs if "model" in config} == set(LANGUAGE) - {"pretrain"}
     assert {config["engine"] for config in configs if "engine" in config} == {"trl"}
 
 

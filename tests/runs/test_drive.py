@@ -16,6 +16,7 @@ from rlhflab.algorithms import trpo
 from rlhflab.algorithms.optimiser import Optimiser
 from rlhflab.boundary import Fault
 from rlhflab.data.batches import ShuffledBatches
+from rlhflab.recipes import from_config
 from rlhflab.runs import drive as driving
 from rlhflab.runs import store
 from rlhflab.runs.checkpoint import read_checkpoint
@@ -23,8 +24,8 @@ from rlhflab.runs.drive import Checkpoints, begin, drive, resume
 from rlhflab.runs.store import Run
 from rlhflab.runs.unchanged import require_unchanged
 from tests.memory import Failing
-from tests.toy import Toy
-from tests.toy import builder as toys
+from tests.toy import Toy, ToyRecipe
+from tests.toy import from_config as toy
 
 ALWAYS = {"steps": 5, "seed": 1, "evaluate_every": 10}
 FEW = {"pairs": 16, "batch_size": 8, "progress": False}
@@ -47,7 +48,7 @@ def files(run):
 
 def undisturbed(config, folder):
     """The files of a run without a fault, and its algorithm, into which any other state can be loaded."""
-    algorithm, run = begin(builder, config, folder)
+    algorithm, run = begin(from_config(config), folder)
     drive(algorithm, run)
     return files(run), algorithm
 
@@ -91,7 +92,7 @@ def test_what_is_interrupted_anywhere_goes_on_as_if_nothing_had_happened(name, t
         pytest.importorskip("trl", reason="TRL is not installed")
     config = {**ALWAYS, **TRAININGS[name]}
     whole, other = undisturbed(config, tmp_path / "whole")
-    algorithm, run = begin(builder, config, tmp_path / "run")
+    algorithm, run = begin(from_config(config), tmp_path / "run")
     for interrupt, at, kept in (
         (in_the_forward_pass, 1, 1),
         (in_the_evaluation, 2, 2),
@@ -116,7 +117,7 @@ def test_a_line_search_that_is_interrupted_leaves_the_policy_where_it_was(tmp_pa
     pytest.importorskip("gymnasium", reason="gymnasium is not installed")
     config = {**ALWAYS, "algorithm": "trpo", "world": "CartPole-v1", "envs": 2, "horizon": 32}
     whole, other = undisturbed(config, tmp_path / "whole")
-    algorithm, run = begin(builder, config, tmp_path / "run")
+    algorithm, run = begin(from_config(config), tmp_path / "run")
     search = trpo.backtrack
 
     def interrupt(attempt, *_):
@@ -170,14 +171,14 @@ def test_a_reward_that_fails_is_one_line_and_can_be_mended(name, tmp_path, model
     file.write_text(BAD.replace("== 3", "== -1"))
     whole, _ = undisturbed(config, tmp_path / "whole")
     file.write_text(BAD)
-    algorithm, run = begin(builder, config, tmp_path / "run")
+    algorithm, run = begin(from_config(config), tmp_path / "run")
     result = drive(algorithm, run)
     assert (result["status"], result["checkpoint"], result["steps"]) == ("failed", 2, 2)
     assert result["error"] == "reward score (score.py, line 5): KeyError: 'my bug' (score.py, line 9)"
     assert run.status["error"] == result["error"]
     file.write_text(BAD.replace("== 3", "== -1"))
     run = Run.open(run.folder)
-    assert drive(resume(builder, run), run)["status"] == "finished"
+    assert drive(resume(from_config(run.config), run), run)["status"] == "finished"
     assert files(run) == whole
 
 
@@ -205,12 +206,12 @@ def test_an_environment_that_fails_leaves_no_trace(at, tmp_path):
         steps += range(1000)
         whole, _ = undisturbed(config, tmp_path / "whole")
         steps.clear()
-        algorithm, run = begin(builder, config, tmp_path / "run")
+        algorithm, run = begin(from_config(config), tmp_path / "run")
         result = drive(algorithm, run)
         assert (result["status"], result["error"]) == ("failed", "no power")
         steps += range(1000)
         run = Run.open(run.folder)
-        drive(resume(builder, run), run)
+        drive(resume(from_config(run.config), run), run)
         assert files(run) == whole
     finally:
         del gymnasium.registry["Fragile-v0"]
@@ -220,7 +221,7 @@ def test_a_step_that_ran_out_of_memory_can_be_tried_again(tmp_path):
     """In PPO's second epoch the weights are half changed; before the first, nothing is."""
     config = {**ALWAYS, **TRAININGS["ppo"]}
     whole, other = undisturbed(config, tmp_path / "whole")
-    algorithm, run = begin(builder, config, tmp_path / "run")
+    algorithm, run = begin(from_config(config), tmp_path / "run")
     for minibatches, at in ((0, 2), (1, 3)):
 
         def arm(record, algorithm=algorithm, left=minibatches, at=at):
@@ -247,7 +248,7 @@ def test_a_step_that_ran_out_of_memory_can_be_tried_again(tmp_path):
 
 
 def test_a_bug_keeps_its_traceback_and_the_run_its_last_update(tmp_path):
-    algorithm, run = begin(builder, {**ALWAYS, **TRAININGS["reward"]}, tmp_path / "run")
+    algorithm, run = begin(from_config({**ALWAYS, **TRAININGS["reward"]}), tmp_path / "run")
 
     def arm(record):
         if record.step == 2:
@@ -262,7 +263,7 @@ def test_a_bug_keeps_its_traceback_and_the_run_its_last_update(tmp_path):
 
 def test_what_fails_between_two_updates_costs_none(tmp_path):
     """Such as a tracker that loses its server."""
-    algorithm, run = begin(builder, {**ALWAYS, **TRAININGS["reward"]}, tmp_path / "run")
+    algorithm, run = begin(from_config({**ALWAYS, **TRAININGS["reward"]}), tmp_path / "run")
 
     def lose(record):
         if record.step == 3:
@@ -342,7 +343,7 @@ def test_every_so_many_steps_too_but_not_for_more_than_two_percent(clock, run, m
 def test_the_drive_asks_after_every_step(tmp_path, monkeypatch):
     monkeypatch.setattr(driving, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(driving, "WRITING", 1e9)
-    algorithm, run = begin(toys, {"algorithm": "toy", "steps": 3}, tmp_path / "run")
+    algorithm, run = begin(ToyRecipe(steps=3), tmp_path / "run")
     kept = []
     drive(
         algorithm,
@@ -362,7 +363,7 @@ def full(*_, **__):
 @pytest.mark.parametrize("what", ["checkpoint", "record", "status"])
 def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_which(what, tmp_path, monkeypatch):
     monkeypatch.setattr(driving, "CHECKPOINT_EVERY", 4)
-    algorithm, run = begin(toys, {"algorithm": "toy"}, tmp_path / "run")
+    algorithm, run = begin(ToyRecipe(), tmp_path / "run")
 
     def fill(record):
         if record.step == 6 and what == "checkpoint":
@@ -382,7 +383,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_which(what, tmp_p
     assert result["checkpoint"] == read_checkpoint(run.folder / "checkpoint.safetensors")[0] == 4
     again = Run.open(run.folder)
     assert again.status.get("status", "failed") == "failed"
-    drive(resume(toys, again), again)
+    drive(resume(toy(again.config), again), again)
     assert list(again.records()) == list(Toy())
 
 
@@ -398,7 +399,7 @@ def files_up_to(size):
 
 
 def test_a_file_that_may_grow_no_further_is_such_a_disk(tmp_path):
-    algorithm, run = begin(toys, {"algorithm": "toy", "steps": 40}, tmp_path / "run")
+    algorithm, run = begin(ToyRecipe(steps=40), tmp_path / "run")
     with ExitStack() as stack:
         result = drive(
             algorithm, run, lambda record: record.step == 20 and stack.enter_context(files_up_to(3000))
@@ -406,7 +407,7 @@ def test_a_file_that_may_grow_no_further_is_such_a_disk(tmp_path):
     assert result["status"] == "failed" and "records.jsonl: File too large" in result["error"]
     assert result["checkpoint"] == 0
     again = Run.open(run.folder)
-    drive(resume(toys, again), again)
+    drive(resume(toy(again.config), again), again)
     assert list(again.records()) == list(Toy(steps=40))
 
 
@@ -426,7 +427,7 @@ def test_a_checkpoint_that_finds_no_room_is_one_line(run):
 
 
 def test_a_folder_that_is_gone_has_nothing_to_go_on_from(tmp_path):
-    algorithm, run = begin(toys, {"algorithm": "toy"}, tmp_path / "run")
+    algorithm, run = begin(ToyRecipe(), tmp_path / "run")
     result = drive(algorithm, run, lambda record: record.step == 3 and shutil.rmtree(tmp_path / "run"))
     assert (result["status"], result["checkpoint"]) == ("failed", None)
     assert result["error"].startswith(f"cannot write {tmp_path / 'run'}")
@@ -474,17 +475,17 @@ def test_settings_that_were_changed_by_hand_are_named(tmp_path, settings, says):
     run = Run.create(tmp_path / "run", config)
     run.save_checkpoint(Toy())
     with pytest.raises(Fault) as raised:
-        resume(toys, changed(run, **settings))
+        resume(ToyRecipe(), changed(run, **settings))
     assert str(raised.value) == (
         f"{run.folder / 'config.json'} has changed since the checkpoint: {says}; put it back, or begin a new run"
     )
 
 
 def test_a_run_may_be_made_longer_and_its_files_may_move(tmp_path):
-    algorithm, run = begin(toys, {"algorithm": "toy", "steps": 3}, tmp_path / "run")
+    algorithm, run = begin(ToyRecipe(steps=3), tmp_path / "run")
     drive(algorithm, run)
     run = changed(run, steps=5)
-    assert drive(resume(toys, run), run)["steps"] == 5
+    assert drive(resume(toy(run.config), run), run)["steps"] == 5
     require_unchanged(changed(run, world="elsewhere.jsonl"))
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import pytest
 
+from rlhflab.core.knobs import Knob
+from rlhflab.core.recipe import Recipe
+from rlhflab.core.settings import knob, setting
 from rlhflab.runs.grid import Grid
-from tests.toy import builder
+from tests.toy import recipe_class
 
 
 def test_cells_are_the_product_seed_by_seed_with_every_setting_filled_in():
     grid = Grid(["toy", "plain"], [0.3, 1], [0, 7], {"steps": [4]})
-    cells = grid.cells(builder)
+    cells = grid.cells(recipe_class)
     assert [cell.name for cell in cells] == [
         f"{name}-beta{beta}-seed{seed}"
         for seed in (0, 7)
         for beta in ("0.3", "1")
         for name in ("toy", "plain")
     ]
-    assert cells[0].config == {
+    assert cells[0].recipe.config() == {
         "algorithm": "toy", "steps": 4, "beta": 0.3, "seed": 0, "diverge_at": 0, "progress": False,
     }  # fmt: skip
-    assert cells[1].config == {"algorithm": "plain", "steps": 4, "beta": 0.3, "seed": 0}
+    assert cells[1].recipe.config() == {"algorithm": "plain", "steps": 4, "beta": 0.3, "seed": 0}
 
 
 def test_a_setting_of_some_algorithms_is_swept_over_those_only():
-    cells = Grid(["toy", "plain"], settings={"diverge_at": [0, 3]}).cells(builder)
+    cells = Grid(["toy", "plain"], settings={"diverge_at": [0, 3]}).cells(recipe_class)
     assert [cell.name for cell in cells] == [
         "toy-beta1-diverge_at0-seed0",
         "toy-beta1-diverge_at3-seed0",
@@ -36,27 +40,37 @@ def test_a_setting_of_some_algorithms_is_swept_over_those_only():
 
 
 def test_what_a_world_has_no_setting_for_is_not_multiplied():
-    def language(world="micro", steps=10, beta=1.0, seed=0):
-        pass
+    @dataclass(frozen=True, kw_only=True)
+    class Control(Recipe):
+        algorithm = "toy"
+        world: str = setting("CartPole-v1", "Where")
+        steps: int = setting(3, "Updates")
+        seed: int = setting(0, "Seed")
 
-    def control(world="CartPole-v1", steps=3, seed=0):
-        pass
+    @dataclass(frozen=True, kw_only=True)
+    class Language(Control):
+        beta: float = knob(1.0, Knob(1.0, 0.1, 10.0))
 
     grid = Grid(["toy"], [1, 3], [0], {"world": ["micro", "CartPole-v1"], "steps": [4]})
-    found = grid.cells(lambda name, world=None: language if world == "micro" else control)
+    found = grid.cells(lambda name, world=None: Language if world == "micro" else Control)
     assert [cell.name for cell in found] == [
         "toy-beta1-worldmicro-seed0",
         "toy-worldCartPole-v1-seed0",
         "toy-beta3-worldmicro-seed0",
     ]
-    assert found[1].beta is None and found[1].config == {
+    assert found[1].beta is None and found[1].recipe.config() == {
         "algorithm": "toy", "world": "CartPole-v1", "steps": 4, "seed": 0,
     }  # fmt: skip
 
 
 def test_names_stay_apart_where_a_value_is_no_file_name():
+    @dataclass(frozen=True, kw_only=True)
+    class Named(Recipe):
+        reward: str = setting("true", "Where scores come from")
+        seed: int = setting(0, "Seed")
+
     values = ["/data/a/rm", "/data/b/rm", "data_a_rm", "", "x" * 40, "y" + "x" * 39]
-    cells = Grid(["toy"], settings={"diverge_at": values}).cells(builder)
+    cells = Grid(["toy"], settings={"reward": values}).cells(lambda name, world=None: Named)
     names = [cell.name for cell in cells]
     assert len(set(names)) == len(values)
     assert all(re.fullmatch(r"[\w.+-]+", name) for name in names)
@@ -78,7 +92,7 @@ def test_names_stay_apart_where_a_value_is_no_file_name():
 )  # fmt: skip
 def test_what_is_no_grid_is_said_in_one_line(grid, says):
     with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
-        Grid(**grid).cells(builder)
+        Grid(**grid).cells(recipe_class)
 
 
 FIRST = dict(algorithms=["toy"], betas=[1, 3], seeds=[0], settings={"steps": [4], "diverge_at": [0, 9]})
