@@ -65,6 +65,6 @@ class Recipe(Settings):
     @property
     def title(self) -> str:
         """What is trained, in a few words: "DPO · gpt2 · pairs.jsonl"."""
-        where = [getattr(self, name, None) for name in ("model", "world")]
+        where = [self.config().get(name) for name in ("model", "world")]
         short = [Path(text.split("@")[0]).name for text in where if isinstance(text, str)]
         return " · ".join([TITLES.get(self.algorithm, self.algorithm.upper()), *short])

@@ -63,7 +63,8 @@ def recipe_class(algorithm: str, world: Any = None) -> type[BuiltIn]:
     """
     if algorithm not in LANGUAGE:
         raise ValueError(f"unknown algorithm {algorithm!r}; known: {', '.join(LANGUAGE)}")
-    language = world is None or (isinstance(world, str) and (world in WORLDS or is_text_source(world)))
+    named = isinstance(world, str) and (world in WORLDS or is_text_source(world))
+    language = world is None or named or hasattr(world, "answer_rewards")
     return CONTROL[algorithm] if algorithm in CONTROL and not language else LANGUAGE[algorithm]
 
 

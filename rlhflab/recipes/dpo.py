@@ -38,8 +38,10 @@ class DPO(DPOSettings, Loading):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pairs == "fresh" and (self.world != "micro" or self.reference != "sft" or self.real):
-            raise ValueError("fresh pairs need the micro world, the tiny model and the SFT reference")
+        if self.pairs == "fresh" and (
+            self.world == "reviews" or self.of_texts or self.reference != "sft" or self.real
+        ):
+            raise ValueError("fresh pairs need the micro world and the SFT reference")
         if self.real and self.reference != "sft":
             raise ValueError(
                 f"reference must be sft with a real model: it is its own, got {self.reference!r}"
@@ -94,13 +96,12 @@ class DPO(DPOSettings, Loading):
         from rlhflab.data.pair_source import FixedPairs, FreshPairs, PairSource
         from rlhflab.models.devices import choose_device
         from rlhflab.models.loading import frozen_copy
-        from rlhflab.recipes.recipe import WORLDS
         from rlhflab.recipes.reference import preferred_finetune, tiny_reference
         from rlhflab.recipes.worlds import evaluator_of, read_micro_pairs, view_from, world_named
         from rlhflab.worlds.micro import ReferencePoint
 
         target = choose_device(self.device, "tiny")
-        given = None if self.world in WORLDS else read_micro_pairs(self.world, self.skip_bad, self.progress)
+        given = read_micro_pairs(self.world, self.skip_bad, self.progress) if self.of_texts else None
         most = 0 if self.pairs == "fresh" else self.pairs
         data = None if given is None else list(given.pairs[:most])
         lab = world_named(self.world if data is None else "micro")
@@ -118,7 +119,8 @@ class DPO(DPOSettings, Loading):
         ref_policy = frozen_copy(start)
         view = view_from(lab, ref_policy)
         if self.pairs == "fresh":
-            assert isinstance(view, ReferencePoint)
+            if not isinstance(view, ReferencePoint):
+                raise ValueError("fresh pairs need a world whose answers are listed")
             source: PairSource = FreshPairs(view, self.label_noise, self.batch_size, self.seed, target)
         else:
             data = data or view.pair_texts(most, self.label_noise, generator)

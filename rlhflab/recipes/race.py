@@ -25,7 +25,7 @@ class Race(RaceSettings, Language):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.world not in WORLDS:
+        if self.of_texts:
             raise ValueError(
                 f"a race needs a world whose reward is known: {' or '.join(WORLDS)}, got {self.world!r}"
             )

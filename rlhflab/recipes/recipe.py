@@ -42,6 +42,11 @@ def enough_pairs(steps: int, batch_size: int) -> int:
     return min(MOST_PAIRS, max(16, steps * batch_size // EPOCHS))
 
 
+def named(world: Any) -> str:
+    """The name of a world."""
+    return world if isinstance(world, str) else str(world.name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuiltIn(Recipe):
     """What every recipe of the package has; `_build` puts the training together."""
@@ -71,23 +76,36 @@ class BuiltIn(Recipe):
 class Language(BuiltIn):
     """A training on a language model, of a world or of real texts."""
 
-    world: str = setting(
+    world: Any = setting(
         "micro", "micro, reviews, or texts: a file (JSONL, JSON, CSV, Parquet, Arrow), a folder, a hub data set",
         path=True, label="data",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.world not in WORLDS and not is_text_source(self.world):
+        if not isinstance(self.world, str) and not hasattr(self.world, "answer_rewards"):
+            raise ValueError(
+                f"a world is a name or an object such as OwnWorld, got {type(self.world).__name__}"
+            )
+        if self.of_texts and not is_text_source(self.world):
             raise ValueError(
                 f"unknown world {self.world!r}; use {', '.join(WORLDS)}, an existing file of preference pairs, or "
                 "owner/name on the hub"
             )
-        if self.real and self.world in WORLDS:
+        if self.real and not self.of_texts:
             raise ValueError(
-                f"the {self.world} world needs --model tiny; other models need --world with a file or data set of "
-                "their texts"
+                f"the {named(self.world)} world needs --model tiny; other models need --world with a file or data set "
+                "of their texts"
             )
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether the world is a name of people's texts: not a built-in one, and not an object."""
+        return isinstance(self.world, str) and self.world not in WORLDS
+
+    def config(self) -> dict[str, Any]:
+        """As for every recipe; a world of one's own by its name."""
+        return {**super().config(), "world": named(self.world)}
 
     def check_processes(self) -> None:
         """Raise ValueError where a batch has no row for each of several processes."""

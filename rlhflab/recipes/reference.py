@@ -62,6 +62,13 @@ REFERENCE_OF = {
 }
 
 
+def reference_config(world: World) -> ReferenceConfig:
+    """How a world's reference is made: its entry of REFERENCE_OF, or for a world of one's own the micro world's."""
+    if world.name in REFERENCE_OF and not hasattr(world, "digest"):
+        return REFERENCE_OF[world.name]
+    return ReferenceConfig(TinyConfig(positions=world.tokenizer.model_max_length))
+
+
 def encode_texts(world: World, texts: Sequence[tuple[str, str]]) -> AnswerBatch:
     """Tokenise (prompt, answer) texts of the world's language."""
     prompts, answers = zip(*texts, strict=True)
@@ -101,7 +108,7 @@ def tiny_reference(
     Args:
         world: any of the worlds.
         stage: "pretrained" or "sft".
-        config: how it is made; by default the world's entry of REFERENCE_OF.
+        config: how it is made; by default `reference_config`.
         progress: show a bar on stderr while training.
 
     Returns:
@@ -111,11 +118,14 @@ def tiny_reference(
 
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    config = config or REFERENCE_OF[world.name]
+    config = config or reference_config(world)
     key = hashlib.sha256(json.dumps([CACHE_VERSION, asdict(config)], sort_keys=True).encode()).hexdigest()[
         :12
     ]
-    name = f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}"
+    own = getattr(world, "digest", "")
+    name = (
+        f"tiny-{own}-{key}" if own else f"tiny-{key}" if world.name == "micro" else f"tiny-{world.name}-{key}"
+    )
     folder = cache_folder(name) / name
     with processes.main_first():
         if not (folder / stage / "config.json").is_file():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhflab.core.settings import Setting, knob, setting
-from rlhflab.recipes.recipe import ENGINE, WORLDS, Loading, enough_pairs
+from rlhflab.recipes.recipe import ENGINE, Loading, enough_pairs
 from rlhflab.settings.common import BATCH_SIZE, LEARNING_RATE, PAIRS, REAL_RATE, WARMUP, tenth
 from rlhflab.settings.reward import RewardSettings
 
@@ -52,9 +52,9 @@ class Reward(RewardSettings, Loading):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.world not in WORLDS and (self.blind or self.ranked != 2):
+        if self.of_texts and (self.blind or self.ranked != 2):
             raise ValueError("blind and ranked need the micro or the reviews world")
-        features = blindness_of(self.world)
+        features = blindness_of(self.world) if isinstance(self.world, str) else ()
         if self.blind and self.blind not in features:
             raise ValueError(f"blind must be one of {', '.join(features)} or nothing, got {self.blind!r}")
 
@@ -102,11 +102,11 @@ class Reward(RewardSettings, Loading):
         from rlhflab.recipes.reference import tiny_reference
         from rlhflab.recipes.worlds import read_micro_pairs, view_from, world_named
 
-        lab = world_named(self.world if self.world in WORLDS else "micro")
+        lab = world_named("micro" if self.of_texts else self.world)
         target = choose_device(self.device, "tiny")
         policy = tiny_reference(lab, progress=self.progress).to(target)
         reward_model, held_out, judge, notes = reward_model_from(policy), self.held_out, None, {}
-        if self.world in WORLDS:
+        if not self.of_texts:
             annotators = self._blinded(lab, reward_model)
             pool = self.pairs + held_out
             rankings: RankingSource = WorldRankings(lab, policy, pool, self.ranked, self.seed, annotators)

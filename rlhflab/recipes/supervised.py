@@ -39,7 +39,7 @@ class Pretrain(SupervisedSettings, Language):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.world not in WORLDS:
+        if self.of_texts:
             raise ValueError(
                 f"pre-training needs a world of its own: {' or '.join(WORLDS)}, got {self.world!r}"
             )
@@ -48,12 +48,12 @@ class Pretrain(SupervisedSettings, Language):
         from rlhflab.algorithms.supervised import Supervised
         from rlhflab.models.devices import choose_device
         from rlhflab.models.tiny import new_tiny_model
-        from rlhflab.recipes.reference import REFERENCE_OF, encode_texts
+        from rlhflab.recipes.reference import encode_texts, reference_config
         from rlhflab.recipes.worlds import world_named
 
         self.check_processes()
         lab = world_named(self.world)
-        model = new_tiny_model(lab.tokenizer, REFERENCE_OF[self.world].model, self.seed)
+        model = new_tiny_model(lab.tokenizer, reference_config(lab).model, self.seed)
         model = model.to(choose_device(self.device, "tiny"))
         data = encode_texts(lab, lab.corpus(self.texts, self.seed, self.p_noise))
         return Supervised(model, data, self, _evaluator(lab, model, self.seed, self.p_noise))
@@ -117,7 +117,7 @@ class SFT(SupervisedSettings, Loading):
         from rlhflab.recipes.reference import encode_texts, tiny_reference
         from rlhflab.recipes.worlds import read_micro_pairs, world_named
 
-        built_in, notes = self.world in WORLDS, {}
+        built_in, notes = not self.of_texts, {}
         target, lab = choose_device(self.device, "tiny"), world_named(self.world if built_in else "micro")
         policy = tiny_reference(lab, "pretrained", progress=self.progress).to(target)
         if built_in:
@@ -140,6 +140,8 @@ def _evaluator(world: Any, model: Any, seed: int, p_noise: float | None) -> Eval
 
     view = view_from(world, frozen_copy(model))
     if p_noise is None:
+        return evaluator_of(view, seed)
+    if not hasattr(world, "language") and world.enumerable:
         return evaluator_of(view, seed)
     if isinstance(view, ReferencePoint):
         return LanguageEvaluator(view, seed, p_noise)

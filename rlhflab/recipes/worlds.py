@@ -16,23 +16,27 @@ from rlhflab.worlds.reviews import ReviewsWorld
 MAKE: Mapping[str, Callable[[], MicroWorld | ReviewsWorld]] = {"micro": MicroWorld, "reviews": ReviewsWorld}
 
 
-@cache
-def world_named(name: str) -> MicroWorld | ReviewsWorld:
-    """Return a built-in world by name.
+def world_named(name: Any) -> Any:
+    """Return a built-in world by name; a world of one's own as it is.
 
     Raises:
         ValueError: unknown name, in one line.
     """
+    if not isinstance(name, str):
+        return name
     if name not in MAKE:
         raise ValueError(f"unknown world {name!r}; use {' or '.join(MAKE)}")
+    return _made(name)
+
+
+@cache
+def _made(name: str) -> MicroWorld | ReviewsWorld:
     return MAKE[name]()
 
 
-def view_from(world: MicroWorld | ReviewsWorld, ref_policy: Any) -> ReferencePoint | SampledReference:
+def view_from(world: Any, ref_policy: Any) -> ReferencePoint | SampledReference:
     """A world seen from π_ref: exactly where it can be enumerated, through samples elsewhere."""
-    if isinstance(world, MicroWorld):
-        return ReferencePoint(world, ref_policy)
-    return SampledReference(world, ref_policy)
+    return (ReferencePoint if world.enumerable else SampledReference)(world, ref_policy)
 
 
 def evaluator_of(view: ReferencePoint | SampledReference, seed: int) -> Evaluator:

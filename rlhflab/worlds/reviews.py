@@ -9,20 +9,17 @@ standard error, and none is called exact.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from rlhflab.worlds import reviews_grammar as grammar
-from rlhflab.worlds.tokenizer import EOS, word_tokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+from rlhflab.worlds.tokenizer import EOS
+from rlhflab.worlds.words import WordWorld
 
 
-class ReviewsWorld:
+class ReviewsWorld(WordWorld):
     """Prompts, answers and true rewards of film reviews; see `worlds.world.World`.
 
     Attributes:
@@ -52,56 +49,7 @@ class ReviewsWorld:
             raise ValueError(f"unknown feature {min(unknown)!r}; known: {', '.join(grammar.FEATURES)}")
         self.blind_to = tuple(blind_to)
         self._weights = {name: 0.0 if name in blind_to else w for name, w in grammar.WEIGHTS.items()}
-        self.prompts: tuple[str, ...] = grammar.PROMPTS
-        self.tokenizer: PreTrainedTokenizerFast = word_tokenizer(
-            [word for prompt in self.prompts for word in prompt.split()] + list(grammar.WORDS), length=32
-        )
-        self._tokens: list[str] = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
-        self._ids = {token: index for index, token in enumerate(self._tokens)}
-        self._words = set(grammar.WORDS)
-        self.prompt_ids = torch.tensor(
-            [[self._ids[word] for word in prompt.split()] for prompt in self.prompts]
-        )
-        self.stop_ids = tuple(index for token, index in self._ids.items() if token not in self._words)
-        self.max_tokens = grammar.MAX_WORDS
-
-    def prompt_position(self, prompt: str) -> int:
-        """Position of a prompt's text in `prompts`; raises ValueError for any other text."""
-        if prompt not in self.prompts:
-            raise ValueError(f"unknown prompt {prompt!r}; one of this world's is {self.prompts[0]!r}")
-        return self.prompts.index(prompt)
-
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of a prompt's text."""
-        return self.prompt_ids[self.prompt_position(prompt)].tolist()
-
-    def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of an answer's text, its ending included; raises ValueError for a text that is no answer.
-
-        The empty answer's text is "<eos>".
-        """
-        words = [] if answer == EOS else answer.split()
-        ended = bool(words) and words[-1] not in self._words  # by a token that belongs in no answer
-        for word in words[:-1] if ended else words:
-            if word not in self._words:
-                raise ValueError(f"{word!r} is no word of an answer: {answer!r}")
-        if not answer.split() or (ended and words[-1] not in self._ids) or EOS in words:
-            raise ValueError(f"{answer!r} is no answer: known words are needed, or {EOS} alone")
-        if len(words) > self.max_tokens:
-            raise ValueError(f"an answer has at most {self.max_tokens} words, got {len(words)}: {answer!r}")
-        ids = [self._ids[word] for word in words]
-        return ids if ended or len(ids) == self.max_tokens else [*ids, self._ids[EOS]]
-
-    def decode_answer(self, tokens: Sequence[int]) -> str:
-        """Text of an answer's token ids, its EOS left out; inverse of `encode_answer`."""
-        return " ".join(self._tokens[token] for token in tokens).removesuffix(f" {EOS}")
-
-    def _sampled(self, answers: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
-        """The words of sampled answers, EOS left out."""
-        tokens, lengths = self._tokens, mask.sum(1).tolist()
-        rows = zip(answers.tolist(), lengths, strict=True)
-        words = [tuple(tokens[token] for token in row[:length]) for row, length in rows]
-        return [row[:-1] if row and row[-1] == EOS else row for row in words]
+        super().__init__(grammar.PROMPTS, grammar.WORDS, grammar.MAX_WORDS, length=32)
 
     def answer_features(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
         """What the true reward looks at in sampled answers.
