@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlhflab import recipes
     from rlhflab.algorithms.dpo import DPO
+    from rlhflab.algorithms.ppo import PPO
     from rlhflab.core.knobs import Knob, Knobs
     from rlhflab.core.recipe import Recipe
     from rlhflab.core.record import Record
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rlhflab.live.board import Board
     from rlhflab.runs.store import Run
     from rlhflab.worlds.micro import MicroWorld
+    from rlhflab.worlds.own import OwnWorld
     from rlhflab.worlds.reviews import ReviewsWorld
 
 __version__ = "0.1.0"
@@ -30,7 +32,9 @@ __all__ = [
     "knob",
     "setting",
     "DPO",
+    "PPO",
     "MicroWorld",
+    "OwnWorld",
     "ReviewsWorld",
 ]
 
@@ -44,7 +48,9 @@ _HOMES = {
     "knob": "rlhflab.core.settings",
     "setting": "rlhflab.core.settings",
     "DPO": "rlhflab.algorithms.dpo",
+    "PPO": "rlhflab.algorithms.ppo",
     "MicroWorld": "rlhflab.worlds.micro",
+    "OwnWorld": "rlhflab.worlds.own",
     "ReviewsWorld": "rlhflab.worlds.reviews",
 }
 

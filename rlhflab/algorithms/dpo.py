@@ -80,9 +80,28 @@ class DPO(Fit):
             self.policy, rows.answers if rows.reads is None else rows.reads, self.pairs.start
         )
         (policy_chosen, policy_rejected), (ref_chosen, ref_rejected) = logps.chunk(2), rows.ref_logps.chunk(2)
-        losses, chosen, rejected = dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+        losses, chosen, rejected = self.loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
         grad_norm = self._optimiser.step(losses.mean(), learning_rate, len(losses) / len(rows.ids))
         return (losses.detach(), chosen, rejected, logps.detach()), {"grad_norm": float(grad_norm)}
+
+    def loss(
+        self,
+        policy_chosen: Tensor,
+        policy_rejected: Tensor,
+        ref_chosen: Tensor,
+        ref_rejected: Tensor,
+        beta: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of each pair, and its implicit rewards, detached; a subclass may have another loss.
+
+        Args:
+            policy_chosen, policy_rejected, ref_chosen, ref_rejected: [pairs], log-probabilities of the answers.
+            beta: KL strength in force.
+
+        Returns:
+            losses, chosen rewards and rejected rewards, [pairs] each.
+        """
+        return dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
 
     @staticmethod
     def _record_pairs(rows: PairRows, chosen: Tensor, rejected: Tensor) -> Pairs:

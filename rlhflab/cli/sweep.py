@@ -52,10 +52,10 @@ def sweep_command(
             seeds=[value_of("--seeds", DPO.declared()["seed"], item) for item in _items(seeds)],
             settings=_settings(settings or [], _items(algorithms)),
         )
-        from rlhflab.runs.sweep import sweep
+        from rlhflab.runs.sweep import run_grid
 
         try:
-            swept = sweep(recipe_class, grid, out, jobs, scheduler)
+            swept = run_grid(recipe_class, grid, out, jobs, scheduler)
         except KeyboardInterrupt:
             say(f"interrupted; what has ended is kept in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None

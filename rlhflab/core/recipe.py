@@ -34,6 +34,7 @@ class Recipe(Settings):
 
     Attributes:
         algorithm: the name that the command line and a run's config.json have; by default the class's, in lower case.
+            A variant of another recipe, with a `training` of its own, has a name of its own too.
         name: that of the algorithm's panels: the same, but ppo-control for PPO on a control problem.
         words: what it does, in one sentence.
     """
@@ -44,9 +45,10 @@ class Recipe(Settings):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        if "algorithm" not in vars(cls) and not any(vars(base).get("algorithm") for base in cls.__mro__[1:]):
+        inherits = any(vars(base).get("algorithm") for base in cls.__mro__[1:])
+        if "algorithm" not in vars(cls) and ("training" in vars(cls) or not inherits):
             cls.algorithm = cls.__name__.lower()
-        if "name" not in vars(cls) and "algorithm" in vars(cls):
+        if not cls.name:
             cls.name = cls.algorithm
 
     def build(self) -> Algorithm:

@@ -163,6 +163,7 @@ class Settings:
             if value is None and name in missing:  # known when the model is loaded
                 continue
             object.__setattr__(self, name, declared[name].checked(name, value))
+        object.__setattr__(self, "_usual", missing)
 
     def usual(self, name: str) -> Any:
         """The default of a setting beside the others; None where only the loaded model tells."""
@@ -199,8 +200,9 @@ class Settings:
         return Knobs(self.specs())
 
     def but(self, **changes: Any) -> Self:
-        """These settings with some changed."""
-        return dataclasses.replace(self, **changes)
+        """These settings with some changed; what was left to its default is found anew beside them."""
+        usual: set[str] = vars(self)["_usual"]
+        return dataclasses.replace(self, **{**dict.fromkeys(usual), **changes})
 
 
 @functools.cache

@@ -72,7 +72,7 @@ class DPO(DPOSettings, Loading):
         )
 
         self.check_processes()
-        make = engine_class(self.engine, OurDPO)
+        make = self.training or engine_class(self.engine, OurDPO)
         if not self.real:
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)

@@ -58,7 +58,7 @@ class PPO(PPOSettings, Answers):
         processes.require_rows(len(parts[-1]), "the last of a rollout's minibatches")
         task, usual_rate, tokenizer, notes = self.task(self.value, len(parts[0]))
         rate = usual_rate if self.learning_rate is None else self.learning_rate
-        return Training(task, replace(self, learning_rate=rate), tokenizer, notes)
+        return (self.training or Training)(task, replace(self, learning_rate=rate), tokenizer, notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,4 +83,4 @@ class PPOControl(PPOControlSettings, Environment):
         task = self.task(self.horizon)
         if self.minibatches > task.world.envs:
             raise ValueError(f"minibatches must be ≤ envs = {task.world.envs}, got {self.minibatches}")
-        return Training(task, self)
+        return (self.training or Training)(task, self)

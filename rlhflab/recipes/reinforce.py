@@ -37,7 +37,7 @@ class Reinforce(ReinforceSettings, Answers):
 
         task, usual_rate, tokenizer, notes = self.task("none", self.batch_size)
         rate = usual_rate if self.learning_rate is None else self.learning_rate
-        return Training(task, replace(self, learning_rate=rate), tokenizer, notes)
+        return (self.training or Training)(task, replace(self, learning_rate=rate), tokenizer, notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,4 +56,4 @@ class ReinforceControl(ReinforceControlSettings, Environment):
     def _build(self) -> Training:
         from rlhflab.algorithms.reinforce import Reinforce as Training
 
-        return Training(self.task(value=False), self)
+        return (self.training or Training)(self.task(value=False), self)

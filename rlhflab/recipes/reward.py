@@ -72,7 +72,7 @@ class Reward(RewardSettings, Loading):
         from rlhflab.engines.versions import require_pairs
 
         self.check_processes()
-        make = engine_class(self.engine, RewardModelling)
+        make = self.training or engine_class(self.engine, RewardModelling)
         if self.engine == "trl":
             require_pairs(self.ranked)
         return self._build_real(make) if self.real else self._build_tiny(make)

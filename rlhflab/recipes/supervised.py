@@ -56,7 +56,8 @@ class Pretrain(SupervisedSettings, Language):
         model = new_tiny_model(lab.tokenizer, reference_config(lab).model, self.seed)
         model = model.to(choose_device(self.device, "tiny"))
         data = encode_texts(lab, lab.corpus(self.texts, self.seed, self.p_noise))
-        return Supervised(model, data, self, _evaluator(lab, model, self.seed, self.p_noise))
+        make = self.training or Supervised
+        return make(model, data, self, _evaluator(lab, model, self.seed, self.p_noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class SFT(SupervisedSettings, Loading):
         )
 
         self.check_processes()
-        make = engine_class(self.engine, Supervised)
+        make = self.training or engine_class(self.engine, Supervised)
         if not self.real:
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)

@@ -39,7 +39,7 @@ class TRPO(TRPOSettings, Answers):
         dtype = above_float16(self.dtype, self.device) if self.real else None
         value = "shared" if self.real else "own"  # a real model is there once
         task, _, tokenizer, notes = self.task(value, self.batch_size, self.fisher_share, dtype)
-        return Training(task, self, tokenizer, notes)
+        return (self.training or Training)(task, self, tokenizer, notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,4 +59,4 @@ class TRPOControl(TRPOControlSettings, Environment):
     def _build(self) -> Training:
         from rlhflab.algorithms.trpo import TRPO as Training
 
-        return Training(self.task(self.horizon), self)
+        return (self.training or Training)(self.task(self.horizon), self)

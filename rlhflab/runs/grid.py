@@ -17,6 +17,7 @@ from rlhflab.files import written_beside
 from rlhflab.seeds import require_seed
 
 AXES = ("algorithms", "betas", "seeds")
+Make = Callable[[Any, dict[str, Any]], Recipe]
 RecipeClass = Callable[[str, str | None], type[Any]]  # names of algorithm and world → recipe
 
 
@@ -74,11 +75,14 @@ class Grid:
             if name in self.settings:
                 raise ValueError(f"{name} is no further setting; its values are the grid's {axis}")
 
-    def cells(self, recipe_class: RecipeClass) -> list[Cell]:
+    def cells(
+        self, recipe_class: RecipeClass, make: Make = lambda found, given: found(**given)
+    ) -> list[Cell]:
         """Return all cells; those of the first seed come first, so that an early look has every corner of the grid.
 
         Args:
             recipe_class: names of algorithm and world → what says the settings.
+            make: that and a cell's values → its recipe.
 
         Raises:
             ValueError: an unknown algorithm, a setting that none of the algorithms has, or a value that is not allowed.
@@ -101,7 +105,7 @@ class Grid:
                 chosen = dict(zip(own, values, strict=True))
                 swept = {name: value for name, value in chosen.items() if len(self.settings[name]) > 1}
                 own_beta = {"beta": float(beta)} if "beta" in declared else {}
-                recipe = found(**quiet, **chosen, **own_beta, seed=seed)
+                recipe = make(found, {**quiet, **chosen, **own_beta, "seed": seed})
                 cells.append(
                     Cell(_name(name, own_beta, seed, swept), name, own_beta.get("beta"), seed, swept, recipe)
                 )

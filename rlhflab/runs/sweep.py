@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhflab.boundary import Fault
+from rlhflab.core.recipe import Recipe
 from rlhflab.files import written_beside
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import OneLine, headline
@@ -79,12 +80,37 @@ class Swept(NamedTuple):
 
 
 def sweep(
+    recipe: Recipe, folder: str | Path, jobs: int | None = None, progress: bool = True, **axes: Any
+) -> Swept:
+    """Train a recipe with every combination of some settings' values, and write the table and the page.
+
+    Args:
+        recipe: what is trained.
+        folder, jobs, progress: see `run_grid`.
+        axes: setting → its values, `beta=[0.3, 1.0], seed=range(3)`.
+
+    Raises:
+        ValueError: a setting that the recipe does not have, or a value that is not allowed; as for `run_grid`.
+
+    >>> sweep(recipes.PPO(steps=50), "runs/beta", beta=[0.3, 1.0], seed=range(3))       # doctest: +SKIP
+    """
+    config = recipe.config()
+    betas = axes.pop("beta", [config["beta"]] if config.get("beta") is not None else [1.0])
+    seeds = axes.pop("seed", [config.get("seed", 0)])
+    grid = Grid(
+        [recipe.algorithm], list(betas), list(seeds), {name: list(values) for name, values in axes.items()}
+    )
+    return run_grid(lambda name, world: type(recipe), grid, folder, jobs, None, progress, recipe)
+
+
+def run_grid(
     recipe_class: RecipeClass,
     grid: Grid,
     folder: str | Path,
     jobs: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
+    base: Recipe | None = None,
 ) -> Swept:
     """Run the cells of a grid that have not ended, and write the table and the page.
 
@@ -96,6 +122,7 @@ def sweep(
         scheduler: address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers do the work, then, and have
             to see `folder` under the same path. Start them with one thread each.
         progress: show a bar on stderr.
+        base: what a cell's recipe has in common with the others, beside the grid's own settings.
 
     Raises:
         ValueError: a setting that makes no sense, another grid than the folder's, or a package that is missing.
@@ -113,7 +140,9 @@ def sweep(
             else "jobs are for this machine; a cluster has its workers"
         )
     folder = Path(folder).resolve()
-    cells = grid.cells(recipe_class)
+    cells = (
+        grid.cells(recipe_class) if base is None else grid.cells(recipe_class, lambda _, own: base.but(**own))
+    )
     if (folder / "sweep.json").exists():
         if any((folder / "cells").glob("*")):
             grid.check_continues(folder / "sweep.json")

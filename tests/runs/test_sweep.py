@@ -14,14 +14,14 @@ from rlhflab.runs import drive, sweep_page
 from rlhflab.runs import sweep as sweeping
 from rlhflab.runs.grid import Grid
 from rlhflab.runs.store import Run
-from rlhflab.runs.sweep import Swept, sweep
+from rlhflab.runs.sweep import Swept, run_grid
 from tests.toy import BACKDROP, Toy, recipe_class
 
 pytest.importorskip("joblib", reason="sweeps need joblib: python -m pip install joblib")
 
 
 def run(grid, folder, **more):
-    return sweep(recipe_class, grid, folder, jobs=1, progress=False, **more)
+    return run_grid(recipe_class, grid, folder, jobs=1, progress=False, **more)
 
 
 def table(folder):
@@ -201,7 +201,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="holds something that is no sweep"):
         run(Grid(["toy"]), tmp_path)
     with pytest.raises(ValueError, match="jobs must be ≥ 1, got 0"):
-        sweep(recipe_class, Grid(["toy"]), tmp_path / "new", jobs=0)
+        run_grid(recipe_class, Grid(["toy"]), tmp_path / "new", jobs=0)
     with pytest.raises(ValueError, match="jobs are for this machine"):
         run(Grid(["toy"]), tmp_path / "new", scheduler="tcp://127.0.0.1:1")
 
@@ -215,7 +215,7 @@ def test_a_sweep_that_never_began_binds_nobody(tmp_path):
 def test_a_missing_package_is_named_with_what_mends_it(tmp_path, monkeypatch, package, scheduler):
     monkeypatch.setattr(sweeping, "find_spec", lambda name: None if name == package else name)
     with pytest.raises(ValueError, match=f"needs {package}: python -m pip install {package}$"):
-        sweep(recipe_class, Grid(["toy"]), tmp_path / "new", scheduler=scheduler)
+        run_grid(recipe_class, Grid(["toy"]), tmp_path / "new", scheduler=scheduler)
 
 
 # Table and page
@@ -298,9 +298,9 @@ def test_two_workers_of_a_dask_cluster_do_the_same(tmp_path):
 
     with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         grid = Grid(["toy", "plain"], [1, 2], settings={"diverge_at": [0, 4]})
-        swept = sweep(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False)
+        swept = run_grid(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False)
         assert (
-            sweep(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False).ran == 0
+            run_grid(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False).ran == 0
         )
     assert (swept.ran, swept.count("finished"), swept.count("diverged")) == (6, 4, 2)
     for row in swept.rows:
@@ -312,7 +312,7 @@ def test_control_worlds_are_compared_by_their_returns(tmp_path):
     from rlhflab.recipes import recipe_class as real
 
     settings = {"world": ["CartPole-v1"], "steps": [3], "envs": [4], "horizon": [16, 32]}
-    swept = sweep(real, Grid(["ppo"], [0.3, 1], [0, 1], settings), tmp_path / "s", jobs=1, progress=False)
+    swept = run_grid(real, Grid(["ppo"], [0.3, 1], [0, 1], settings), tmp_path / "s", jobs=1, progress=False)
     assert swept.count("finished") == 4 and swept.best() == []  # two seeds, two horizons, no β
     (best,) = swept.highest()
     returns = [row["estimated/return"] for row in swept.rows]
