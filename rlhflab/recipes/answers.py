@@ -47,7 +47,7 @@ class Answers(Loading):
     seed: int = setting(0, SEED)
 
     def task(
-        self, value: str, rows: int, twice: float = 0.0, dtype: str | None = None
+        self, value: str, rows: int, twice: float = 0.0, dtype: str | None = None, each: int = 1
     ) -> tuple[LanguageTask, float | None, Any, dict[str, str]]:
         """The tiny model's task or a real one's; the usual step size of a real one, its tokenizer, and notes in words.
 
@@ -56,15 +56,16 @@ class Answers(Loading):
             rows: answers that a forward pass with gradient has at most, of all processes together.
             twice: share of them whose graph is differentiated twice.
             dtype: in place of the setting.
+            each: answers to a prompt, one after the other.
         """
         from rlhflab.recipes.answers_of_texts import text_task
 
         self.check_processes()
         if self.real:
-            return text_task(self, self.loading(rows, twice, dtype), value)
-        return self._tiny_task(value), None, None, {}
+            return text_task(self, self.loading(rows, twice, dtype), value, each)
+        return self._tiny_task(value, each), None, None, {}
 
-    def _tiny_task(self, value: str) -> LanguageTask:
+    def _tiny_task(self, value: str, each: int) -> LanguageTask:
         from rlhflab.models.devices import choose_device
         from rlhflab.models.loading import frozen_copy
         from rlhflab.recipes.reference import tiny_reference
@@ -91,6 +92,7 @@ class Answers(Loading):
             self.seed,
             value,
             evaluator=evaluator_of(view_from(lab, ref_policy), self.seed),
+            each=each,
         )
 
     def _scores(self, world: Any, ref_policy: Any) -> RewardFunction:

@@ -26,12 +26,9 @@ from rlhflab.tasks.rewards import ClassifierReward, ModelReward, RewardFunction,
 
 REWARDS = "the folder of a reward-model run, a text classifier's folder or hub id, FILE.py:FUNCTION or MODULE:FUNCTION"
 
-EACH = 4
-"""Answers to a prompt in a rollout without a value model: the mean of the other three is an answer's baseline."""
-
 
 def text_task(
-    recipe: Any, loading: LoadSettings, value: str
+    recipe: Any, loading: LoadSettings, value: str, each: int
 ) -> tuple[LanguageTask, float, Any, dict[str, str]]:
     """Load a model and put together what policy optimisation needs of it.
 
@@ -39,6 +36,7 @@ def text_task(
         recipe: an `Answers` of a real model: its prompts are those of pairs, or the first words of texts with labels.
         loading: how the model is loaded.
         value: "shared" or "none"; "own" without adapters only.
+        each: answers to a prompt, one after the other.
 
     Returns:
         the task, the usual peak step size, the tokenizer, and notes in words.
@@ -82,7 +80,7 @@ def text_task(
         seed,
         value,
         evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
-        each=EACH if value == "none" else 1,
+        each=each,
     )
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"
     if refused:

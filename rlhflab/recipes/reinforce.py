@@ -14,6 +14,9 @@ from rlhflab.settings.reinforce import ReinforceControlSettings, ReinforceSettin
 if TYPE_CHECKING:
     from rlhflab.algorithms.reinforce import Reinforce as Training
 
+EACH = 4
+"""Answers of a real model to a prompt: the mean of the other three is an answer's baseline."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reinforce(ReinforceSettings, Answers):
@@ -35,7 +38,7 @@ class Reinforce(ReinforceSettings, Answers):
     def _build(self) -> Training:
         from rlhflab.algorithms.reinforce import Reinforce as Training
 
-        task, usual_rate, tokenizer, notes = self.task("none", self.batch_size)
+        task, usual_rate, tokenizer, notes = self.task("none", self.batch_size, each=EACH if self.real else 1)
         rate = usual_rate if self.learning_rate is None else self.learning_rate
         return (self.training or Training)(task, replace(self, learning_rate=rate), tokenizer, notes)
 
