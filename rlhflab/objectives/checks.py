@@ -23,6 +23,13 @@ def positive(**values: float) -> None:
             raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
+def not_negative(**values: float) -> None:
+    """Raise ValueError unless every value is a finite number ≥ 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
+
+
 def share(**values: float) -> None:
     """Raise ValueError unless every value is in [0, 1]."""
     for name, value in values.items():

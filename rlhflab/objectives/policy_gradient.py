@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhflab.objectives.checks import positive, same_shape
+from rlhflab.objectives.checks import not_negative, positive, same_shape
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -29,13 +29,13 @@ def kl_shaped_rewards(scores: Tensor, logps: Tensor, ref_logps: Tensor, mask: Te
         logps: [batch, time], log π_θ of the policy that sampled.
         ref_logps: [batch, time], log π_ref of the same tokens.
         mask: [batch, time] bool, the answer's tokens: at least one a row, without gaps.
-        beta: KL strength > 0.
+        beta: KL strength ≥ 0; with 0 there are the scores alone.
 
     Returns:
         [batch, time], 0 outside the mask.
     """
     same_shape(logps=logps, ref_logps=ref_logps, mask=mask)
-    positive(beta=beta)
+    not_negative(beta=beta)
     if scores.shape != logps.shape[:1]:
         raise ValueError(f"scores must be [batch] = ({len(logps)},), got {tuple(scores.shape)}")
     return torch.where(mask, -beta * (logps - ref_logps), 0.0) + last_step(mask) * scores.unsqueeze(1)
