@@ -130,8 +130,10 @@ def test_bad_values_end_with_code_2_and_one_line(rlhflab, sft, tmp_path, argumen
 def test_values_get_the_type_of_their_setting(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rm").mkdir()
-    assignments = ["pairs=50,fresh", "label-noise=0,0.5", "blind=,film", "skip_bad=true", "reward=true,rm"]
-    assert command._settings(assignments, ["dpo", "reward", "ppo"]) == {
-        "pairs": [50, "fresh"], "label_noise": [0.0, 0.5], "blind": ["", "film"], "skip_bad": [True],
-        "reward": ["true", str(tmp_path / "rm")],
+    given = ["pairs=50,fresh", "label-noise=0,0.5", "skip_bad=true"]
+    assert command._settings(given, ["reward", "dpo"]) == {
+        "pairs": [50, "fresh"], "label_noise": [0.0, 0.5], "skip_bad": [True],
+    }  # fmt: skip
+    assert command._settings(["blind=,film", "reward=true,rm", "world=CartPole-v1"], ["ppo"]) == {
+        "blind": ["", "film"], "reward": ["true", str(tmp_path / "rm")], "world": ["CartPole-v1"],
     }  # fmt: skip

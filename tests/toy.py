@@ -123,13 +123,15 @@ class Toy:
 
 @dataclass(frozen=True, kw_only=True)
 class Plain(Recipe):
-    """A toy of few settings, that refuses to be too long."""
+    """A toy of few settings, that refuses to be built too long."""
 
-    steps: int = setting(10, "Updates to make", at_least=1, at_most=50)
+    steps: int = setting(10, "Updates to make", at_least=1)
     beta: float = knob(1.0, BETA)
     seed: int = setting(0, "The same seed gives the same run", at_least=0)
 
     def build(self) -> Toy:
+        if self.steps > 50:
+            raise ValueError(f"steps must be ≤ 50, got {self.steps}")
         return Toy(self.steps, self.beta, self.seed)
 
 
@@ -139,7 +141,6 @@ class ToyRecipe(Plain):
 
     algorithm = name = "toy"
 
-    steps: int = setting(10, "Updates to make", at_least=1)
     diverge_at: int = setting(0, "The update that is not a number; 0: none")
     progress: bool = setting(True, "Show bars", option=False)
 

@@ -254,7 +254,7 @@ def _failing():
     return fail
 
 
-def test_a_training_within_a_builder_names_no_setting_that_cannot_be_given(monkeypatch):
+def test_a_training_within_another_names_no_setting_that_cannot_be_given(monkeypatch):
     monkeypatch.setattr("rlhflab.algorithms.reward_modelling.plackett_luce_loss", _failing())
     with pytest.raises(OutOfMemory) as raised:
         build("ppo", reward="model", pairs=100, progress=False, **TINY)

@@ -109,6 +109,8 @@ def test_an_object_is_frozen_and_changed_by_a_copy_that_is_checked():
         Example(stpes=4)
     other = found.but(rate=7)
     assert (other.steps, other.rate, found.rate) == (4, 7.0, 1.0)
+    assert Example().but(model="m", steps=3) == Example(model="m", steps=3)  # other defaults hold there
+    assert Example(rate=1.0, pairs=7).but(model="m").rate == 1.0  # but not for what was chosen
     assert found.but() == found == pickle.loads(pickle.dumps(found))  # as it goes to a sweep's processes
 
 

@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 import pytest
 
 from rlhflab.core.knobs import Knob
+from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Record
 from rlhflab.live import board as board_module
 from rlhflab.live import page as page_module
@@ -273,8 +274,14 @@ def test_a_run_that_is_continued_is_shown_from_its_first_step() -> None:
     first.step(8)
     half = first.algorithm
     records: list[Record] = []
-    second = Board(lambda: half, "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append],
-                   before=[Record(step, {"loss": 1.0}, {}) for step in range(1, 9)])  # fmt: skip
+
+    class Kept:
+        before = [Record(step, {"loss": 1.0}, {}) for step in range(1, 9)]
+
+        def make(self) -> Any:
+            return half
+
+    second = Board(Kept(), "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append])
     assert second.history.step == 8 and second.state == "idle"
     assert first.algorithm is None and half is not None  # a closed board lets go of its model
     second.start()
@@ -406,17 +413,20 @@ def test_panels_are_well_formed(name: str) -> None:
 
 
 def test_a_board_picks_the_panels_of_its_algorithm() -> None:
-    class PPOKnobs(ToyKnobs):
-        pass
+    class PPO(Recipe):
+        algorithm = name = "ppo"
 
-    board = Board(lambda: ToyDPO(steps=3, pause=0), "test", driver="blocking", knobs=PPOKnobs)
-    assert board.panels == PANELS["ppo"]  # by the name of the knobs, until there is an algorithm
+        def build(self) -> ToyDPO:
+            return ToyDPO(steps=3, pause=0)
+
+    board = Board(PPO(), "test", driver="blocking")
+    assert board.panels == PANELS["ppo"]  # by the name of the recipe, until there is an algorithm
     mark = board.setup_mark()
     board.start()
     assert board.panels == PANELS["dpo"] and board.setup_mark() != mark
     board.reset()
     assert board.panels == PANELS["dpo"]
-    assert blocking().panels == PANELS["dpo"]  # ToyKnobs: a name nobody knows
+    assert blocking().panels == PANELS["dpo"]  # a source without a name
     assert blocking(panels=(PLANE,)).panels == (PLANE,)
 
 
@@ -429,11 +439,11 @@ def test_a_control_run_gets_panels_in_the_words_of_control() -> None:
 
     assert Board.replay(Stored()).panels == PANELS["ppo-control"]
 
-    class PPOControlKnobs(ToyKnobs):
-        algorithm = "ppo-control"
+    class PPO(Recipe):
+        algorithm = "ppo"
+        name = "ppo-control"
 
-    board = Board(lambda: ToyDPO(steps=3, pause=0), "test", driver="blocking", knobs=PPOControlKnobs)
-    assert board.panels == PANELS["ppo-control"]
+    assert Board(PPO(), "test", driver="blocking").panels == PANELS["ppo-control"]
     for name in ("reinforce-control", "ppo-control", "trpo-control"):
         words = json.dumps([panel.to_dict() for panel in PANELS[name]], ensure_ascii=False)
         assert not re.search("token|answer|prompt|β|reference it", words)

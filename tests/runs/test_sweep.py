@@ -300,7 +300,8 @@ def test_two_workers_of_a_dask_cluster_do_the_same(tmp_path):
         grid = Grid(["toy", "plain"], [1, 2], settings={"diverge_at": [0, 4]})
         swept = run_grid(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False)
         assert (
-            run_grid(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False).ran == 0
+            run_grid(recipe_class, grid, tmp_path, scheduler=cluster.scheduler_address, progress=False).ran
+            == 0
         )
     assert (swept.ran, swept.count("finished"), swept.count("diverged")) == (6, 4, 2)
     for row in swept.rows:
