@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhflab import processes
-from rlhflab.cli.messages import json_line, one_line_errors, say
+from rlhflab.cli.messages import one_line_errors, say
 from rlhflab.cli.options import PATHS, SETTINGS, absolute, number, path, whole
 from rlhflab.recipes.builders import BUILDERS, builder
+from rlhflab.strict_json import json_line
 
 if TYPE_CHECKING:
     from rlhflab.runs.sweep import Swept
@@ -104,7 +105,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _summary(swept: Swept, out: Path) -> dict[str, Any]:
-    from rlhflab.runs.sweep_page import STATUSES, measured
+    from rlhflab.runs.sweep_page import STATUSES, judged
 
     return {
         "folder": str(out),
@@ -115,14 +116,14 @@ def _summary(swept: Swept, out: Path) -> dict[str, Any]:
         "best": [
             {
                 **{key: row[key] for key in ("beta", "algorithm", "seed", "folder")},
-                **{name: measured(row, name) for name in ("regret", "regret_at_least")},
+                **{name: judged(row).get(name) for name in ("regret", "regret_at_least")},
             }
             for row in swept.best()
         ],
         "highest": [
             {
                 **{key: row[key] for key in ("world", "algorithm", "seed", "folder")},
-                "return": measured(row, "return"),
+                "return": judged(row).get("return"),
             }
             for row in swept.highest()
         ],

@@ -14,12 +14,13 @@ from typer.core import TyperGroup
 
 from rlhflab import processes
 from rlhflab.boundary import Fault
-from rlhflab.cli.messages import json_line, line, one_line_errors, say
+from rlhflab.cli.messages import line, one_line_errors, say
 from rlhflab.cli.options import PATHS, absolute, command_from, whole
 from rlhflab.cli.words import command
 from rlhflab.files import can_write
 from rlhflab.oom import OutOfMemory
 from rlhflab.recipes.builders import BUILDERS, CONTROL, PARALLEL, builder
+from rlhflab.strict_json import json_line
 
 if TYPE_CHECKING:
     from rlhflab.core.algorithm import Algorithm
@@ -200,7 +201,7 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
     ):
 
         def watch(record: Record) -> bool:
-            judged.update(record.exact or record.estimated or {})
+            judged.update(record.judged)
             if tracked is not None:
                 tracked.log(record)
             bar.set_postfix(_progress(record, judged), refresh=False)

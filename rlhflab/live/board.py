@@ -10,7 +10,8 @@ import base64
 import json
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlhflab.core.algorithm import Algorithm
@@ -22,12 +23,12 @@ from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.replay import StoredRun
-from rlhflab.plots import still
+from rlhflab.plots import paper, still, svg
 from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import History
 from rlhflab.plots.marks import Scene
 from rlhflab.plots.panel import COLOURS, Panel, arrays_of, series_of
-from rlhflab.plots.panels import PANELS, best_fit
+from rlhflab.plots.panels import panels_of, stored_name
 from rlhflab.remedies import headline
 
 _boards: weakref.WeakValueDictionary[str, Board] = weakref.WeakValueDictionary()
@@ -48,8 +49,8 @@ class Board:
         autostart: start at once.
         driver: "auto", "thread", "poll" or "blocking"; see player.py.
         knobs: the algorithm's Knobs class, so that its sliders show before it is built.
-        panels: the plots; by default those of the algorithm's name. Before it is built the name is that of `knobs`,
-            without its ending: PPOKnobs → ppo; an unknown name gets the panels of DPO.
+        panels: the plots; by default the algorithm's own `panels`, if it has any, those of its name, or general ones
+            for what its records hold. Before it is built, its name is that of `knobs`: PPOKnobs → ppo.
         choices: settings that cannot change while a training runs, as a form above the board: who chooses another
             value builds the training anew.
         before: the records so far, where `make` continues a run; shown until a reset.
@@ -75,7 +76,9 @@ class Board:
     ) -> None:
         self.name = name
         self.title = title or name
-        self._panels = panels
+        self._panels = panels  # those that were given
+        self._own_panels: tuple[Panel, ...] = ()  # the algorithm's own
+        self._shown_panels: tuple[Panel, ...] = ()
         self._algorithm_name = ""
         if knobs is not None:
             self._algorithm_name = knobs.algorithm or knobs.__name__.removesuffix("Knobs").lower()
@@ -97,7 +100,8 @@ class Board:
         def build() -> Algorithm:
             self._built_as = self._form.words()
             algorithm = make(**self._form.chosen)
-            self._algorithm_name = algorithm.name
+            self._algorithm_name = getattr(algorithm, "name", "")
+            self._own_panels = tuple(getattr(algorithm, "panels", ()))
             return algorithm
 
         with _boards_lock:
@@ -132,8 +136,8 @@ class Board:
         Args:
             run: a `Run` (its records and backdrop are read) or an iterable of records.
             backdrop: the exact truth, where `run` brings none.
-            name, title, settings: as for Board; the panels are those of the run's algorithm, or what fits the
-                records best where it is not known.
+            name, title, settings: as for Board; the panels are those of the run's algorithm, or general ones where it
+                is not known.
         """
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
@@ -146,7 +150,7 @@ class Board:
             **settings,
         )
         board._backdrop = backdrop
-        algorithm = best_fit(board.history.snapshot(), getattr(run, "config", {}).get("algorithm", ""))
+        algorithm = stored_name(getattr(run, "config", {}).get("algorithm", ""), board.history)
         board._algorithm_name = algorithm
         board.player.finish_without_running(StoredRun(records, backdrop, algorithm, len(records)))
         return board
@@ -259,8 +263,10 @@ class Board:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """The plots: those that were given, or those of the algorithm; they outlive a reset."""
-        return self._panels or PANELS.get(self._algorithm_name, PANELS["dpo"])
+        """The plots: those that were given, or those of the algorithm, or general ones; they outlive a reset."""
+        panels = self._panels or self._own_panels or panels_of(self._algorithm_name, self.history)
+        self._shown_panels = tuple(panel for panel in panels if not panel.report_only) or self._shown_panels
+        return self._shown_panels
 
     @property
     def backdrop(self) -> Backdrop | None:
@@ -277,7 +283,15 @@ class Board:
 
     def picture(self) -> str:
         """Return the whole board as an SVG of at most about 20 kB."""
-        return still.svg(self._scene(), title=f"{self.title} · step {self.history.step}")
+        return svg.picture(self._scene(), title=f"{self.title} · step {self.history.step}")
+
+    def save_figure(self, path: str | Path, panels: Sequence[str] = (), title: str = "") -> Path:
+        """Write the plots as an SVG or a PDF for a paper, by the ending of `path`; `panels` names some by their ids.
+
+        Raises:
+            ValueError: another ending, no such panel, nothing to draw yet, or a PDF without matplotlib; in one line.
+        """
+        return paper.save_figure(self._scene(), path, panels, title)
 
     def _scene(self) -> Scene:
         knobs = {**self.player.knobs, **self.history.knobs}

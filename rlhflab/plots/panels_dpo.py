@@ -176,6 +176,33 @@ LOSS = Panel(
     right_title="regret",
     note="efficiency",
 )
+EFFICIENCY = Panel(
+    id="efficiency",
+    title="Efficiency",
+    caption="Reward gained over the most that can be gained at this KL. Nothing goes above 1.",
+    formula=("efficiency = ( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )",),
+    symbols=(TRUE_R, POLICY, REF, ("frontier", "π* for every β: the best reward at each KL")),
+    lines=(Line("exact/efficiency", "efficiency", "policy"),),
+    y_title="efficiency",
+    level=1.0,
+    report_only=True,
+)
+GRAMMATICAL = Panel(
+    id="grammatical",
+    title="Clean language",
+    caption="How much of what it says the grammar allows. A reward may cost it.",
+    formula=("E_x Σ_{y clean} π_θ(y|x)",),
+    symbols=(POLICY, ("y clean", "an answer that the grammar allows")),
+    lines=(
+        Line("exact/grammatical", "π_θ", "policy", ghost=True),
+        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
+    ),
+    y_title="probability",
+    range=(0.0, 1.05),
+    report_only=True,
+)
 
-DPO_PANELS: tuple[Panel, ...] = (REWARD, KL, IMPLICIT, MARGINS, WEIGHTS, WEIGHTS_OVER_TIME, PLANE, LOSS)
+DPO_PANELS: tuple[Panel, ...] = (
+    REWARD, KL, IMPLICIT, MARGINS, WEIGHTS, WEIGHTS_OVER_TIME, PLANE, LOSS, EFFICIENCY, GRAMMATICAL,
+)  # fmt: skip
 """In reading order."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rlhflab.plots import panels_dpo
 from rlhflab.plots.panel import Line, Panel, Upright
-from rlhflab.plots.panels_dpo import AT_LEAST, BETA, PLANE, POLICY, REF, TRUE_R
+from rlhflab.plots.panels_dpo import AT_LEAST, BETA, EFFICIENCY, GRAMMATICAL, PLANE, POLICY, REF, TRUE_R
 
 _OLD = ("π_{old}", "the policy that drew the answers of this iteration")
 _A = ("A_t", "advantage of token t: how much better than expected it turned out")
@@ -246,7 +246,7 @@ CG = Panel(
     log=True,
 )
 
-_GOAL, _ANSWERS = (REWARD, KL, PLANE, REGRET), (ENTROPY, LENGTH)
+_GOAL, _ANSWERS = (REWARD, KL, PLANE, REGRET), (ENTROPY, LENGTH, EFFICIENCY, GRAMMATICAL)
 REINFORCE_PANELS: tuple[Panel, ...] = (*_GOAL, ADVANTAGES, *_ANSWERS)
 PPO_PANELS: tuple[Panel, ...] = (*_GOAL, RATIO, CLIP, UPDATE, VALUE, *_ANSWERS)
 TRPO_PANELS: tuple[Panel, ...] = (*_GOAL, STEP_KL, STEP_GAIN, SHARE, LINE_SEARCH, CG, VALUE, *_ANSWERS)
@@ -268,6 +268,11 @@ PROXY_PANELS: tuple[Panel, ...] = (
         caption="How far π_θ has moved, estimated from the answers just drawn.",
         lines=KL.lines[:1],
     ),
-    *(panel for panel in PPO_PANELS if panel.id not in ("reward", "kl", "regret", "plane")),
+    RATIO,
+    CLIP,
+    UPDATE,
+    VALUE,
+    ENTROPY,
+    LENGTH,
 )
 """A PPO board for whoever knows no true reward: nothing that could give it away."""

@@ -138,8 +138,30 @@ REGRET = Panel(
     y_title="regret",
     note="efficiency",
 )
+TRUE_REWARD = replace(
+    panels_dpo.REWARD,
+    caption="What π*_φ, the policy that is optimal for the model, earns. Towards π*, the optimum for r itself?",
+    formula=("E_x Σ_y π*_φ(y|x) · r(x, y)",),
+    symbols=(_OPTIMAL, TRUE_R, *panels_dpo.REWARD.symbols[2:]),
+    lines=(
+        Line("exact/reward", "π*_φ", "policy"),
+        Line("estimated/reward", "π*_φ, estimate ± its error", "policy", spread="estimated/reward_se"),
+        Line("estimated/ref_reward", "π_{ref}, estimate", "reference", dash="dot"),
+    ),
+    report_only=True,
+)
+KL = replace(
+    panels_dpo.KL,
+    caption="How far an optimiser of this model would move. Beyond π* it moves further than it is worth.",
+    formula=("KL(π*_φ ‖ π_{ref})",),
+    symbols=(_OPTIMAL, panels_dpo.REF, panels_dpo.KL.symbols[2], ("unit", "nats per answer")),
+    lines=(Line("exact/kl", "π*_φ", "policy"), Line("estimated/kl", "π*_φ, estimate", "policy")),
+    report_only=True,
+)
+EFFICIENCY = replace(panels_dpo.EFFICIENCY, symbols=(_OPTIMAL, *panels_dpo.EFFICIENCY.symbols))
 
 REWARD_PANELS: tuple[Panel, ...] = (
     LOSS, ACCURACY, MARGIN, WEIGHTS, WEIGHTS_OVER_TIME, CALIBRATION, SCATTER, RANKS, PLANE, REGRET,
+    TRUE_REWARD, KL, EFFICIENCY,
 )  # fmt: skip
 """In reading order."""

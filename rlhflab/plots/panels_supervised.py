@@ -57,23 +57,15 @@ PERPLEXITY = Panel(
     ),
     y_title="tokens",
 )
-GRAMMATICAL = Panel(
-    id="grammatical",
-    title="Clean language",
+GRAMMATICAL = replace(
+    panels_dpo.GRAMMATICAL,
     caption="Climbs to what the texts are like: a model of faulty texts makes faults.",
-    formula=("E_x Σ_{y clean} π_θ(y|x)",),
-    symbols=(
-        POLICY,
-        ("y clean", "an answer that the grammar allows"),
-        ("texts", "the share of clean texts in the language"),
-    ),
+    symbols=(*panels_dpo.GRAMMATICAL.symbols, ("texts", "the share of clean texts in the language")),
     lines=(
-        Line("exact/grammatical", "π_θ", "policy", ghost=True),
+        *panels_dpo.GRAMMATICAL.lines,
         Line("exact/grammatical_texts", "texts", "truth", dash="dash"),
-        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
     ),
-    range=(0.0, 1.05),
-    y_title="probability",
+    report_only=False,
 )
 KL = replace(
     panels_dpo.KL,
