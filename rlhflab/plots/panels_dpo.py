@@ -7,7 +7,7 @@ from rlhflab.plots.panel import Line, Panel
 POLICY = ("π_θ", "the policy being trained")
 REF = ("π_{ref}", "the reference it started from")
 TRUE_R = ("r(x, y)", "true reward of answer y to prompt x, known in this world")
-BETA = ("β", "strength of the KL term: the slider")
+BETA = ("β", "strength of the KL term")
 PAIR = ("y_w, y_l", "chosen and rejected answer of a pair")
 RHAT = ("r̂", "implicit reward; β is included")
 
@@ -22,12 +22,12 @@ AT_LEAST = ("at least", "where samples of π_{ref} cannot tell J*, only a lower 
 REWARD = Panel(
     id="reward",
     title="True reward",
-    caption="Should climb from π_{ref} towards π* of the β in force; π* moves with the slider.",
+    caption="Should climb from π_{ref} towards π*, which β chooses: turn β, and π* moves.",
     formula=("E_x Σ_y π_θ(y|x) · r(x, y)",),
     symbols=(
         POLICY,
         TRUE_R,
-        ("dashed", "the same mean under π*, the best policy for the β on the slider"),
+        ("dashed", "the same mean under π*, the best policy for the β in force"),
         ("dotted", "under the reference π_{ref}"),
     ),
     lines=(
@@ -52,7 +52,7 @@ KL = Panel(
     symbols=(
         POLICY,
         REF,
-        ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β on the slider"),
+        ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β in force"),
         (
             "estimate",
             "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), s_t being what stands before token t",
@@ -134,7 +134,7 @@ PLANE = Panel(
     ),
     symbols=(
         ("frontier", "π* for every β: the best reward at each KL; its slope at π* is β"),
-        ("diamond", "π* for the β on the slider"),
+        ("diamond", "π* for the β in force"),
         ("trail", "this training, its head now"),
         ERRORS,
         TRUE_R,

@@ -28,11 +28,11 @@ def general_panels(
     spread around the one without. Arrays are histograms. The reward–KL plane and the pairs' weights come first.
 
     Args:
-        series, arrays: the names that a history has.
+        series, arrays: the names that a history has; without any there are no panels.
         beside: panels that are shown too; what they draw is left out.
     """
     beside = tuple(beside)
-    own = set(series)
+    own, arrays = set(series), tuple(arrays)
     drawn = {*series_of(beside), *arrays_of(beside)}
     groups: dict[str, list[str]] = {}
     for name in sorted(own - drawn):
@@ -41,7 +41,7 @@ def general_panels(
             groups.setdefault(_group(name), []).append(name)
     kinds = {panel.kind for panel in beside}
     return (
-        *(panel for panel in _OF_RECORDS if panel.kind not in kinds),
+        *(panel for panel in _OF_RECORDS if (own or arrays) and panel.kind not in kinds),
         *(panel for group, names in groups.items() for panel in _panels(group, names, own)),
         *(_histogram(name) for name in arrays if name not in drawn),
     )
@@ -56,6 +56,7 @@ def _group(name: str) -> str:
 
 
 def _panels(group: str, names: list[str], own: set[str]) -> Iterable[Panel]:
+    title = _title(group.removeprefix("judged/") if group.startswith("judged/") or names[1:] else names[0])
     for start in range(0, len(names), len(_COLOURS)):
         shown = names[start : start + len(_COLOURS)]
         lines = tuple(
@@ -71,7 +72,7 @@ def _panels(group: str, names: list[str], own: set[str]) -> Iterable[Panel]:
         number = f", {1 + start // len(_COLOURS)}" if len(names) > len(_COLOURS) else ""
         yield Panel(
             id=f"general-{group}{number}",
-            title=_title(group.removeprefix("judged/")) + number,
+            title=title + number,
             caption=_caption(lines),
             formula=(),
             symbols=tuple((line.name, f"{line.series} of the records") for line in lines),

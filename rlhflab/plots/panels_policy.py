@@ -10,8 +10,8 @@ from rlhflab.plots.panels_dpo import AT_LEAST, BETA, EFFICIENCY, GRAMMATICAL, PL
 
 _OLD = ("π_{old}", "the policy that drew the answers of this iteration")
 _A = ("A_t", "advantage of token t: how much better than expected it turned out")
-_EPSILON = ("ε", "clip range: the slider")
-_DELTA = ("δ", "radius of the trust region: the slider's value, shrunk by the schedule")
+_EPSILON = ("ε", "clip range")
+_DELTA = ("δ", "radius of the trust region, shrunk by the schedule")
 _RATIO = "ratio_t = π_θ(a_t|s_t) / π_{old}(a_t|s_t)"
 
 REWARD = replace(
@@ -67,7 +67,7 @@ ENTROPY = Panel(
 LENGTH = Panel(
     id="length",
     title="Length of answers",
-    caption="A length that runs off is a usual way to please a reward model: read the answers.",
+    caption="Ever longer answers are a common reward hack: read them.",
     formula=("length = tokens of an answer", "stopped = share of the answers that ended by themselves"),
     symbols=(("not stopped", "cut at the greatest length allowed"),),
     lines=(

@@ -16,7 +16,7 @@ _W = "w = σ( r_φ(x, y_l) − r_φ(x, y_w) )"
 LOSS = Panel(
     id="loss",
     title="Loss",
-    caption="Held out turns up while training falls? Then the pairs are learnt by heart.",
+    caption="Held out rises while training falls? That is overfitting.",
     formula=(
         "L = − E log σ( r_φ(x, y_w) − r_φ(x, y_l) )",
         "of a ranking: − E Σ_k log ( e^{r_k} / Σ_{j≥k} e^{r_j} )",
@@ -41,7 +41,7 @@ ACCURACY = Panel(
 MARGIN = Panel(
     id="margin",
     title="Margin",
-    caption="Rises as pairs get ranked right. Far greater in training than held out: learnt by heart.",
+    caption="Rises as pairs get ranked right. Far greater in training than held out: overfitting.",
     formula=("margin = r_φ(x, y_w) − r_φ(x, y_l)",),
     symbols=(_R_PHI, PAIR, _HELD_OUT),
     lines=(
@@ -119,7 +119,7 @@ PLANE = replace(
     symbols=(
         _OPTIMAL,
         ("frontier", "π* for every β: the best true reward at each KL"),
-        ("diamond", "π* for the β on the slider"),
+        ("diamond", "π* for the β in force"),
         panels_dpo.ERRORS,
         TRUE_R,
     ),

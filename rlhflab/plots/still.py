@@ -65,7 +65,7 @@ def single(plot: Plot, height: int = 320) -> Any:
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"color": INK, "family": "system-ui, sans-serif", "size": 12},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "legend": {"orientation": "h", "traceorder": "normal", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {**own, **lower},
             "yaxis": {**own, **left},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GRID, "activecolor": INK},
@@ -95,7 +95,7 @@ def _axes(plot: Plot) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         left |= {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
     right: dict[str, Any] = {}
     if plot.right_range is not None:
-        right = {"range": plot.right_range, "showgrid": False, "exponentformat": "e"}
+        right = {"range": plot.right_range, "tickmode": "auto", "showgrid": False, "exponentformat": "e"}
         right["title"] = {"text": panel.right_title}
     return {**lower, "title": {"text": x_title}}, {**left, "title": {"text": panel.y_title}}, right
 

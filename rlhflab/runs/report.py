@@ -38,11 +38,13 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
     summary = f"{last.step} steps" + "".join(f", {key} {value:g}" for key, value in last.knobs.items())
     if run.status:
         summary += f", {run.status.get('status')}"
+    plots, more = _plots(records, run)
     parts = [
         _tiles(records),
-        *_plots(records, run),
+        plots,
         _pairs_table(records),
         _samples_table(records),
+        more,
         _facts("Configuration", run.config),
         _facts("Environment", run.environment),
     ]
@@ -58,7 +60,7 @@ def write_page(path: Path, title: str, summary: str, parts: Sequence[str]) -> No
         beside.write_text(PAGE.format(title=escape(title), style=STYLE, body=body), encoding="utf-8")
 
 
-def _plots(records: Sequence[Record], run: Run) -> list[str]:
+def _plots(records: Sequence[Record], run: Run) -> tuple[str, str]:
     """The plots of the run's algorithm, and those of all else that it recorded."""
     main, more = (
         [marks(panel, scene) for panel in scene.shown()]
@@ -66,7 +68,7 @@ def _plots(records: Sequence[Record], run: Run) -> list[str]:
     )
     if not main:
         main, more = more, []
-    return [cards(main), f"<h2>Also recorded</h2>{cards(more, first=False)}" if more else ""]
+    return cards(main), f"<h2>Also recorded</h2>{cards(more, first=False)}" if more else ""
 
 
 def cards(plots: Sequence[Plot], height: int = 320, first: bool = True) -> str:
