@@ -75,10 +75,8 @@ def colours(algorithms: Sequence[str]) -> dict[str, str]:
     free = [name for name in _COLOURS if name not in {_RACE.get(algorithm) for algorithm in algorithms}]
     free = free or list(_COLOURS)
     others = [name for name in dict.fromkeys(algorithms) if name not in _RACE]
-    return {
-        **{name: colour(_RACE[name]) for name in algorithms if name in _RACE},
-        **{name: colour(free[i % len(free)]) for i, name in enumerate(others)},
-    }
+    chosen = {**_RACE, **{name: free[i % len(free)] for i, name in enumerate(others)}}
+    return {name: colour(chosen[name]) for name in algorithms}
 
 
 def sweep_plane(cells: Sequence[Cell], backdrops: Mapping[str, Backdrop]) -> Plot | None:

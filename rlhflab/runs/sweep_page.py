@@ -21,11 +21,14 @@ _HEIGHT = 460  # of a plot, in pixels
 def judged(row: Mapping[str, Any]) -> dict[str, float]:
     """A cell's last evaluation, exact or estimated, as `Record.judged` names it, without what is not finite."""
     exact, estimated = (
-        {name.removeprefix(part): value for name, value in row.items() if name.startswith(part)}
+        {
+            name.removeprefix(part): float(value)
+            for name, value in row.items()
+            if name.startswith(part) and value is not None and math.isfinite(value)
+        }
         for part in ("exact/", "estimated/")
     )
-    found = judgement(exact, estimated).items()
-    return {name: float(value) for name, value in found if value is not None and math.isfinite(value)}
+    return judgement(exact, estimated)
 
 
 def write_sweep_page(folder: Path, rows: Sequence[Row], swept: Sequence[str] = ()) -> Path:
