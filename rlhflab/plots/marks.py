@@ -112,6 +112,13 @@ def marks(panel: Panel, scene: Scene) -> Plot:
     return plot
 
 
+def axis_titles(plot: Plot) -> tuple[str, str, str]:
+    """The titles below, on the left and on the right, as HTML; "" for none."""
+    panel = plot.panel
+    below = panel.x_title or ("step" if panel.kind in ("lines", "heatmap") else "")
+    return below, panel.y_title, panel.right_title if plot.right_range is not None else ""
+
+
 def ends(all_marks: Iterable[Mark]) -> tuple[float, float]:
     """The vertical range that holds the marks, with a little room."""
     values = [v for m in all_marks for v in (*m.y, *m.y2) if v is not None]

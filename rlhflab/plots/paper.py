@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhflab.files import written_beside
-from rlhflab.plots.marks import Mark, Plot, Scene, marks
+from rlhflab.plots.marks import Mark, Plot, Scene, axis_titles, marks
 from rlhflab.plots.panel import as_html
 from rlhflab.plots.svg import svg
 
@@ -69,19 +69,17 @@ def _figure(scene: Scene, title: str) -> Any:
 
 
 def _draw(axes: Any, plot: Plot) -> None:
-    panel = plot.panel
-    axes.set_title(panel.title, fontsize=10)
-    axes.set_xlabel(
-        _words(panel.x_title) or ("step" if panel.kind in ("lines", "heatmap") else ""), fontsize=8
-    )
-    axes.set_ylabel(_words(panel.y_title), fontsize=8)
+    below, beside, opposite = map(_words, axis_titles(plot))
+    axes.set_title(plot.panel.title, fontsize=10)
+    axes.set_xlabel(below, fontsize=8)
+    axes.set_ylabel(beside, fontsize=8)
     axes.set(xlim=plot.x_range, ylim=plot.y_range, yscale="log" if plot.log else "linear")
     axes.grid(alpha=0.25)
     sides = [axes]
     if plot.right_range is not None:
         sides.append(axes.twinx())
         sides[1].set_ylim(plot.right_range)
-        sides[1].set_ylabel(_words(panel.right_title), fontsize=8)
+        sides[1].set_ylabel(opposite, fontsize=8)
     for mark in plot.marks:
         _add(sides[-1] if mark.right else axes, mark)
     handles = [handle for side in sides for handle in side.get_legend_handles_labels()[0]]

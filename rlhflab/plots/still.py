@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rlhflab.plots.marks import Mark, Plot, Scene, marks
+from rlhflab.plots.marks import Mark, Plot, Scene, axis_titles, marks
 from rlhflab.plots.panel import as_html
 
 INK, GRID = "#808892", "rgba(128,136,146,0.25)"  # readable on white and on black
@@ -82,22 +82,21 @@ def single(plot: Plot, height: int = 320) -> Any:
 
 def _axes(plot: Plot) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The settings of the axes below, on the left, and on the right; {} where there is none."""
-    panel = plot.panel
+    below, beside, opposite = axis_titles(plot)
     lower: dict[str, Any] = {"range": plot.x_range, "exponentformat": "e"}
     if plot.x_log:
         lower |= {"type": "log", "range": [math.log10(end) for end in plot.x_range]}
     if plot.x_ticks:
         places, words = zip(*plot.x_ticks, strict=True)
         lower |= {"tickvals": places, "ticktext": [as_html(word) for word in words]}
-    x_title = panel.x_title or ("step" if panel.kind in ("lines", "heatmap") else "")
     left: dict[str, Any] = {"range": plot.y_range, "exponentformat": "e"}
     if plot.log:
         left |= {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
     right: dict[str, Any] = {}
     if plot.right_range is not None:
         right = {"range": plot.right_range, "tickmode": "auto", "showgrid": False, "exponentformat": "e"}
-        right["title"] = {"text": panel.right_title}
-    return {**lower, "title": {"text": x_title}}, {**left, "title": {"text": panel.y_title}}, right
+        right["title"] = {"text": opposite}
+    return {**lower, "title": {"text": below}}, {**left, "title": {"text": beside}}, right
 
 
 def _traces(mark: Mark, scale: bool = False) -> list[Any]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from html import escape
 
 from rlhflab.plots.buckets import evenly
-from rlhflab.plots.marks import Mark, Numbers, Plot, Scene, marks
+from rlhflab.plots.marks import Mark, Numbers, Plot, Scene, axis_titles, marks
 from rlhflab.plots.panel import as_html
 
-_WIDTH, _HEIGHT = 300, 212  # of one panel
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 30, 24, 22  # margins inside it, below the legend
+_WIDTH, _HEIGHT = 310, 220  # of one panel
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 42, 24, 34  # margins inside it, below the legend
 _LETTER, _LINE = 5.2, 12  # width of a letter of the legend, height of a line
 _DASHES = {"dash": "5 3", "dot": "1.5 3"}
 _SUB = {"<sub>": '<tspan dy="2" font-size="7">', "<sup>": '<tspan dy="-3" font-size="7">'}
@@ -82,10 +82,18 @@ class _Frame:
         return self.bottom - (self.bottom - self.top) * inside
 
     def points(self, x: Numbers, y: Numbers, most: int, right: bool) -> list[tuple[float, float]]:
-        """Where the points lie that are known and not beyond the right end, at most so many."""
+        """Where the known points lie, at most so many; a curve that leaves at the right end is cut there."""
         known = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
-        end = self.plot.x_range[1]
-        return [(self.across(a), self.up(b, right)) for a, b in evenly(known, most) if a <= end]
+        end, places = self.plot.x_range[1], []
+        former: tuple[float, float] | None = None
+        for a, b in evenly(known, most):
+            if a > end and former is not None and former[0] < end:
+                b = former[1] + (b - former[1]) * (end - former[0]) / (a - former[0])
+                a = end
+            if a <= end:
+                places.append((self.across(a), self.up(b, right)))
+            former = a, b
+        return places
 
 
 def _panel(plot: Plot, most: int) -> str:
@@ -111,6 +119,16 @@ def _panel(plot: Plot, most: int) -> str:
         f'<text x="{frame.across(value):.0f}" y="{bottom + 13}">{words}</text>' for value, words in below
     )
     parts.append(f'<g text-anchor="middle">{"".join(labels)}</g>')
+    lower, left_title, right_title = axis_titles(plot)
+    middle = (top + bottom) / 2
+    for words, across, up, turn in (
+        (lower, (left + right) / 2, _HEIGHT - 8, 0),
+        (left_title, 12, middle, -90),
+        (right_title, _WIDTH - 6, middle, -90),
+    ):
+        if words:
+            at = f'transform="translate({across:g} {up:g}) rotate({turn})"'
+            parts.append(f'<text {at} text-anchor="middle">{_shifted(words)}</text>')
     parts += [_shape(mark, frame, most) for mark in plot.marks]
     return "".join(parts)
 
@@ -140,12 +158,17 @@ def _legend(drawn: Sequence[Mark]) -> tuple[str, int]:
         width = _LETTER * len(re.sub(r"[_^{}]", "", name)) + 10
         if x > _LEFT and x + width > _WIDTH:
             x, line = float(_LEFT), line + 1
-        words = as_html(name)
-        for tag, other in (_SUB | _BACK).items():
-            words = words.replace(tag, other)
+        words = _shifted(as_html(name))
         parts.append(f'<text x="{x:.0f}" y="{28 + _LINE * line}" fill="{own}">{words}</text>')
         x += width
     return "".join(parts), (line + 1 if names else 0)
+
+
+def _shifted(html: str) -> str:
+    """HTML's subscripts and superscripts as SVG has them."""
+    for tag, other in (_SUB | _BACK).items():
+        html = html.replace(tag, other)
+    return html
 
 
 def _shape(mark: Mark, frame: _Frame, most: int) -> str:
@@ -183,8 +206,13 @@ def _dots(mark: Mark, frame: _Frame, most: int) -> str:
             path += f"M{frame.across(x):.1f} {frame.up(y - up):.1f}V{frame.up(y + up):.1f}"
     bars = f'<path d="{path}" stroke="{mark.colour}" stroke-width=".8"/>' if path else ""
     places = frame.points(mark.x, mark.y, most, mark.right)
-    circles = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{mark.width / 2.2:.1f}"/>' for x, y in places)
-    return f'{bars}<g fill="{mark.colour}" opacity="{mark.opacity}">{circles}</g>'
+    radius = mark.width / 2.2
+    if mark.symbol == "circle":
+        shapes = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>' for x, y in places)
+    else:
+        r = f"{radius:.1f}"
+        shapes = "".join(f'<path d="M{x:.1f} {y - radius:.1f}l{r} {r}-{r} {r}-{r}-{r}z"/>' for x, y in places)
+    return f'{bars}<g fill="{mark.colour}" opacity="{mark.opacity}">{shapes}</g>'
 
 
 def _coordinates(points: list[tuple[float, float]]) -> str:

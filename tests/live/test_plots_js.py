@@ -117,6 +117,18 @@ def test_the_panels_of_every_algorithm_are_drawn_with_all_their_curves(name: str
         assert empty["layout"]["yaxis"]["range"][0] < empty["layout"]["yaxis"]["range"][1]
 
 
+def test_general_panels_are_drawn_like_any_others(tmp_path: Path) -> None:
+    records = [replace(record, scalars={**record.scalars, "my/own": 1.0}) for record in long_run("ppo", 40)]
+    board = Board.replay(records, toy_backdrop(), name="mine")
+    drawn = draw(board, tmp_path)["full"]
+    written = names_in(records)
+    shown = {line.series for panel in board.panels for line in panel.lines}
+    assert "my/own" in shown and shown == {name for name in written if not name.endswith("/scores_std")}
+    for panel in board.panels:
+        if panel.lines:
+            assert {line.name for line in panel.lines} <= {item["name"] for item in drawn[panel.id]["legend"]}
+
+
 def test_an_array_that_is_older_than_the_curves_says_its_step(tmp_path: Path) -> None:
     *older, last = [replace(record, arrays={"scatter/true": (0.0, 1.0), "scatter/model": (0.5, 0.6)})
                     for record in long_run("reward", 40)]  # fmt: skip
