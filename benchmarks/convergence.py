@@ -24,8 +24,8 @@ def train(recipe: Any, seed: int) -> dict[str, float | None]:
     algorithm = recipe(seed=seed, progress=False).build()
     began, reached, exact = time.perf_counter(), None, {}
     for record in algorithm:
-        if record.exact:
-            seconds, exact = time.perf_counter() - began, record.exact
+        if record.judged_exactly:
+            seconds, exact = time.perf_counter() - began, record.judged
             if reached is None and exact["efficiency"] >= EFFICIENCY and regret_share(exact) <= REGRET:
                 reached = digits(seconds)
     return {

@@ -173,7 +173,7 @@ def board_and_bare(out: str, rounds: int, steps: int) -> Any:
         lambda: setting.ours,
         "step",
         "DPO, timed",
-        sinks=[lambda record: marks.append((time.perf_counter(), record.exact is not None))],
+        sinks=[lambda record: marks.append((time.perf_counter(), bool(record.judged)))],
         knobs=setting.ours.knobs,
     )
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -20,19 +17,6 @@ def say(message: str, everybody: bool = False) -> None:
     """Print one line on stderr; of several processes only the main one does, unless `everybody` has their own."""
     if everybody or processes.speaks():
         print("rlhflab:", " ".join(filter(None, map(str.strip, message.splitlines()))), file=sys.stderr)
-
-
-def json_line(value: Any) -> str:
-    """Return plain data as JSON in one line; what is not finite becomes null, for which JSON has a word."""
-    return json.dumps(_no_nan(value), allow_nan=False)
-
-
-def _no_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _no_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_no_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

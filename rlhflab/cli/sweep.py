@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhflab import processes
-from rlhflab.cli.messages import json_line, one_line_errors, say
+from rlhflab.cli.messages import one_line_errors, say
 from rlhflab.cli.options import path, value_of
 from rlhflab.core.settings import Declared
 from rlhflab.recipes import CONTROL, LANGUAGE, recipe_class
 from rlhflab.recipes.dpo import DPO
+from rlhflab.strict_json import json_line
 
 if TYPE_CHECKING:
     from rlhflab.runs.sweep import Swept
@@ -95,7 +96,7 @@ def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str
 
 
 def _summary(swept: Swept, out: Path) -> dict[str, Any]:
-    from rlhflab.runs.sweep_page import STATUSES, measured
+    from rlhflab.runs.sweep_page import STATUSES, judged
 
     return {
         "folder": str(out),
@@ -106,14 +107,14 @@ def _summary(swept: Swept, out: Path) -> dict[str, Any]:
         "best": [
             {
                 **{key: row[key] for key in ("beta", "algorithm", "seed", "folder")},
-                **{name: measured(row, name) for name in ("regret", "regret_at_least")},
+                **{name: judged(row).get(name) for name in ("regret", "regret_at_least")},
             }
             for row in swept.best()
         ],
         "highest": [
             {
                 **{key: row[key] for key in ("world", "algorithm", "seed", "folder")},
-                "return": measured(row, "return"),
+                "return": judged(row).get("return"),
             }
             for row in swept.highest()
         ],

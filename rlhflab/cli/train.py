@@ -13,13 +13,14 @@ from typer.core import TyperGroup
 
 from rlhflab import processes
 from rlhflab.boundary import Fault
-from rlhflab.cli.messages import json_line, line, one_line_errors, say
+from rlhflab.cli.messages import line, one_line_errors, say
 from rlhflab.cli.options import absolute, command_from, value_of
 from rlhflab.cli.words import command
 from rlhflab.files import can_write
 from rlhflab.oom import OutOfMemory
 from rlhflab.recipes import CONTROL, LANGUAGE, from_config, recipe_class
 from rlhflab.recipes.recipe import BuiltIn
+from rlhflab.strict_json import json_line
 
 if TYPE_CHECKING:
     from rlhflab.core.algorithm import Algorithm
@@ -198,7 +199,7 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
     ):
 
         def watch(record: Record) -> bool:
-            judged.update(record.exact or record.estimated or {})
+            judged.update(record.judged)
             if tracked is not None:
                 tracked.log(record)
             bar.set_postfix(_progress(record, judged), refresh=False)

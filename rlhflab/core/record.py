@@ -16,6 +16,33 @@ KL_FROM_SAMPLES = ("kl_rb", "kl_k3")
 """Names of KL(π‖π_ref) in `Record.estimated` from samples of π, newest first; k3 was low far from π_ref."""
 
 
+def judgement(
+    exact: Mapping[str, float] | None, estimated: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """An evaluation under one set of names, however it was made: the exact one where there is one, else the estimate.
+
+    KL(π‖π_ref) is always "kl" and its standard error "kl_se", whatever it was estimated from; kl_k3, of older runs, has
+    no error that could be relied on.
+
+    >>> judgement(None, {"kl_rb": 0.5, "kl_rb_se": 0.01, "reward": 1.5})
+    {'kl': 0.5, 'kl_se': 0.01, 'reward': 1.5}
+    >>> judgement({"kl": 0.5}, {"kl_rb": 0.6}), judgement(None)
+    ({'kl': 0.5}, {})
+    """
+    if exact or not estimated:
+        return dict(exact or {})
+    chosen = next((name for name in KL_FROM_SAMPLES if name in estimated), "kl")
+    found = {}
+    for name, value in estimated.items():
+        if name.removesuffix("_se") not in ("kl", *KL_FROM_SAMPLES):
+            found[name] = value
+        elif name == chosen:
+            found["kl"] = value
+        elif name == f"{chosen}_se" and chosen != "kl_k3":
+            found["kl_se"] = value
+    return found
+
+
 def known_regret(found: Mapping[str, float]) -> tuple[float, str]:
     """What an evaluation, exact or estimated, knows of the regret J* − J, and the name of that for an axis.
 
@@ -126,21 +153,31 @@ class Record:
     arrays: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
+    def judged(self) -> dict[str, float]:
+        """What the evaluation of this step found, exact or estimated, as `judgement` names it; empty without one."""
+        return judgement(self.exact, self.estimated)
+
+    @property
+    def judged_exactly(self) -> bool:
+        """Whether `judged` is exact."""
+        return bool(self.exact)
+
+    @property
     def place(self) -> Place | None:
         """The place in the reward–KL plane: exact, or estimated with its errors; None where it is not known.
 
-        An estimate by importance sampling ("kl") counts only as far as `optimum_trusted` says that it can be relied on;
-        one from samples of the policy itself (KL_FROM_SAMPLES) always does. kl_k3, of older runs, has no error that
-        could be relied on.
+        An estimate of KL by importance sampling counts only as far as `optimum_trusted` says that it can be relied on;
+        one from samples of the policy itself (KL_FROM_SAMPLES) always does.
         """
-        if self.exact is not None and {"kl", "reward"} <= self.exact.keys():
-            return Place(self.exact["kl"], self.exact["reward"])
-        found = self.estimated or {}
-        name = next((name for name in KL_FROM_SAMPLES if name in found), "kl")
-        if not {name, "reward"} <= found.keys() or (name == "kl" and not found["optimum_trusted"]):
+        found = self.judged
+        if not {"kl", "reward"} <= found.keys():
             return None
-        kl_se = 0.0 if name == "kl_k3" else found.get(f"{name}_se", 0.0)
-        return Place(found[name], found["reward"], kl_se, found["reward_se"])
+        by_weights = not self.judged_exactly and not any(
+            name in (self.estimated or ()) for name in KL_FROM_SAMPLES
+        )
+        if by_weights and not found["optimum_trusted"]:
+            return None
+        return Place(found["kl"], found["reward"], found.get("kl_se", 0.0), found.get("reward_se", 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps; empty parts are left out."""

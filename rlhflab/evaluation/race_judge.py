@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhflab.core.record import Backdrop
+from rlhflab.core.record import Backdrop, judgement
 from rlhflab.data.sampled import SampledReference, joined
 from rlhflab.evaluation.evaluators import EstimatingEvaluator, frontier_backdrop, optimum_of
 from rlhflab.evaluation.reward_judge import all_scores, batch_scores
@@ -79,13 +79,9 @@ class EstimatingRaceJudge:
 
     def policy(self, policy: Any, beta: float) -> Standing:
         """Where a policy stands."""
-        found = self._evaluate(policy, beta).estimated or {}
-        names = {"kl": "kl_rb", **{name: name for name in ("reward", "objective", "regret", "optimum")}}
-        standing = {
-            f"{name}{end}": found.get(f"{key}{end}", math.nan)
-            for name, key in names.items()
-            for end in ("", "_se")
-        }
+        found = judgement(None, self._evaluate(policy, beta).estimated)
+        names = ("kl", "reward", "objective", "regret", "optimum")
+        standing = {name + end: found.get(name + end, math.nan) for name in names for end in ("", "_se")}
         at_least = found.get("regret_at_least", math.nan)
         return {**standing, "regret_at_least": at_least, "ref_reward": found["ref_reward"]}
 

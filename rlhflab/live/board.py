@@ -11,6 +11,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlhflab.core.algorithm import Algorithm
@@ -23,12 +24,12 @@ from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.player import ENDED, Driver, Player
 from rlhflab.live.sources import Replayed, choices_of, keeper_of, maker_of
-from rlhflab.plots import still
+from rlhflab.plots import paper, still, svg
 from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import History
 from rlhflab.plots.marks import Scene
 from rlhflab.plots.panel import COLOURS, Panel, arrays_of, series_of
-from rlhflab.plots.panels import PANELS, best_fit
+from rlhflab.plots.panels import panels_of, stored_name
 from rlhflab.remedies import headline
 
 _boards: weakref.WeakValueDictionary[str, Board] = weakref.WeakValueDictionary()
@@ -50,7 +51,8 @@ class Board:
         autostart: start at once.
         driver: "auto", "thread", "poll" or "blocking"; see player.py.
         knobs: the knobs, where no recipe says them, so that their sliders show before the algorithm is built.
-        panels: the plots; by default those of the algorithm's name.
+        panels: the plots; by default the algorithm's own `panels`, if it has any, those of its name, or general ones
+            for what its records hold.
         choices: settings that cannot change while a training runs, as a form above the board: another choice builds the
             training anew. Name → what it may be; a recipe says what the form calls it.
 
@@ -77,7 +79,9 @@ class Board:
         self._algorithm_name = recipe.name if recipe else getattr(source, "name", "")
         self.name = name or self._algorithm_name or "board"
         self.title = title or (recipe.title if recipe else self.name)
-        self._panels = panels
+        self._panels = panels  # those that were given
+        self._own_panels: tuple[Panel, ...] = ()  # the algorithm's own
+        self._shown_panels: tuple[Panel, ...] = ()
         make = maker_of(source, knobs)
         specs = recipe.specs() if recipe else knobs.specs if knobs is not None else None
         self.history = History()
@@ -99,6 +103,7 @@ class Board:
             self._built_as = self._form.words()
             algorithm: Algorithm = make(**self._form.chosen)
             self._algorithm_name = getattr(algorithm, "name", "")
+            self._own_panels = tuple(getattr(algorithm, "panels", ()))
             return algorithm
 
         with _boards_lock:
@@ -133,8 +138,8 @@ class Board:
         Args:
             run: a `Run` (its records and backdrop are read) or an iterable of records.
             backdrop: the exact truth, where `run` brings none.
-            name, title, settings: as for Board; the panels are those of the run's algorithm, or what fits the
-                records best where it is not known.
+            name, title, settings: as for Board; the panels are those of the run's algorithm, or general ones where it
+                is not known.
         """
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
@@ -142,8 +147,8 @@ class Board:
         source = Replayed(records, backdrop)
         board = cls(source, name, title or "stored run", **settings)
         board._backdrop = backdrop
-        algorithm = best_fit(board.history.snapshot(), getattr(run, "config", {}).get("algorithm", ""))
-        board._algorithm_name = source.name = algorithm
+        source.name = stored_name(getattr(run, "config", {}).get("algorithm", ""), board.history)
+        board._algorithm_name = source.name
         board.player.finish_without_running(source.make(len(records)))
         return board
 
@@ -255,8 +260,10 @@ class Board:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """The plots: those that were given, or those of the algorithm; they outlive a reset."""
-        return self._panels or PANELS.get(self._algorithm_name, PANELS["dpo"])
+        """The plots: those that were given, or those of the algorithm, or general ones; they outlive a reset."""
+        panels = self._panels or self._own_panels or panels_of(self._algorithm_name, self.history)
+        self._shown_panels = tuple(panel for panel in panels if not panel.report_only) or self._shown_panels
+        return self._shown_panels
 
     @property
     def backdrop(self) -> Backdrop | None:
@@ -273,7 +280,15 @@ class Board:
 
     def picture(self) -> str:
         """Return the whole board as an SVG of at most about 20 kB."""
-        return still.svg(self._scene(), title=f"{self.title} · step {self.history.step}")
+        return svg.picture(self._scene(), title=f"{self.title} · step {self.history.step}")
+
+    def save_figure(self, path: str | Path, panels: Sequence[str] = (), title: str = "") -> Path:
+        """Write the plots as an SVG or a PDF for a paper, by the ending of `path`; `panels` names some by their ids.
+
+        Raises:
+            ValueError: another ending, no such panel, nothing to draw yet, or a PDF without matplotlib; in one line.
+        """
+        return paper.save_figure(self._scene(), path, panels, title)
 
     def _scene(self) -> Scene:
         knobs = {**self.player.knobs, **self.history.knobs}

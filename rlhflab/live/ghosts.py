@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rlhflab.plots.buckets import rounded
+from rlhflab.plots.buckets import evenly, rounded
 from rlhflab.plots.history import History
 from rlhflab.plots.panel import Panel, ghost_series
 
 MAX_GHOSTS = 4
+_POINTS = 60  # of one curve
 
 
 def ghost_of(
@@ -26,11 +27,11 @@ def ghost_of(
     """
     series = {}
     for name in ghost_series(panels):
-        points = _thin([(b[0], b[2] / b[1]) for b in history.curve(name) if b[1]])
+        points = evenly([(b[0], b[2] / b[1]) for b in history.curve(name) if b[1]], _POINTS)
         if len(points) > 1:
             series[name] = {"x": [p[0] for p in points], "y": [rounded(p[1], 4) for p in points]}
     places = [(kl, r) for _, (kl, r, *_) in history.trail()]
-    trail = _thin([place for place in places if all(map(math.isfinite, place))])
+    trail = evenly([place for place in places if all(map(math.isfinite, place))], _POINTS)
     if history.records < 2 or (not series and len(trail) < 2):
         return None
     beta = history.knobs.get("beta")
@@ -40,10 +41,3 @@ def ghost_of(
         "series": series,
         "trail": {"kl": [rounded(p[0], 4) for p in trail], "reward": [rounded(p[1], 4) for p in trail]},
     }
-
-
-def _thin(points: list[tuple[float, float]], limit: int = 60) -> list[tuple[float, float]]:
-    """Return at most `limit` of the points, evenly chosen, the last one included."""
-    if len(points) <= limit:
-        return points
-    return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]

@@ -24,7 +24,7 @@ from rlhflab.core.record import Backdrop, Record
 from rlhflab.files import static_source
 from rlhflab.live.colab import in_colab
 from rlhflab.live.player import ENDED, Player
-from rlhflab.plots.buckets import rounded
+from rlhflab.plots.buckets import evenly, rounded
 from rlhflab.plots.history import History
 from rlhflab.widget import PageWidget
 
@@ -57,9 +57,7 @@ def send_plotly(widget: Any) -> None:
 
 def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
     """Return the frontier as the page needs it: ascending β, at most 200 points, 5 digits."""
-    n = len(backdrop.beta)
-    step = max(1, -(-n // 200))
-    chosen = sorted({*range(0, n, step), n - 1})
+    chosen = evenly(range(len(backdrop.beta)), 200)
     data: dict[str, Any] = {
         name: [rounded(getattr(backdrop, name)[i]) for i in chosen]
         for name in ("beta", "kl", "reward", "objective", *(("reward_se",) if backdrop.reward_se else ()))

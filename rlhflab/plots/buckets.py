@@ -7,7 +7,7 @@ long the run; a bucket of a curve keeps the mean and both extrema of the steps i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -19,6 +19,17 @@ def rounded(value: float | None, digits: int = 5) -> float | None:
         return None
     result = float(f"{value:.{digits}g}")
     return result if result - result == 0 else None  # the greatest floats round up to infinity
+
+
+def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return at most `most` ≥ 2 of the items, evenly chosen, first and last included; of equal lengths the same places.
+
+    >>> evenly(range(100), 4)
+    [0, 33, 66, 99]
+    """
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 class Buckets(Generic[Item]):

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rlhflab.core.record import Pairs, Place, Record, Sample
-from rlhflab.plots.buckets import Bucket, Buckets, Curve, Shown, rounded
+from rlhflab.core.record import Pairs, Place, Record, Sample, judgement
+from rlhflab.plots.buckets import Bucket, Buckets, Curve, Shown, evenly, rounded
 
 BINS = 20
 """Bins of the weight histogram and of the heat map, over (0, 1)."""
@@ -20,6 +20,7 @@ BINS = 20
 _TEXT_BUDGET = 8_000  # bytes of model text in one frame, all rows together
 _MAX_CHANGES = 12  # knob moves that a frame marks
 _MAX_NUMBERS = 300  # of one array in a frame
+_MAX_SERIES = 12  # in one frame; of more, each has fewer points
 
 # One column of the heat map: last step, counts per bin.
 _Column = tuple[int, list[int]]
@@ -202,19 +203,24 @@ class History:
         return dict(self._knobs)
 
     @property
-    def exact(self) -> dict[str, float]:
-        """The newest exact evaluation; empty where there is none."""
-        return dict(self._exact)
+    def judged(self) -> dict[str, float]:
+        """What the newest evaluation found, exact or estimated, named as in `Record.judged`; empty without one."""
+        return judgement(self._exact, self._estimated)
 
     @property
-    def estimated(self) -> dict[str, float]:
-        """The newest evaluation from samples; empty where there is none."""
-        return dict(self._estimated)
+    def judged_exactly(self) -> bool:
+        """Whether `judged` is exact."""
+        return bool(self._exact)
 
     def names(self) -> list[str]:
         """Names of all series: scalars by their own name, exact values as exact/…, estimates as estimated/…"""
         with self._lock:
             return list(self._curves)
+
+    def arrays(self) -> list[str]:
+        """Names of all arrays that some record had."""
+        with self._lock:
+            return list(self._arrays)
 
     def curve(self, name: str) -> list[Bucket]:
         """Return the buckets of one series, unrounded: (last step, n, sum, least, greatest)."""
@@ -232,7 +238,11 @@ class History:
             return points
 
     def snapshot(
-        self, series: Iterable[str] | None = None, rows: int = 12, arrays: Iterable[str] | None = None
+        self,
+        series: Iterable[str] | None = None,
+        rows: int = 12,
+        arrays: Iterable[str] | None = None,
+        whole: bool = False,
     ) -> dict[str, Any]:
         """Return one frame: JSON-able, about the same size however long the run, non-finite numbers as None.
 
@@ -240,6 +250,7 @@ class History:
             series: names of the series to send; None sends all. More than 12 are sent with fewer points each.
             rows: how many pairs, heaviest and lightest each.
             arrays: names of the arrays to send, at most 300 evenly chosen numbers each; None sends all.
+            whole: for a file rather than a page: every bucket of every series, every number of every array.
         """
         pairs = self._table()
         trail = [_show_point(point) for point in self.trail()]
@@ -264,14 +275,17 @@ class History:
         frame: dict[str, Any] = {
             "step": step,
             "records": records,
-            **_pack(shown, limit=12 * (self.points + 1)),
+            **_pack(shown, (len(shown) if whole else _MAX_SERIES) * (self.points + 1)),
             "last": last,
             "exact": {name: rounded(value) for name, value in exact.items()},
             "estimated": {name: rounded(value) for name, value in estimated.items()},
             "knobs": {name: rounded(value) for name, value in knobs.items()},
             "changes": changes,
             "arrays": {
-                name: {"step": at, "y": [rounded(number, 4) for number in _chosen(numbers)]}
+                name: {
+                    "step": at,
+                    "y": [rounded(n, 4) for n in (numbers if whole else evenly(numbers, _MAX_NUMBERS))],
+                }
                 for name, (at, numbers) in newest.items()
             },
         }
@@ -302,13 +316,6 @@ class History:
             texts += frame["samples"]
         _clip(texts)
         return frame
-
-
-def _chosen(numbers: tuple[float, ...]) -> tuple[float, ...]:
-    """At most _MAX_NUMBERS of them, evenly chosen; columns of equal length keep the same rows."""
-    if len(numbers) <= _MAX_NUMBERS:
-        return numbers
-    return tuple(numbers[i * (len(numbers) - 1) // (_MAX_NUMBERS - 1)] for i in range(_MAX_NUMBERS))
 
 
 def _weight(row: _Row) -> float:

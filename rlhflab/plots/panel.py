@@ -7,8 +7,10 @@ Formulas are plain text; `_x`, `_{…}` and `^{…}` become subscripts and super
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, Literal
 
 # Okabe and Ito's colours, distinguishable with every common colour-vision deficiency: (on white, on black).
@@ -25,6 +27,19 @@ COLOURS: dict[str, tuple[str, str]] = {
 
 Kind = Literal["lines", "weights", "heatmap", "plane", "histogram", "xy"]
 ARRAY_KINDS = ("histogram", "xy")
+
+
+def as_html(text: str) -> str:
+    """Return a formula, caption or name as HTML: subscripts and superscripts where it has them, the rest escaped.
+
+    >>> as_html("π_θ < π_{ref}, share^{2}, grad_norm")
+    'π<sub>θ</sub> &lt; π<sub>ref</sub>, share<sup>2</sup>, grad_norm'
+    """
+    return re.sub(
+        r"([_^])(?:\{([^}]*)\}|(?<=_)([A-Za-z0-9θφπ])(?![A-Za-z0-9_]))",
+        lambda m: f"<{(tag := 'sub' if m[1] == '_' else 'sup')}>{m[2] or m[3]}</{tag}>",
+        escape(text),
+    )
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,8 @@ class Panel:
         log: whether the vertical axis is logarithmic, for kind "xy".
         who: the policy whose trail the plane shows.
         big: whether it takes two rows and two columns of the board.
+        level: a fixed value drawn as a dashed line by stills and reports; None for none.
+        report_only: whether a report shows it and a board has no room for it.
     """
 
     id: str
@@ -123,6 +140,8 @@ class Panel:
     log: bool = False
     who: str = "π_θ"
     big: bool = False
+    level: float | None = None
+    report_only: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists, ready for json.dumps."""

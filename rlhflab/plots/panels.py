@@ -1,13 +1,14 @@
-"""Which panels a board shows: by the algorithm's name, or by what a stored run's records hold."""
+"""Which panels a run has: those of its algorithm, or general ones made from what its records hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
 
 from rlhflab.plots import panels_control
+from rlhflab.plots.history import History
 from rlhflab.plots.panel import Panel
 from rlhflab.plots.panels_dpo import DPO_PANELS
+from rlhflab.plots.panels_general import general_panels
 from rlhflab.plots.panels_policy import PPO_PANELS, REINFORCE_PANELS, TRPO_PANELS
 from rlhflab.plots.panels_race import RACE_PANELS
 from rlhflab.plots.panels_reward import REWARD_PANELS
@@ -29,13 +30,24 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 }
 """Algorithm.name → its panels; also the name of a stored run's builder, and that of the knobs."""
 
+_general = functools.lru_cache(maxsize=32)(general_panels)  # boards ask ten times a second
 
-def best_fit(data: Mapping[str, Any], algorithm: str = "") -> str:
-    """Return the name of the algorithm most of whose panels the frame `data` can fill.
 
-    Args:
-        data: a frame.
-        algorithm: its name as a run's configuration has it, where it is known: "ppo" may be ppo-control.
+def panels_of(algorithm: str, history: History) -> tuple[Panel, ...]:
+    """Return the panels of the algorithm of this name; where it has none, general ones for what its history holds."""
+    return PANELS.get(algorithm) or _general(tuple(history.names()), tuple(history.arrays()))
+
+
+def stored_name(algorithm: str, history: History) -> str:
+    """Return the name that an algorithm had while it ran, from that in its run's configuration.
+
+    There, ppo may be what acts in a control problem and calls itself ppo-control: of the variants of a name the one is
+    returned most of whose panels the history fills.
     """
-    names = [name for name in PANELS if name == algorithm or name.startswith(f"{algorithm}-")] or PANELS
-    return max(names, key=lambda name: sum(panel.shown_by(data) for panel in PANELS[name]))
+    held = {*history.names(), *history.arrays()}
+
+    def filled(name: str) -> int:
+        return sum(not held.isdisjoint(line.series for line in panel.lines) for panel in PANELS[name])
+
+    variants = [name for name in PANELS if algorithm and f"{name}-".startswith(f"{algorithm}-")]
+    return max(variants, key=filled, default=algorithm)

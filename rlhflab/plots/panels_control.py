@@ -50,7 +50,7 @@ ADVANTAGES = Panel(
     formula=("A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t}", "G_t = Σ_{k≥t} γ^{k−t} r_k"),
     symbols=(
         ("A_{i,t}", "advantage: return to go of episode i over the others still under way at t"),
-        ("γ", "discount: the slider"),
+        ("γ", "discount"),
         ("std", "of A over the rollout"),
         ("gradient", "norm of ∇L, before it is clipped"),
     ),

@@ -7,7 +7,7 @@ from rlhflab.plots.panel import Line, Panel
 POLICY = ("π_θ", "the policy being trained")
 REF = ("π_{ref}", "the reference it started from")
 TRUE_R = ("r(x, y)", "true reward of answer y to prompt x, known in this world")
-BETA = ("β", "strength of the KL term: the slider")
+BETA = ("β", "strength of the KL term")
 PAIR = ("y_w, y_l", "chosen and rejected answer of a pair")
 RHAT = ("r̂", "implicit reward; β is included")
 
@@ -22,12 +22,12 @@ AT_LEAST = ("at least", "where samples of π_{ref} cannot tell J*, only a lower 
 REWARD = Panel(
     id="reward",
     title="True reward",
-    caption="Should climb from π_{ref} towards π* of the β in force; π* moves with the slider.",
+    caption="Should climb from π_{ref} towards π*, which β chooses: turn β, and π* moves.",
     formula=("E_x Σ_y π_θ(y|x) · r(x, y)",),
     symbols=(
         POLICY,
         TRUE_R,
-        ("dashed", "the same mean under π*, the best policy for the β on the slider"),
+        ("dashed", "the same mean under π*, the best policy for the β in force"),
         ("dotted", "under the reference π_{ref}"),
     ),
     lines=(
@@ -52,7 +52,7 @@ KL = Panel(
     symbols=(
         POLICY,
         REF,
-        ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β on the slider"),
+        ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β in force"),
         (
             "estimate",
             "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), s_t being what stands before token t",
@@ -134,7 +134,7 @@ PLANE = Panel(
     ),
     symbols=(
         ("frontier", "π* for every β: the best reward at each KL; its slope at π* is β"),
-        ("diamond", "π* for the β on the slider"),
+        ("diamond", "π* for the β in force"),
         ("trail", "this training, its head now"),
         ERRORS,
         TRUE_R,
@@ -176,6 +176,33 @@ LOSS = Panel(
     right_title="regret",
     note="efficiency",
 )
+EFFICIENCY = Panel(
+    id="efficiency",
+    title="Efficiency",
+    caption="Reward gained over the most that can be gained at this KL. Nothing goes above 1.",
+    formula=("efficiency = ( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )",),
+    symbols=(TRUE_R, POLICY, REF, ("frontier", "π* for every β: the best reward at each KL")),
+    lines=(Line("exact/efficiency", "efficiency", "policy"),),
+    y_title="efficiency",
+    level=1.0,
+    report_only=True,
+)
+GRAMMATICAL = Panel(
+    id="grammatical",
+    title="Clean language",
+    caption="How much of what it says the grammar allows. A reward may cost it.",
+    formula=("E_x Σ_{y clean} π_θ(y|x)",),
+    symbols=(POLICY, ("y clean", "an answer that the grammar allows")),
+    lines=(
+        Line("exact/grammatical", "π_θ", "policy", ghost=True),
+        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
+    ),
+    y_title="probability",
+    range=(0.0, 1.05),
+    report_only=True,
+)
 
-DPO_PANELS: tuple[Panel, ...] = (REWARD, KL, IMPLICIT, MARGINS, WEIGHTS, WEIGHTS_OVER_TIME, PLANE, LOSS)
+DPO_PANELS: tuple[Panel, ...] = (
+    REWARD, KL, IMPLICIT, MARGINS, WEIGHTS, WEIGHTS_OVER_TIME, PLANE, LOSS, EFFICIENCY, GRAMMATICAL,
+)  # fmt: skip
 """In reading order."""

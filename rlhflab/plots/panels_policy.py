@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from rlhflab.plots import panels_dpo
 from rlhflab.plots.panel import Line, Panel, Upright
-from rlhflab.plots.panels_dpo import AT_LEAST, BETA, PLANE, POLICY, REF, TRUE_R
+from rlhflab.plots.panels_dpo import AT_LEAST, BETA, EFFICIENCY, GRAMMATICAL, PLANE, POLICY, REF, TRUE_R
 
 _OLD = ("π_{old}", "the policy that drew the answers of this iteration")
 _A = ("A_t", "advantage of token t: how much better than expected it turned out")
-_EPSILON = ("ε", "clip range: the slider")
-_DELTA = ("δ", "radius of the trust region: the slider's value, shrunk by the schedule")
+_EPSILON = ("ε", "clip range")
+_DELTA = ("δ", "radius of the trust region, shrunk by the schedule")
 _RATIO = "ratio_t = π_θ(a_t|s_t) / π_{old}(a_t|s_t)"
 
 REWARD = replace(
@@ -67,7 +67,7 @@ ENTROPY = Panel(
 LENGTH = Panel(
     id="length",
     title="Length of answers",
-    caption="A length that runs off is a usual way to please a reward model: read the answers.",
+    caption="Ever longer answers are a common reward hack: read them.",
     formula=("length = tokens of an answer", "stopped = share of the answers that ended by themselves"),
     symbols=(("not stopped", "cut at the greatest length allowed"),),
     lines=(
@@ -246,7 +246,7 @@ CG = Panel(
     log=True,
 )
 
-_GOAL, _ANSWERS = (REWARD, KL, PLANE, REGRET), (ENTROPY, LENGTH)
+_GOAL, _ANSWERS = (REWARD, KL, PLANE, REGRET), (ENTROPY, LENGTH, EFFICIENCY, GRAMMATICAL)
 REINFORCE_PANELS: tuple[Panel, ...] = (*_GOAL, ADVANTAGES, *_ANSWERS)
 PPO_PANELS: tuple[Panel, ...] = (*_GOAL, RATIO, CLIP, UPDATE, VALUE, *_ANSWERS)
 TRPO_PANELS: tuple[Panel, ...] = (*_GOAL, STEP_KL, STEP_GAIN, SHARE, LINE_SEARCH, CG, VALUE, *_ANSWERS)
@@ -268,6 +268,11 @@ PROXY_PANELS: tuple[Panel, ...] = (
         caption="How far π_θ has moved, estimated from the answers just drawn.",
         lines=KL.lines[:1],
     ),
-    *(panel for panel in PPO_PANELS if panel.id not in ("reward", "kl", "regret", "plane")),
+    RATIO,
+    CLIP,
+    UPDATE,
+    VALUE,
+    ENTROPY,
+    LENGTH,
 )
 """A PPO board for whoever knows no true reward: nothing that could give it away."""

@@ -78,7 +78,7 @@ REGRET = Panel(
 FITTING = Panel(
     id="race-fitting",
     title="The reward model",
-    caption="Fitted before the start, to the same pairs. A coin has a loss of 0.69.",
+    caption="Fitted before the start, to the same pairs. A coin flip scores ln 2 ≈ 0.69.",
     formula=("L = − E log σ( r_φ(x, y_w) − r_φ(x, y_l) )",),
     symbols=(("r_φ", "the reward model"), ("y_w, y_l", "chosen and rejected answer of a pair")),
     lines=(Line("reward_model/loss", "loss", "fit"),),

@@ -16,7 +16,7 @@ _W = "w = σ( r_φ(x, y_l) − r_φ(x, y_w) )"
 LOSS = Panel(
     id="loss",
     title="Loss",
-    caption="Held out turns up while training falls? Then the pairs are learnt by heart.",
+    caption="Held out rises while training falls? That is overfitting.",
     formula=(
         "L = − E log σ( r_φ(x, y_w) − r_φ(x, y_l) )",
         "of a ranking: − E Σ_k log ( e^{r_k} / Σ_{j≥k} e^{r_j} )",
@@ -41,7 +41,7 @@ ACCURACY = Panel(
 MARGIN = Panel(
     id="margin",
     title="Margin",
-    caption="Rises as pairs get ranked right. Far greater in training than held out: learnt by heart.",
+    caption="Rises as pairs get ranked right. Far greater in training than held out: overfitting.",
     formula=("margin = r_φ(x, y_w) − r_φ(x, y_l)",),
     symbols=(_R_PHI, PAIR, _HELD_OUT),
     lines=(
@@ -119,7 +119,7 @@ PLANE = replace(
     symbols=(
         _OPTIMAL,
         ("frontier", "π* for every β: the best true reward at each KL"),
-        ("diamond", "π* for the β on the slider"),
+        ("diamond", "π* for the β in force"),
         panels_dpo.ERRORS,
         TRUE_R,
     ),
@@ -138,8 +138,30 @@ REGRET = Panel(
     y_title="regret",
     note="efficiency",
 )
+TRUE_REWARD = replace(
+    panels_dpo.REWARD,
+    caption="What π*_φ, the policy that is optimal for the model, earns. Towards π*, the optimum for r itself?",
+    formula=("E_x Σ_y π*_φ(y|x) · r(x, y)",),
+    symbols=(_OPTIMAL, TRUE_R, *panels_dpo.REWARD.symbols[2:]),
+    lines=(
+        Line("exact/reward", "π*_φ", "policy"),
+        Line("estimated/reward", "π*_φ, estimate ± its error", "policy", spread="estimated/reward_se"),
+        Line("estimated/ref_reward", "π_{ref}, estimate", "reference", dash="dot"),
+    ),
+    report_only=True,
+)
+KL = replace(
+    panels_dpo.KL,
+    caption="How far an optimiser of this model would move. Beyond π* it moves further than it is worth.",
+    formula=("KL(π*_φ ‖ π_{ref})",),
+    symbols=(_OPTIMAL, panels_dpo.REF, panels_dpo.KL.symbols[2], ("unit", "nats per answer")),
+    lines=(Line("exact/kl", "π*_φ", "policy"), Line("estimated/kl", "π*_φ, estimate", "policy")),
+    report_only=True,
+)
+EFFICIENCY = replace(panels_dpo.EFFICIENCY, symbols=(_OPTIMAL, *panels_dpo.EFFICIENCY.symbols))
 
 REWARD_PANELS: tuple[Panel, ...] = (
     LOSS, ACCURACY, MARGIN, WEIGHTS, WEIGHTS_OVER_TIME, CALIBRATION, SCATTER, RANKS, PLANE, REGRET,
+    TRUE_REWARD, KL, EFFICIENCY,
 )  # fmt: skip
 """In reading order."""

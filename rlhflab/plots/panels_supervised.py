@@ -15,7 +15,7 @@ _TOKENS = ("T", "mean number of tokens of a text, its end included")
 LOSS = Panel(
     id="loss",
     title="Loss",
-    caption="Falls to the entropy of the language and no further. Exact rises while the batch falls? Learnt by heart.",
+    caption="Falls to the entropy of the language and no further. Exact rises while the batch falls? Overfitting.",
     formula=(
         "L = − Σ log π_θ(y_t|x, y_{<t}) / number of tokens, over the answers' tokens",
         "exact: − E_x Σ_y p(y) · log π_θ(y|x) / T",
@@ -47,7 +47,7 @@ LOSS = Panel(
 PERPLEXITY = Panel(
     id="perplexity",
     title="Perplexity",
-    caption="As unsure as a fair choice among so many tokens. Random weights: as many as there are.",
+    caption="As unsure as a fair choice among so many tokens. With random weights: among all of them.",
     formula=("perplexity = e^{exact loss}", "least = e^{entropy}"),
     symbols=(("exact loss, entropy", "those of the first plot"),),
     lines=(
@@ -57,23 +57,15 @@ PERPLEXITY = Panel(
     ),
     y_title="tokens",
 )
-GRAMMATICAL = Panel(
-    id="grammatical",
-    title="Clean language",
+GRAMMATICAL = replace(
+    panels_dpo.GRAMMATICAL,
     caption="Climbs to what the texts are like: a model of faulty texts makes faults.",
-    formula=("E_x Σ_{y clean} π_θ(y|x)",),
-    symbols=(
-        POLICY,
-        ("y clean", "an answer that the grammar allows"),
-        ("texts", "the share of clean texts in the language"),
-    ),
+    symbols=(*panels_dpo.GRAMMATICAL.symbols, ("texts", "the share of clean texts in the language")),
     lines=(
-        Line("exact/grammatical", "π_θ", "policy", ghost=True),
+        *panels_dpo.GRAMMATICAL.lines,
         Line("exact/grammatical_texts", "texts", "truth", dash="dash"),
-        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
     ),
-    range=(0.0, 1.05),
-    y_title="probability",
+    report_only=False,
 )
 KL = replace(
     panels_dpo.KL,

@@ -1,22 +1,18 @@
-"""Still pictures of a board: a plotly Figure, and a small SVG for pages without kernel or scripts.
-
-Both draw the same marks; see `plots.marks`.
-"""
+"""Plots as plotly figures: a whole board in one, for front ends without widgets; one panel by itself, for a page."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import Any
 
-from rlhflab.plots.marks import Mark, Numbers, Plot, Scene, marks
+from rlhflab.plots.marks import Mark, Plot, Scene, axis_titles, marks
+from rlhflab.plots.panel import as_html
 
-# ---- a plotly figure -------------------------------------------------------------------------------------------
+INK, GRID = "#808892", "rgba(128,136,146,0.25)"  # readable on white and on black
 
 
 def figure(scene: Scene, title: str = "") -> Any:
     """Return the scene as one static plotly Figure with a subplot per panel."""
-    from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
     panels = scene.shown()
@@ -34,15 +30,13 @@ def figure(scene: Scene, title: str = "") -> Any:
         at = {"row": number // columns + 1, "col": number % columns + 1}
         plot = marks(panel, scene)
         for mark in plot.marks:
-            for trace in _traces(go, mark):
+            for trace in _traces(mark):
                 built.add_trace(trace, **at, secondary_y=mark.right)
-        built.update_xaxes(range=plot.x_range, title_text=panel.x_title, **at)
-        scale: dict[str, Any] = {"range": plot.y_range}
-        if plot.log:
-            scale = {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
-        built.update_yaxes(**scale, title_text=panel.y_title, secondary_y=False, **at)
-        if plot.right_range is not None:
-            built.update_yaxes(range=plot.right_range, showgrid=False, secondary_y=True, **at)
+        lower, left, right = _axes(plot)
+        built.update_xaxes(lower, **at)
+        built.update_yaxes(left, secondary_y=False, **at)
+        if right:
+            built.update_yaxes({**right, "title": None}, secondary_y=True, **at)
     built.update_layout(
         title_text=title or None,
         template="plotly_white",
@@ -53,156 +47,105 @@ def figure(scene: Scene, title: str = "") -> Any:
         font={"size": 11},
     )
     built.update_annotations(font_size=13)
-    built.update_yaxes(exponentformat="e")
     return built
 
 
-def _traces(go: Any, mark: Mark) -> list[Any]:
+def single(plot: Plot, height: int = 320) -> Any:
+    """Return one plot as an interactive plotly Figure with a legend, transparent, without its title."""
+    from plotly import graph_objects as go
+
+    lower, left, right = _axes(plot)
+    own = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    built = go.Figure(
+        layout={
+            "template": "none",
+            "height": height,
+            "barmode": "overlay",
+            "margin": {"l": 50, "r": 16, "t": 36, "b": 40},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"color": INK, "family": "system-ui, sans-serif", "size": 12},
+            "legend": {"orientation": "h", "traceorder": "normal", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "xaxis": {**own, **lower},
+            "yaxis": {**own, **left},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GRID, "activecolor": INK},
+            "hovermode": "closest",
+        }
+    )
+    if right:
+        built.update_layout(yaxis2={**own, **right, "overlaying": "y", "side": "right"})
+    for mark in plot.marks:
+        for trace in _traces(mark, scale=True):
+            built.add_trace(trace.update(yaxis="y2" if mark.right else None))
+    return built
+
+
+def _axes(plot: Plot) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings of the axes below, on the left, and on the right; {} where there is none."""
+    below, beside, opposite = axis_titles(plot)
+    lower: dict[str, Any] = {"range": plot.x_range, "exponentformat": "e"}
+    if plot.x_log:
+        lower |= {"type": "log", "range": [math.log10(end) for end in plot.x_range]}
+    if plot.x_ticks:
+        places, words = zip(*plot.x_ticks, strict=True)
+        lower |= {"tickvals": places, "ticktext": [as_html(word) for word in words]}
+    left: dict[str, Any] = {"range": plot.y_range, "exponentformat": "e"}
+    if plot.log:
+        left |= {"type": "log", "range": [math.log10(end) for end in plot.y_range]}
+    right: dict[str, Any] = {}
+    if plot.right_range is not None:
+        right = {"range": plot.right_range, "tickmode": "auto", "showgrid": False, "exponentformat": "e"}
+        right["title"] = {"text": opposite}
+    return {**lower, "title": {"text": below}}, {**left, "title": {"text": beside}}, right
+
+
+def _traces(mark: Mark, scale: bool = False) -> list[Any]:
+    """The plotly traces of a mark; `scale` shows what the colours of a heat map mean."""
+    from plotly import graph_objects as go
+
     x, y = list(mark.x), list(mark.y)
+    named = {"name": as_html(mark.name), "showlegend": bool(mark.name)}
     if mark.kind == "stroke":
         line = {"color": mark.colour, "width": mark.width, "dash": mark.dash}
-        return [go.Scatter(x=x, y=y, mode="lines", line=line, opacity=mark.opacity, name=mark.name)]
+        hover = {} if mark.name else {"hoverinfo": "skip"}
+        return [go.Scatter(x=x, y=y, mode="lines", line=line, opacity=mark.opacity, **named, **hover)]
     if mark.kind == "band":
-        hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-        fill = _rgba(mark.colour, mark.opacity)
+        hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        kept = [
+            at for at in range(len(x)) if None not in (y[at], mark.y2[at])
+        ]  # tonexty fills across gaps anyway
+        low, high = ([column[at] for at in kept] for column in (y, mark.y2))
+        fill = {"fill": "tonexty", "fillcolor": _rgba(mark.colour, mark.opacity)}
         return [
-            go.Scatter(x=x, y=y, **hidden),
-            go.Scatter(x=x, y=list(mark.y2), fill="tonexty", fillcolor=fill, **hidden),
+            go.Scatter(x=[x[at] for at in kept], y=column, **hidden, **more)
+            for column, more in ((low, {}), (high, fill))
         ]
     if mark.kind == "bars":
-        return [go.Bar(x=x, y=y, marker={"color": mark.colour}, name=mark.name)]
+        return [go.Bar(x=x, y=y, marker={"color": mark.colour}, **named)]
     if mark.kind == "heat":
         bins = len(mark.z[0])
         z = [list(row) for row in zip(*mark.z, strict=True)]
-        scale = [[0, _rgba(mark.colour, 0)], [1, mark.colour]]
+        shades = [[0, _rgba(mark.colour, 0)], [1, mark.colour]]
+        bar = {"title": {"text": "%"}, "thickness": 10}
         y_edges = [i / bins for i in range(bins + 1)]
-        return [go.Heatmap(x=x, y=y_edges, z=z, colorscale=scale, zmin=0, zmax=60, showscale=False)]
-    marker = {"color": mark.colour, "size": mark.width, "symbol": mark.symbol}
-    return [go.Scatter(x=x, y=y, mode="markers", marker=marker, name=mark.name)]
+        return [
+            go.Heatmap(
+                x=x, y=y_edges, z=z, colorscale=shades, zmin=0, zmax=60, showscale=scale, colorbar=bar,
+                hovertemplate="step %{x}, weight %{y:.2f}: %{z} %<extra></extra>",
+            )
+        ]  # fmt: skip
+    bars = {"color": mark.colour, "thickness": 1, "width": 0}
+    errors = {
+        name: {"array": list(found), **bars}
+        for name, found in (("error_x", mark.x_error), ("error_y", mark.y_error))
+        if found
+    }
+    words = {"text": list(mark.text), "textposition": "top left"} if mark.text else {}
+    marker = {"color": mark.colour, "size": mark.width, "symbol": mark.symbol, "opacity": mark.opacity}
+    mode = "markers+text" if mark.labelled else "markers"
+    return [go.Scatter(x=x, y=y, mode=mode, marker=marker, **named, **errors, **words)]
 
 
 def _rgba(hexadecimal: str, opacity: float) -> str:
     red, green, blue = (int(hexadecimal[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
-
-
-# ---- an SVG ----------------------------------------------------------------------------------------------------
-
-_WIDTH, _HEIGHT = 300, 200  # of one panel
-_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 14, 26, 20  # margins inside it
-_DASHES = {"dash": "5 3", "dot": "1.5 3"}
-
-
-def svg(scene: Scene, title: str = "") -> str:
-    """Return the scene as an SVG of at most about 20 kB; no script, no text of any model."""
-    for points in (36, 26, 16):
-        picture = _svg(scene, title, points)
-        if len(picture) <= 20_000:
-            break
-    return picture
-
-
-def _svg(scene: Scene, title: str, limit: int) -> str:
-    panels = scene.shown()
-    columns = min(4, max(1, len(panels)))
-    rows = -(-len(panels) // columns)
-    width, height = columns * _WIDTH, rows * _HEIGHT + 26
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui,sans-serif" font-size="10" fill="#57606a">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="12" y="18" font-size="14" font-weight="600" fill="#24292f">{escape(title)}</text>',
-    ]
-    for number, panel in enumerate(panels):
-        x, y = number % columns * _WIDTH, number // columns * _HEIGHT + 26
-        parts.append(f'<g transform="translate({x} {y})">{_panel_svg(marks(panel, scene), limit)}</g>')
-    return "".join([*parts, "</svg>"])
-
-
-def _panel_svg(plot: Plot, limit: int) -> str:
-    left, right, top, bottom = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
-
-    def across(value: float) -> float:
-        low, high = plot.x_range
-        return left + (right - left) * (value - low) / ((high - low) or 1)
-
-    def up(value: float, on_right: bool = False) -> float:
-        low, high = plot.right_range if on_right and plot.right_range else plot.y_range
-        if plot.log:
-            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
-        inside = min(max((value - low) / ((high - low) or 1), -0.02), 1.02)
-        return bottom - (bottom - top) * inside
-
-    parts = [
-        f'<text x="{left}" y="16" font-size="12" font-weight="600" fill="#24292f">{escape(plot.panel.title)}</text>',
-        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#d0d7de"/>',
-    ]
-    for value in plot.y_range:
-        parts.append(f'<text x="{left - 4}" y="{up(value) + 3:.0f}" text-anchor="end">{value:.3g}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 13}" text-anchor="end">{plot.x_range[1]:.4g}</text>')
-    for mark in plot.marks:
-        shape = f'stroke="{mark.colour}" stroke-width="{mark.width}" opacity="{mark.opacity}" fill="none"'
-        if mark.dash in _DASHES:
-            shape += f' stroke-dasharray="{_DASHES[mark.dash]}"'
-        if mark.kind == "stroke":
-            points = [
-                (across(a), up(b, mark.right))
-                for a, b in _kept(mark.x, mark.y, limit)
-                if a <= plot.x_range[1]
-            ]
-            parts.append(f'<polyline points="{_coordinates(points)}" {shape}/>')
-        elif mark.kind == "band":
-            low = [(across(a), up(b, mark.right)) for a, b in _kept(mark.x, mark.y, limit)]
-            high = [(across(a), up(b, mark.right)) for a, b in _kept(mark.x, mark.y2, limit)]
-            corners = _coordinates([*low, *reversed(high)])
-            parts.append(f'<polygon points="{corners}" fill="{mark.colour}" opacity="{mark.opacity}"/>')
-        elif mark.kind == "bars":
-            step = (right - left) / max(1, len(mark.x)) * 0.9
-            path = "".join(
-                f"M{across(a) - step / 2:.1f} {bottom}V{up(b):.1f}h{step:.1f}V{bottom}z"
-                for a, b in zip(mark.x, mark.y, strict=True)
-                if a is not None and b
-            )
-            parts.append(f'<path d="{path}" fill="{mark.colour}"/>')
-        elif mark.kind == "heat":
-            parts.append(_heat_svg(mark, left, right, top, bottom))
-        elif mark.kind == "dots":
-            radius = mark.width / 2.2
-            for a, b in _kept(mark.x, mark.y, limit):
-                cy = up(b, mark.right)
-                parts.append(
-                    f'<circle cx="{across(a):.1f}" cy="{cy:.1f}" r="{radius:.1f}" fill="{mark.colour}"/>'
-                )
-    return "".join(parts)
-
-
-def _kept(x: Numbers, y: Numbers, limit: int) -> list[tuple[float, float]]:
-    points = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
-    if len(points) <= limit:
-        return points
-    return [points[round(i * (len(points) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def _coordinates(points: list[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.0f},{y:.1f}" for x, y in points)
-
-
-def _heat_svg(mark: Mark, left: float, right: float, top: float, bottom: float, columns: int = 30) -> str:
-    bins, n = len(mark.z[0]), len(mark.z)
-    columns = min(columns, n)
-    cell_width, cell_height = (right - left) / columns, (bottom - top) / bins
-    levels: dict[int, list[str]] = {}
-    for column in range(columns):
-        group = mark.z[column * n // columns : max(column * n // columns + 1, (column + 1) * n // columns)]
-        for row in range(bins):
-            share = sum(z[row] for z in group) / len(group)
-            level = min(4, round(share / 9))
-            if level:
-                x, y = left + column * cell_width, bottom - (row + 1) * cell_height
-                levels.setdefault(level, []).append(
-                    f"M{x:.0f} {y:.0f}h{cell_width:.0f}v{cell_height:.0f}h-{cell_width:.0f}z"
-                )
-    return "".join(
-        f'<path d="{"".join(cells)}" fill="{mark.colour}" opacity="{level / 4}"/>'
-        for level, cells in levels.items()
-    )

@@ -9,8 +9,10 @@ from typing import Any
 
 from rlhflab.core.record import Pairs, Record
 from rlhflab.files import written_beside
-from rlhflab.plots.drawing import Plot
-from rlhflab.runs.figures import figures
+from rlhflab.plots.marks import Plot, marks
+from rlhflab.plots.panel import COLOURS, as_html
+from rlhflab.plots.still import single
+from rlhflab.runs.scene import scenes
 from rlhflab.runs.store import Run
 
 TOP_PAIRS = 30
@@ -36,11 +38,13 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
     summary = f"{last.step} steps" + "".join(f", {key} {value:g}" for key, value in last.knobs.items())
     if run.status:
         summary += f", {run.status.get('status')}"
+    plots, more = _plots(records, run)
     parts = [
         _tiles(records),
-        cards(figures(records, run.backdrop)),
+        plots,
         _pairs_table(records),
         _samples_table(records),
+        more,
         _facts("Configuration", run.config),
         _facts("Environment", run.environment),
     ]
@@ -56,27 +60,54 @@ def write_page(path: Path, title: str, summary: str, parts: Sequence[str]) -> No
         beside.write_text(PAGE.format(title=escape(title), style=STYLE, body=body), encoding="utf-8")
 
 
-def cards(plots: Sequence[Plot]) -> str:
-    """The plots as HTML, a card each; plotly.js comes with the first, once a page."""
+def _plots(records: Sequence[Record], run: Run) -> tuple[str, str]:
+    """The plots of the run's algorithm, and those of all else that it recorded."""
+    main, more = (
+        [marks(panel, scene) for panel in scene.shown()]
+        for scene in scenes(records, run.backdrop, run.config.get("algorithm", ""))
+    )
+    if not main:
+        main, more = more, []
+    return cards(main), f"<h2>Also recorded</h2>{cards(more, first=False)}" if more else ""
+
+
+def cards(plots: Sequence[Plot], height: int = 320, first: bool = True) -> str:
+    """The plots as HTML, a card each; plotly.js comes with the first of a page."""
     html = []
     for number, plot in enumerate(plots):
-        div = plot.figure.to_html(full_html=False, include_plotlyjs=number == 0, config=CONFIG)
-        html.append(f"<figure><h2>{plot.title}</h2><p>{plot.caption}</p>{div}</figure>")
+        panel = plot.panel
+        drawn = single(plot, height).to_html(
+            full_html=False, include_plotlyjs=first and number == 0, config=CONFIG
+        )
+        step = "" if plot.step is None else f"Step {plot.step}. "
+        html.append(
+            f"<figure><h2>{escape(panel.title)}</h2><p>{step}{as_html(panel.caption)}</p>{drawn}"
+            f"{_formula(plot)}</figure>"
+        )
     return f"<main>{''.join(html)}</main>"
 
 
+def _formula(plot: Plot) -> str:
+    """What the "?" of a board opens: the formula, and what its symbols mean."""
+    lines = "".join(f"<div class='formula'>{as_html(line)}</div>" for line in plot.panel.formula)
+    symbols = "".join(
+        f"<dt>{as_html(name)}</dt><dd>{as_html(meaning)}</dd>" for name, meaning in plot.panel.symbols
+    )
+    return f"<details class='what'><summary>Formula</summary>{lines}<dl>{symbols}</dl></details>"
+
+
 def _tiles(records: Sequence[Record]) -> str:
-    judged = next((record for record in reversed(records) if record.exact or record.estimated), None)
+    judged = next((record for record in reversed(records) if record.judged), None)
     if judged is None:
         return ""
-    values = {**(judged.estimated or {}), **(judged.exact or {})}
-    tiles = []
+    values, tiles = judged.judged, []
     for key, value in values.items():
         if not key.endswith("_se"):
-            known = f"{key}_se" in values and key != "kl_k3"  # the error of older runs' KL was too small
-            error = f" ± {values[f'{key}_se']:.3f}" if known else ""
-            tiles.append(f"<div><b>{value:.3f}{error}</b><span>{escape(key)}</span></div>")
-    return f'<section class="tiles">{"".join(tiles)}</section>'
+            error = f" ± {values[f'{key}_se']:.3f}" if f"{key}_se" in values else ""
+            tiles.append(f"<div><b>{value:.3f}{error}</b><span>{escape(key.replace('_', ' '))}</span></div>")
+    how = "exact" if judged.judged_exactly else "estimated from samples"
+    note = f"<p>The last evaluation, of step {judged.step}: {how}.</p>"
+    return f'<section>{note}<div class="tiles">{"".join(tiles)}</div></section>'
 
 
 def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> str:
@@ -203,5 +234,17 @@ td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.t { white-space: pre-wrap; overflow-wrap: anywhere; }
 tr.flipped { background: var(--flag); }
 summary { cursor: pointer; font-weight: 600; }
+figure details.what { border: 0; padding: 0; margin: 6px 0 0; font-size: 13px; } .what summary { font-weight: 400; }
+.what summary, .what dd { color: var(--soft); }
+.formula { font-family: Cambria, "STIX Two Math", serif; font-size: 16px; }
+.what dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 12px; margin: 6px 0 0; }
+.what dd { margin: 0; }
+body > h2 { margin: 24px 0 12px; }
 .plotly-graph-div text { fill: var(--soft) !important; } .plotly-graph-div .hoverlayer text { fill: #fff !important; }
-"""
+""" + "\n".join(
+    f"@media (prefers-color-scheme: dark) {{ .js-plotly-plot [style*='{kind}: rgb({red}, {green}, {blue})'] "
+    f"{{ {kind}: {on_black} !important; }} }}"
+    for on_white, on_black in COLOURS.values()
+    for red, green, blue in [tuple(int(on_white[at : at + 2], 16) for at in (1, 3, 5))]
+    for kind in ("stroke", "fill")
+)  # the plots are drawn in the colours on white

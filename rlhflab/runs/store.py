@@ -16,13 +16,13 @@ history of checkpoints.
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,7 +31,11 @@ from rlhflab import processes
 from rlhflab.boundary import Fault, given
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.files import written_beside
+from rlhflab.plots.paper import save_figure
 from rlhflab.runs.fingerprint import fingerprint as fingerprint_of_data
+from rlhflab.runs.frame import frame_of
+from rlhflab.runs.scene import scenes
+from rlhflab.strict_json import dumps, loads
 
 if TYPE_CHECKING:
     from rlhflab.core.algorithm import Algorithm
@@ -220,6 +224,30 @@ class Run:
                 ) from None
             yield record
 
+    def frame(self) -> Any:
+        """Return the numbers of all records as a pandas DataFrame, one row a step; see `runs.frame`.
+
+        Raises:
+            ValueError: pandas is not installed, or a line is damaged.
+        """
+        return frame_of(self.records())
+
+    def save_figure(self, path: str | Path, panels: Sequence[str] = (), title: str = "") -> Path:
+        """Write the run's plots as an SVG or a PDF for a paper, by the ending of `path`; see `plots.paper`.
+
+        Args:
+            path: the file to create or replace; PDF needs matplotlib.
+            panels: ids of those to draw, as in `board.panels`; () for all of the algorithm's.
+            title: heading.
+
+        Raises:
+            ValueError: another ending, no such panel, nothing to draw, or no matplotlib; in one line.
+        """
+        main, rest = scenes(self.records(), self.backdrop, self.config.get("algorithm", ""))
+        everything = panels or not main.shown()
+        scene = replace(main, panels=(*main.panels, *rest.panels)) if everything else main
+        return save_figure(scene, path, panels, title)
+
     def _write_new_pairs(self, pairs: Mapping[str, Any], file: IO[bytes]) -> None:
         new: dict[int, int] = {}
         lines = []
@@ -304,32 +332,8 @@ class Run:
                     beside.write_bytes(b"".join(map(_line, lines)))
 
 
-# Lines of JSON. JSON knows no NaN and no infinity: these become {"$float": "nan"} and come back as floats.
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": repr(value)}
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _dumps(data: Any, **layout: Any) -> str:
-    try:
-        return json.dumps(data, allow_nan=False, **layout)
-    except ValueError:
-        return json.dumps(_finite(data), allow_nan=False, **layout)
-
-
-def _loads(text: str | bytes) -> Any:
-    return json.loads(text, object_hook=lambda d: float(d["$float"]) if d.keys() == {"$float"} else d)
-
-
 def _line(data: Any) -> bytes:
-    return _dumps(data, separators=(",", ":")).encode() + b"\n"
+    return dumps(data, separators=(",", ":")).encode() + b"\n"
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -341,7 +345,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                data = _loads(line)
+                data = loads(line)
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error})") from None
             if not isinstance(data, dict):
@@ -373,14 +377,14 @@ def writing(path: Path) -> Iterator[None]:
 
 def _write_json(path: Path, data: Any) -> None:
     with writing(path), written_beside(path) as beside:
-        beside.write_text(_dumps(data, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        found = _loads(path.read_bytes())
+        found = loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(found, dict):

@@ -33,7 +33,7 @@ from rlhflab.remedies import OneLine, headline
 from rlhflab.runs.drive import begin, drive, resume
 from rlhflab.runs.grid import Cell, Grid, RecipeClass
 from rlhflab.runs.store import Run
-from rlhflab.runs.sweep_page import Row, measured, write_sweep_page
+from rlhflab.runs.sweep_page import Row, judged, write_sweep_page
 
 ENDED = ("finished", "diverged")  # a cell with this status is not run again
 
@@ -61,10 +61,8 @@ class Swept(NamedTuple):
         """The row with the smallest regret, or lower bound on it, at every β ascending; cells without do not count."""
         best: dict[float, tuple[float, Row]] = {}
         for row in self.rows:
-            known = (measured(row, name) for name in ("regret", "regret_at_least"))
-            regret = next(
-                (value for value in known if value is not None and row["status"] == "finished"), None
-            )
+            known = judged(row) if row["status"] == "finished" else {}
+            regret = known.get("regret", known.get("regret_at_least"))
             if regret is not None and (row["beta"] not in best or regret < best[row["beta"]][0]):
                 best[row["beta"]] = regret, row
         return [best[beta][1] for beta in sorted(best)]
@@ -73,7 +71,7 @@ class Swept(NamedTuple):
         """The row with the greatest mean return in every control world that has one."""
         highest: dict[str, tuple[float, Row]] = {}
         for row in self.rows:
-            found = measured(row, "return") if row["status"] == "finished" else None
+            found = judged(row).get("return") if row["status"] == "finished" else None
             if found is not None and found > highest.get(row["world"], (-math.inf, row))[0]:
                 highest[row["world"]] = found, row
         return [row for _, row in highest.values()]

@@ -143,17 +143,19 @@ def sample_remark(rng: random.Random) -> list[str]:
 
 def sample_noisy_remark(rng: random.Random, p_noise: float) -> list[str]:
     """Draw a remark as the unedited web writes it: with probability `p_noise` one word is lost, doubled or wrong."""
-    words = sample_remark(rng)
-    if rng.random() < p_noise:
-        position = rng.randrange(len(words))
-        fault = rng.randrange(3)
-        if fault == 0 and len(words) > 1:
-            del words[position]
-        elif fault == 1:
-            words.insert(position, words[position])
-        else:
-            words[position] = rng.choice(WORDS)
-    return words[:MAX_WORDS]
+    return with_noise(sample_remark(rng), WORDS, rng, p_noise)[:MAX_WORDS]
+
+
+def with_noise(words: list[str], vocabulary: Sequence[str], rng: random.Random, p_noise: float) -> list[str]:
+    """Return `words`, of which with probability `p_noise` one is lost (never the only one), doubled or another."""
+    if rng.random() >= p_noise:
+        return words
+    position = rng.randrange(len(words))
+    before, word, after = words[:position], words[position], words[position + 1 :]
+    fault = rng.randrange(3)
+    if fault == 0 and len(words) > 1:
+        return before + after
+    return [*before, word, word, *after] if fault == 1 else [*before, rng.choice(vocabulary), *after]
 
 
 def _sample_clause(rng: random.Random) -> list[str]:

@@ -20,6 +20,8 @@ from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
+from rlhflab.worlds.grammar import with_noise
+
 KINDS = ("comedy", "thriller", "horror", "romance", "drama", "documentary")
 LEADS = ("in short", "to me", "all told")
 PROMPTS = tuple(f"this {kind} , {lead} ," for kind in KINDS for lead in LEADS)
@@ -257,17 +259,7 @@ def sample_review(rng: random.Random) -> list[str]:
 
 def sample_noisy_review(rng: random.Random, p_noise: float) -> list[str]:
     """Draw a review as the unedited web writes it: with probability `p_noise` one word is lost, doubled or wrong."""
-    words = sample_review(rng)
-    if rng.random() < p_noise:
-        position = rng.randrange(len(words))
-        fault = rng.randrange(3)
-        if fault == 0:
-            del words[position]
-        elif fault == 1:
-            words.insert(position, words[position])
-        else:
-            words[position] = rng.choice(WORDS)
-    return words[:MAX_WORDS]
+    return with_noise(sample_review(rng), WORDS, rng, p_noise)[:MAX_WORDS]
 
 
 def _sample_clause(rng: random.Random) -> list[str]:

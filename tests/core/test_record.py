@@ -88,3 +88,22 @@ def test_a_regret_in_words_is_a_number_or_a_bound():
     assert regret_in_words(known) == "regret 0.120 ± 0.034 of 0.750 at the start"
     bound = {"regret_at_least": 0.5, "optimum_at_least": 2.25, "ref_reward": 0.0}
     assert regret_in_words(bound) == "regret at least 0.500, as J* is at least 2.250"
+
+
+def test_what_was_judged_has_one_set_of_names_however_it_was_judged():
+    exact = Record(1, {}, {}, exact={"kl": 0.5, "reward": 1.0})
+    assert (exact.judged, exact.judged_exactly) == ({"kl": 0.5, "reward": 1.0}, True)
+    values = {"reward": 1.0, "reward_se": 0.1, "kl_rb": 0.4, "kl_rb_se": 0.02, "ess": 9.0}
+    sampled = Record(1, {}, {}, estimated=values)
+    assert list(sampled.judged.items()) == [
+        ("reward", 1.0), ("reward_se", 0.1), ("kl", 0.4), ("kl_se", 0.02), ("ess", 9.0),
+    ]  # fmt: skip
+    assert not sampled.judged_exactly and sampled.estimated == values
+    older = Record(1, {}, {}, estimated={"kl_k3": 0.3, "kl_k3_se": 0.01, "reward": 1.0})
+    assert older.judged == {"kl": 0.3, "reward": 1.0}
+    weighed = {"kl": 0.7, "reward": 1.0, "reward_se": 0.1, "optimum_trusted": 1.0}
+    assert Record(1, {}, {}, estimated=weighed).judged == weighed
+    assert Record(1, {}, {}, estimated=weighed).place == (0.7, 1.0, 0.0, 0.1)
+    assert Record(1, {}, {}, estimated={**weighed, "optimum_trusted": 0.0}).place is None
+    nothing = Record(1, {}, {})
+    assert nothing.judged == {} and not nothing.judged_exactly and nothing.place is None

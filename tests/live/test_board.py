@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
@@ -29,11 +30,11 @@ from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Choice, Dials, describe
 from rlhflab.live.page import BoardWidget, send_plotly
-from rlhflab.plots.panel import COLOURS, Line, Panel, arrays_of
+from rlhflab.plots.panel import COLOURS, Line, Panel, arrays_of, series_of
 from rlhflab.plots.panels import PANELS
 from rlhflab.plots.panels_dpo import DPO_PANELS, PLANE
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
-from tests.live.toy_records import exact_series, toy_records
+from tests.real_records import long_run, names_in
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,8 @@ def test_a_page_that_says_hello_gets_the_setup_and_the_newest_frame() -> None:
     assert [control["name"] for control in setup["controls"]] == ["beta", "learning_rate"]
     assert len(setup["backdrop"]["beta"]) == 60
     assert (frame["op"], frame["state"], frame["step"], frame["steps"]) == ("frame", "finished", 60, 60)
-    assert exact_series("dpo") == set(frame["data"]["series"])
+    written = names_in(list(ToyDPO(steps=60, pause=0)))
+    assert set(frame["data"]["series"]) == written & set(series_of(board.panels)) != set()
 
 
 def test_frames_and_setup_stay_small() -> None:
@@ -309,13 +311,14 @@ def test_the_still_pictures_show_what_the_records_have() -> None:
     board.start()
     figure = board.figure()
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == [panel.title for panel in DPO_PANELS]
+    assert titles == [panel.title for panel in of_board("dpo")]
     assert len(figure.data) > 20
     picture = board.widget.picture
     ElementTree.fromstring(picture)
-    assert all(panel.title in picture for panel in DPO_PANELS)
+    assert all(panel.title in picture for panel in of_board("dpo"))
 
-    plain = Board.replay([replace(record, exact=None, pairs=None) for record in ToyDPO(steps=30, pause=0)])
+    records = [replace(record, exact=None, pairs=None) for record in ToyDPO(steps=30, pause=0)]
+    plain = Board.replay(records, panels=DPO_PANELS)
     titles = [annotation.text for annotation in plain.figure().layout.annotations]
     assert titles == ["Implicit rewards", "Margin and accuracy", "Loss and regret"]
 
@@ -412,6 +415,10 @@ def test_panels_are_well_formed(name: str) -> None:
         assert all(line.colour in COLOURS for line in panel.lines)
 
 
+def of_board(name: str) -> tuple[Panel, ...]:
+    return tuple(panel for panel in PANELS[name] if not panel.report_only)
+
+
 def test_a_board_picks_the_panels_of_its_algorithm() -> None:
     class PPO(Recipe):
         algorithm = name = "ppo"
@@ -420,13 +427,13 @@ def test_a_board_picks_the_panels_of_its_algorithm() -> None:
             return ToyDPO(steps=3, pause=0)
 
     board = Board(PPO(), "test", driver="blocking")
-    assert board.panels == PANELS["ppo"]  # by the name of the recipe, until there is an algorithm
+    assert board.panels == of_board("ppo")  # by the name of the recipe, until there is an algorithm
     mark = board.setup_mark()
     board.start()
-    assert board.panels == PANELS["dpo"] and board.setup_mark() != mark
+    assert board.panels == of_board("dpo") and board.setup_mark() != mark
     board.reset()
-    assert board.panels == PANELS["dpo"]
-    assert blocking().panels == PANELS["dpo"]  # a source without a name
+    assert board.panels == of_board("dpo")
+    assert blocking().panels == ()  # a source without a name
     assert blocking(panels=(PLANE,)).panels == (PLANE,)
 
 
@@ -435,7 +442,7 @@ def test_a_control_run_gets_panels_in_the_words_of_control() -> None:
         config = {"algorithm": "ppo", "world": "CartPole-v1"}
 
         def records(self) -> list[Record]:
-            return list(toy_records("ppo-control"))
+            return long_run("ppo-control", 3)
 
     assert Board.replay(Stored()).panels == PANELS["ppo-control"]
 
@@ -449,31 +456,66 @@ def test_a_control_run_gets_panels_in_the_words_of_control() -> None:
         assert not re.search("token|answer|prompt|β|reference it", words)
 
 
-@pytest.mark.parametrize("name", [name for name in PANELS if name != "dpo"])
+@pytest.mark.parametrize("name", PANELS)
 def test_a_stored_run_gets_the_panels_of_its_algorithm_all_filled_in_small_frames(name: str) -> None:
-    records = list(toy_records(name, steps=400))
-
     class Stored:
         config = {"algorithm": name}
         backdrop = toy_backdrop()
 
         def records(self) -> list[Record]:
-            return records
+            return long_run(name)
 
-    for run in (Stored(), records):
-        board = Board.replay(run, toy_backdrop())
-        assert board.panels == PANELS[name]
-        data = board.frame()["data"]
-        assert set(data["series"]) == exact_series(name)
-        assert set(data["arrays"]) == set(arrays_of(PANELS[name]))
-        assert all(len(array["y"]) <= 300 for array in data["arrays"].values())
-        assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000
-        assert len(json.dumps(board.setup()).encode()) <= 50_000
+    board = Board.replay(Stored())
+    written, panels = names_in(long_run(name)), of_board(name)
+    assert board.panels == panels
+    data = board.frame()["data"]
+    assert set(data["series"]) == set(series_of(panels)) & written
+    assert set(data["arrays"]) == set(arrays_of(panels)) & written
+    assert all(len(array["y"]) <= 300 for array in data["arrays"].values())
+    assert len(json.dumps(board.frame(), allow_nan=False).encode()) <= 50_000
+    assert len(json.dumps(board.setup()).encode()) <= 50_000
     picture = board.picture()
     ElementTree.fromstring(picture)
-    assert len(picture) <= 20_000 and all(escape(panel.title) in picture for panel in PANELS[name])
+    assert len(picture) <= 20_000 and all(escape(panel.title) in picture for panel in panels)
     titles = [annotation.text for annotation in board.figure().layout.annotations]
-    assert titles == [panel.title for panel in PANELS[name]]
+    assert titles == [panel.title for panel in panels]
+
+
+def test_an_algorithm_of_ones_own_brings_its_panels_or_gets_general_ones() -> None:
+    class Mine(ToyDPO):
+        name = "mine"
+
+    board = Board(lambda: Mine(steps=5, pause=0), "mine", driver="blocking")
+    assert board.panels == ()
+    mark = board.setup_mark()
+    board.start()
+    titles = [panel.title for panel in board.panels]
+    assert {"Reward against KL", "Rewards", "Loss", "KL"} <= set(titles) and "True reward" not in titles
+    assert board.setup_mark() != mark  # the page is told
+    written = names_in(list(Mine(steps=5, pause=0)))
+    assert set(board.frame()["data"]["series"]) == written == set(series_of(board.panels))
+    board.reset()
+    assert [panel.title for panel in board.panels] == titles
+
+    class Drawn(Mine):
+        panels = (PLANE,)
+
+    own = Board(lambda: Drawn(steps=5, pause=0), "own", driver="blocking")
+    own.start()
+    assert own.panels == (PLANE,)
+    assert blocking(panels=DPO_PANELS[:1]).panels == DPO_PANELS[:1]
+
+
+def test_a_figure_for_a_paper(tmp_path: Path) -> None:
+    board = blocking(steps=30)
+    with pytest.raises(ValueError, match="nothing to draw yet"):
+        board.save_figure(tmp_path / "empty.svg")
+    board.start()
+    drawn = board.save_figure(tmp_path / "two.svg", panels=["kl", "reward"], title="<mine>").read_text(
+        "utf-8"
+    )
+    ElementTree.fromstring(drawn)
+    assert 0 < drawn.index("KL from the reference") < drawn.index("True reward") and "Loss" not in drawn
 
 
 def test_a_new_panel_needs_nothing_but_its_specification() -> None:

@@ -14,12 +14,12 @@ import pytest
 from rlhflab.core.record import Record
 from rlhflab.live.board import Board
 from rlhflab.live.page import BoardWidget
-from rlhflab.plots.drawing import in_bins
+from rlhflab.plots.marks import in_bins
 from rlhflab.plots.panel import Line, Panel
 from rlhflab.plots.panels import PANELS
 from rlhflab.plots.panels_dpo import DPO_PANELS
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
-from tests.live.toy_records import toy_records
+from tests.real_records import long_run, names_in
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's plots are not drawn")
@@ -59,6 +59,10 @@ def shown(panel: Panel) -> list[Line]:
     return [line for line in panel.lines if not line.series.startswith("estimated/")]
 
 
+def of_board(name: str) -> list[Panel]:
+    return [panel for panel in PANELS[name] if not panel.report_only]
+
+
 def test_estimates_are_drawn_with_their_errors(tmp_path: Path) -> None:
     estimated = {"reward": 1.0, "reward_se": 0.2, "ref_reward": 0.5, "kl_rb": 0.3, "kl_rb_se": 0.1}
     records = [
@@ -73,7 +77,7 @@ def test_estimates_are_drawn_with_their_errors(tmp_path: Path) -> None:
 
 
 def test_every_panel_draws_what_the_frame_has(drawn: Any) -> None:
-    for panel in DPO_PANELS:
+    for panel in of_board("dpo"):
         plot = drawn["full"][panel.id]
         names = {item["name"] for item in plot["legend"]}
         assert {line.name for line in shown(panel)} <= names
@@ -101,26 +105,43 @@ def test_the_page_and_python_interpolate_the_frontier_alike(drawn: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PANELS if name != "dpo"])
 def test_the_panels_of_every_algorithm_are_drawn_with_all_their_curves(name: str, tmp_path: Path) -> None:
-    drawn = draw(Board.replay(list(toy_records(name)), toy_backdrop(), name=name), tmp_path)
-    for panel in PANELS[name]:
+    records = long_run(name, 40)
+    drawn = draw(Board.replay(records, toy_backdrop(), name=name, panels=PANELS[name]), tmp_path)
+    written = names_in(records)
+    for panel in of_board(name):
         plot, empty = drawn["full"][panel.id], drawn["empty"][panel.id]
-        assert {line.name for line in shown(panel)} <= {item["name"] for item in plot["legend"]}
-        assert len(plot["traces"]) >= max(1, len(shown(panel)))
-        assert ("yaxis2" in plot["layout"]) == any(line.right for line in shown(panel))
+        curves = [line for line in panel.lines if line.series in written]
+        assert {line.name for line in curves} <= {item["name"] for item in plot["legend"]}
+        assert len(plot["traces"]) >= max(1, len(curves))
+        assert ("yaxis2" in plot["layout"]) == any(line.right for line in panel.lines)
         assert empty["layout"]["yaxis"]["range"][0] < empty["layout"]["yaxis"]["range"][1]
 
 
+def test_general_panels_are_drawn_like_any_others(tmp_path: Path) -> None:
+    records = [replace(record, scalars={**record.scalars, "my/own": 1.0}) for record in long_run("ppo", 40)]
+    board = Board.replay(records, toy_backdrop(), name="mine")
+    drawn = draw(board, tmp_path)["full"]
+    written = names_in(records)
+    shown = {line.series for panel in board.panels for line in panel.lines}
+    assert "my/own" in shown and shown == {name for name in written if not name.endswith("/scores_std")}
+    for panel in board.panels:
+        if panel.lines:
+            assert {line.name for line in panel.lines} <= {item["name"] for item in drawn[panel.id]["legend"]}
+
+
 def test_an_array_that_is_older_than_the_curves_says_its_step(tmp_path: Path) -> None:
-    *older, last = toy_records("reward")
-    board = Board.replay([*older, replace(last, arrays={})], toy_backdrop(), name="reward")
+    *older, last = [replace(record, arrays={"scatter/true": (0.0, 1.0), "scatter/model": (0.5, 0.6)})
+                    for record in long_run("reward", 40)]  # fmt: skip
+    board = Board.replay([*older, replace(last, arrays={})], toy_backdrop(), panels=PANELS["reward"])
     legend = draw(board, tmp_path)["full"]["scatter"]["legend"]
     assert [item["name"] for item in legend] == ["answers", "equal", "step 39"]
 
 
 def test_the_ratios_stand_between_marks_of_the_clip_range_in_force(tmp_path: Path) -> None:
-    ratio = draw(Board.replay(list(toy_records("ppo")), toy_backdrop(), name="ppo"), tmp_path)["full"][
-        "ratio"
-    ]
+    arrays = {"ratio": tuple(0.9 + i / 1280 for i in range(256)), "ratio_clipped": (1.3,) * 9}
+    record = Record(1, {"loss": 1.0}, {"clip_range": 0.2}, arrays=arrays)
+    board = Board.replay([record], toy_backdrop(), panels=PANELS["ppo"])
+    ratio = draw(board, tmp_path)["full"]["ratio"]
     assert {item["name"]: item.get("value") for item in ratio["legend"]} == {
         "ratio": None, "clipped": None, "1 − ε": pytest.approx(0.8), "1 + ε": pytest.approx(1.2),
     }  # fmt: skip

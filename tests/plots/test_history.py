@@ -94,7 +94,10 @@ def test_estimates_are_series_of_their_own_and_never_exact() -> None:
         history.add(Record(step, {}, {"beta": 0.1}, estimated={"reward": float(step), "reward_se": 0.5}))
     frame = history.snapshot()
     assert frame["series"]["estimated/reward"]["y"] == [1.0, 2.0, 3.0]
-    assert frame["estimated"] == history.estimated == {"reward": 3.0, "reward_se": 0.5}
+    assert (
+        frame["estimated"] == history.judged == {"reward": 3.0, "reward_se": 0.5}
+        and not history.judged_exactly
+    )
     assert frame["exact"] == {} and "trail" not in frame
 
 

@@ -8,9 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rlhflab.core.record import Sample
+from rlhflab.core.record import Record, Sample
+from rlhflab.plots.panel import COLOURS
+from rlhflab.plots.panels import PANELS
 from rlhflab.runs.report import TOP_PAIRS, tables, write_report
 from rlhflab.runs.store import Run
+from tests.real_records import real_run
 from tests.toy import BACKDROP, Toy
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)></td>&amp;"
@@ -53,6 +56,55 @@ def test_the_page_needs_no_network_and_takes_no_text_for_html(run):
     assert "alert('x')" not in page
     assert [cell.strip() for cell in reader.cells].count(EVIL) == 3 + 1  # a sample's three, the configuration
     assert page.count("plotly.js v") == 1  # embedded once
+
+
+def titles_of(page):
+    return re.findall(r"<h2>([^<]*)</h2>", page)
+
+
+def test_a_report_shows_the_panels_of_its_algorithm_and_all_else_that_was_recorded(run):
+    for record in Toy():
+        run.append(record)
+    page = write_report(run).read_text(encoding="utf-8")
+    main, rest = page.split("<h2>Also recorded</h2>")
+    assert titles_of(main) == [
+        "True reward", "KL from the reference", "Implicit rewards", "Gradient weights now",
+        "Gradient weights over time", "Reward against KL", "Loss and regret", "Efficiency",
+        "Pairs that pull hardest", "Answers before and after",
+    ]  # fmt: skip
+    assert titles_of(rest) == ["Frontier reward", "Objective", "Optimum", "Ref reward", "Grad norm"]
+    assert "The last evaluation, of step 10: exact." in page
+    assert "<dt>π<sub>θ</sub></dt><dd>the policy being trained</dd>" in page
+    assert COLOURS["chosen"][0] in main and "Step 10. Every pair starts" in main
+
+
+@pytest.mark.parametrize("name", ["reward", "trpo", "sft", "ppo-control"])
+def test_real_records_of_every_kind_fill_a_report(name, tmp_path):
+    records, backdrop = real_run(name)
+    run = Run.create(tmp_path / "run", {"algorithm": name.removesuffix("-control")}, backdrop)
+    for record in records:
+        run.append(record)
+    titles = titles_of(write_report(run).read_text(encoding="utf-8"))
+    assert [panel.title for panel in PANELS[name]] == titles[: len(PANELS[name])]
+
+
+def test_a_run_of_an_algorithm_that_nobody_knows_is_shown_by_its_own_scalars(tmp_path):
+    run = Run.create(tmp_path / "run", {"algorithm": "mine"})
+    estimated = {"kl_rb": 0.5, "kl_rb_se": 0.25, "reward": 1.0, "reward_se": 0.1}
+    for step in (1, 2):
+        run.append(Record(step, {"my/<thing>": 1.0, "my/other": 2.0}, {}, estimated=estimated))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert titles_of(page) == ["Reward against KL", "KL", "Reward", "My"]
+    assert "my/&lt;thing&gt; of the records" in page and "<thing>" not in page
+    assert "<b>0.500 ± 0.250</b><span>kl</span>" in page and "estimated from samples" in page
+
+
+def test_a_runs_figures_are_saved_by_their_panels_ids(run, tmp_path):
+    for record in Toy():
+        run.append(record)
+    drawn = run.save_figure(tmp_path / "some.svg", ["plane", "general-grad_norm"]).read_text("utf-8")
+    assert "Reward against KL" in drawn and "Grad norm" in drawn and "Implicit" not in drawn
+    assert "Implicit" in run.save_figure(tmp_path / "all.svg").read_text("utf-8")
 
 
 def test_pairs_are_sorted_by_weight_and_mislabelled_ones_marked(run):

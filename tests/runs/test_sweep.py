@@ -10,6 +10,9 @@ from importlib.util import find_spec
 import pytest
 
 from rlhflab.boundary import Fault
+from rlhflab.plots.panel import COLOURS
+from rlhflab.plots.panels_sweep import colours, sweep_plane, sweep_regret
+from rlhflab.plots.still import single
 from rlhflab.runs import drive, sweep_page
 from rlhflab.runs import sweep as sweeping
 from rlhflab.runs.grid import Grid
@@ -236,7 +239,11 @@ def test_the_best_cell_of_every_beta_is_the_one_with_the_least_regret(tmp_path):
 
 def test_a_lower_bound_on_the_regret_stands_in_and_is_called_one(tmp_path):
     bounds = [
-        {**row(seed=s), "exact/regret": None, "estimated/regret_at_least": b}
+        {
+            **row(seed=s),
+            **dict.fromkeys(("exact/kl", "exact/reward", "exact/regret")),
+            "estimated/regret_at_least": b,
+        }
         for s, b in ((0, 0.5), (1, 0.25))
     ]
     (best,) = Swept(tmp_path, bounds, 0, 0.0).best()
@@ -246,37 +253,49 @@ def test_a_lower_bound_on_the_regret_stands_in_and_is_called_one(tmp_path):
 
 def test_an_estimate_stands_in_where_nothing_is_exact():
     estimated = {"estimated/kl_rb": 0.7, "estimated/kl_k3": 0.1, "estimated/reward": 2.0}
-    assert sweep_page.measured(estimated, "kl") == 0.7
-    assert sweep_page.measured({**estimated, "exact/kl": 0.5}, "kl") == 0.5
-    assert sweep_page.measured({**estimated, "exact/kl": float("nan")}, "kl") == 0.7
-    assert sweep_page.measured({"estimated/kl_k3": 0.1}, "kl") == 0.1  # of an older run
-    assert sweep_page.measured(estimated, "regret") is None
+    assert sweep_page.judged(estimated) == {"kl": 0.7, "reward": 2.0}
+    assert sweep_page.judged({**estimated, "exact/kl": 0.5}) == {"kl": 0.5}
+    assert sweep_page.judged({**estimated, "exact/kl": float("nan")})["kl"] == 0.7
+    assert sweep_page.judged({"estimated/kl_k3": 0.1, "exact/kl": None}) == {"kl": 0.1}  # of an older run
+
+
+def cells_of(rows, swept=()):
+    return [sweep_page._cell(found, swept) for found in rows]
 
 
 def test_the_plane_has_a_marker_a_cell_the_frontier_and_the_optima():
-    rows = [row("toy", b, s, kl=b + s) for b in (0.1, 1.0) for s in (0, 1)] + [row("plain")]
+    rows = [row("toy", b, s, kl=b + s) for b in (0.1, 1.0) for s in (0, 1)] + [row("plain"), row("ppo")]
     rows += [row(kl=float("nan"))]
-    plot = sweep_page._plane(rows, [], {"toy": BACKDROP, "plain": BACKDROP})
-    frontier, optima, toy, plain = plot.figure.data
-    assert (frontier.name, optima.name, toy.name, plain.name) == ("frontier", "optima", "toy", "plain")
+    marks = sweep_plane(cells_of(rows), {"toy": BACKDROP, "plain": BACKDROP}).marks
+    frontier, optima, *dots = marks
+    assert [mark.name for mark in marks if mark.name] == ["frontier", "π*", "toy", "plain", "ppo"]
     assert list(optima.x) == [4.0, 1.0] and list(optima.text) == ["β = 0.1", "β = 1"]
-    assert list(toy.x) == [0.1, 1.1, 1.0, 2.0] and list(plain.y) == [1.5]
-    assert toy.marker.size[0] < toy.marker.size[2] and toy.marker.color != plain.marker.color
-    assert toy.text[1] == "beta 0.1, seed 1"
+    toy = [mark for mark in dots if mark.colour == next(m.colour for m in dots if m.name == "toy")]
+    assert [list(mark.x) for mark in toy] == [[0.1, 1.1], [1.0, 2.0]] and toy[0].width < toy[1].width
+    assert toy[0].text[1] == "beta 0.1, seed 1"
+    shown = {mark.name: mark.colour for mark in dots if mark.name}
+    assert len(set(shown.values())) == 3 and shown["ppo"] == COLOURS["policy"][0]  # as in a race
+    assert frontier.colour not in shown.values()
 
 
 def test_regret_is_drawn_as_mean_and_range_over_seeds_by_algorithm_and_setting():
     rows = [row("toy", b, s, regret=b + s, pairs=p) for b in (1.0, 2.0) for s in (0, 1) for p in (5, 9)]
-    plot = sweep_page._regrets([*rows, row("plain", regret=4.0)], ["pairs"])
-    traces = {trace.name: trace for trace in plot.figure.data if trace.name}
-    assert list(traces) == ["toy, pairs 5", "toy, pairs 9", "plain"]
-    assert (list(traces["toy, pairs 5"].x), list(traces["toy, pairs 5"].y)) == ([1.0, 2.0], [1.5, 2.5])
-    band = plot.figure.data[0]
-    assert (list(band.x), list(band.y)) == ([1.0, 2.0, 2.0, 1.0], [2.0, 3.0, 2.0, 1.0])
-    assert traces["toy, pairs 5"].line.dash != traces["toy, pairs 9"].line.dash
-    assert (
-        traces["toy, pairs 5"].line.color == traces["toy, pairs 9"].line.color != traces["plain"].line.color
-    )
+    plot = sweep_regret(cells_of([*rows, row("plain", regret=4.0)], ["pairs"]))
+    lines = {mark.name: mark for mark in plot.marks if mark.name}
+    assert list(lines) == ["toy, pairs 5", "toy, pairs 9", "plain"]
+    five, nine, plain = lines.values()
+    assert (list(five.x), list(five.y)) == ([1.0, 2.0], [1.5, 2.5])
+    band = plot.marks[0]
+    assert (list(band.x), list(band.y), list(band.y2)) == ([1.0, 2.0], [1.0, 2.0], [2.0, 3.0])
+    assert five.dash != nine.dash and five.colour == nine.colour != plain.colour
+    axis = single(plot).layout.xaxis
+    assert axis.type == "log" and list(axis.ticktext) == ["1", "2"]
+
+
+def test_colours_are_shared_only_where_there_are_too_few():
+    many = colours([f"a{i}" for i in range(7)])
+    assert len(set(many.values())) == 7
+    assert len(colours([f"a{i}" for i in range(9)])) == 9
 
 
 def test_cells_that_measure_nothing_leave_a_page_with_the_table(tmp_path):

@@ -17,7 +17,7 @@ function make(tag, properties = {}, ...children) {
 /** Write a formula into `node`: _x, _{…} and ^{…} become subscripts and superscripts. */
 function writeFormula(node, text) {
   node.replaceChildren();
-  for (const part of text.split(/(_\{[^}]*\}|\^\{[^}]*\}|_[A-Za-z0-9θφπ])/)) {
+  for (const part of text.split(/(_\{[^}]*\}|\^\{[^}]*\}|_[A-Za-z0-9θφπ](?![A-Za-z0-9_]))/)) {
     if (/^[_^](\{|.$)/.test(part) && part.length > 1) {
       const inner = part.slice(1).replace(/^\{|\}$/g, "");
       node.append(make(part[0] === "_" ? "sub" : "sup", {}, inner));
