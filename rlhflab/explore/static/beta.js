@@ -1,7 +1,12 @@
 // The view of rlhflab.explore.BetaExplorable: the optimum π* of the KL-regularised objective, explored by dragging β.
 //
 // First the mathematics (pure, exported, tested under node against Python), then the three plots, then what the stage
-// is told. draw.js, controls.js and stage.js stand before this in one module.
+// is told.
+
+import { BLUE, VERMILION } from "../../static/colours.js";
+import { clamp, fixed, fromFraction, logSpace, logTicks, meanOf, percent, short, signed, ticks, toFraction, whole } from "../../static/numbers.js";
+import { area, dot, fitted, inside, label, line, notation } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
 
@@ -102,6 +107,9 @@ export const barScale = (largest) => LADDER.find((end) => largest <= end) ?? 1;
 
 const CHOSEN = BLUE;
 const REJECTED = VERMILION;
+
+/** An axis that is linear near 0 and logarithmic far from it, so that +0.1 and −100 are both readable. */
+const squash = (value, scale = 0.25) => Math.asinh(value / scale);
 
 /** Panel A: a row per answer, π_ref above π*, best reward first. */
 function barsLayout({ width, height }, { group, end }) {
@@ -295,7 +303,7 @@ function fixedFor(data, prompt) {
     curve: betas.map((beta) => statsAt(data, prompt, beta)),
     start: referenceReward(data, prompt),
     zero: crossing(data, prompt, ...data.range),
-    rewards: group.rewards.map((row) => row.reduce((sum, r) => sum + r, 0) / row.length),
+    rewards: group.rewards.map(meanOf),
   };
 }
 
@@ -314,8 +322,8 @@ const named = (text) => (text === "" ? "(empty)" : text);
 
 function barsCaption({ group, data, bars: { totals } }) {
   const rows = group.texts.length;
-  const some = rows < data.answers ? `These ${rows} of ${data.answers.toLocaleString("en")} answers` : "These answers";
-  const merged = data.merged ? ` (${data.merged.toLocaleString("en")} distinct rewards merged to ${data.levels[0].length}.)` : "";
+  const some = rows < data.answers ? `These ${rows} of ${whole(data.answers)} answers` : "These answers";
+  const merged = data.merged ? ` (${whole(data.merged)} distinct rewards merged to ${data.levels[0].length}.)` : "";
   return `${some} hold ${percent(totals.ref)} of π_ref and ${percent(totals.best)} of π*.${merged}`;
 }
 
@@ -356,11 +364,11 @@ function render({ model, el }) {
       caption: "J* is the reward left after paying β for each nat of KL.",
     },
     readouts: [
-      { label: "E[r]", hint: "mean reward", value: (s) => plain(s.now.reward), reference: (s) => plain(s.start) },
-      { label: "KL", hint: "KL(π‖π_ref), nats per answer", value: (s) => plain(s.now.kl), reference: () => plain(0) },
-      { label: "J", hint: "E[r] − β·KL; for π* this is J*", value: (s) => plain(s.now.objective), reference: (s) => plain(s.start) },
-      { label: "log Z", hint: "nats", value: (s) => plain(s.now.logZ) },
-      { label: "β·log Z", hint: "equals J*", value: (s) => plain(s.beta * s.now.logZ) },
+      { label: "E[r]", hint: "mean reward", value: (s) => fixed(s.now.reward), reference: (s) => fixed(s.start) },
+      { label: "KL", hint: "KL(π‖π_ref), nats per answer", value: (s) => fixed(s.now.kl), reference: () => fixed(0) },
+      { label: "J", hint: "E[r] − β·KL; for π* this is J*", value: (s) => fixed(s.now.objective), reference: (s) => fixed(s.start) },
+      { label: "log Z", hint: "nats", value: (s) => fixed(s.now.logZ) },
+      { label: "β·log Z", hint: "equals J*", value: (s) => fixed(s.beta * s.now.logZ) },
     ],
     widths: [1.15, 1],
     panels: [
@@ -378,7 +386,7 @@ function render({ model, el }) {
         layout: frontierLayout, under: frontierUnder, over: frontierOver, underKey: ({ prompt }) => prompt,
         drag: (at, px, py, state) => betaAt(fractionAtKl(state, at.kl(px)), state),
         caption: "No policy lies above the dashed curve; the tangent has slope β and starts at J*.",
-        aria: ({ beta, now }) => `Reward–KL frontier; at β = ${short(beta)}: reward ${plain(now.reward)}, KL ${plain(now.kl)} nats`,
+        aria: ({ beta, now }) => `Reward–KL frontier; at β = ${short(beta)}: reward ${fixed(now.reward)}, KL ${fixed(now.kl)} nats`,
       },
       {
         name: "pairs", title: "Log π*/π_ref of chosen and rejected", column: 1, formula: FORMULAS.pairs,

@@ -2,6 +2,15 @@
 // first, and never for more than about a third of the time. Everything is drawn from the frame, so a view that opens
 // late is right at once.
 
+import { isDark, watchLook } from "../../static/colours.js";
+import { card, make, mount } from "../../static/dom.js";
+import { duration, steady, whole } from "../../static/numbers.js";
+import BOARD_CSS from "./board.css" with { type: "text" };
+import { ChoiceRow, KnobRow } from "./knobs.js";
+import { adoptPlotlyStyle, getPlotly, receivePlotly } from "./plotly.js";
+import { isOfArrays, plotOf } from "./plots.js";
+import { Tables } from "./tables.js";
+
 const STATES = {
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
   stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
@@ -20,14 +29,7 @@ class BoardView {
     this.reportedMs = 0;
     this.closed = false;
     this.asked = 0;
-    this.root = make("div", { class: "rlhf", "data-lm-suppress-shortcuts": "true" });
-    this.root.addEventListener("keydown", (event) => event.stopPropagation());
-    // In a shadow tree the browser need not match the notebook's thousands of style rules against every stroke of a
-    // plot: drawing takes about half the time, and neither page can restyle the other.
-    const host = make("div", { class: "rlhf-host" });
-    const shadow = (this.shadow = host.attachShadow({ mode: "open" }));
-    shadow.append(make("style", {}, BOARD_CSS), this.root);
-    el.append(host);
+    this.root = mount(el, "rlhf-board", BOARD_CSS);
     if (window.google && window.google.colab) document.body.classList.add("rlhf-colab");
     this.buildFrame();
     this.listen();
@@ -56,9 +58,7 @@ class BoardView {
       else if (message.op === "plotly") receivePlotly(message, buffers).catch((e) => this.say(String(e)));
     };
     this.model.on("msg:custom", this.onMessage);
-    this.themeWatch = new MutationObserver(() => this.restyle());
-    for (const node of [document.documentElement, document.body])
-      this.themeWatch.observe(node, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name", "style"] });
+    this.endWatch = watchLook(this.root, () => this.restyle());
     this.sizeWatch = new ResizeObserver(() => { this.layOut(); this.redraw(); });
     this.sizeWatch.observe(this.grid);
     this.sight = new IntersectionObserver((entries) => {
@@ -73,9 +73,10 @@ class BoardView {
   close() {
     this.closed = true;
     this.model.off("msg:custom", this.onMessage);
-    this.themeWatch.disconnect();
+    this.endWatch();
     this.sizeWatch.disconnect();
     this.sight.disconnect();
+    this.cards?.abort();
     for (const panel of this.panels) if (panel.drawn && window.Plotly) window.Plotly.purge(panel.plot);
   }
 
@@ -155,7 +156,7 @@ class BoardView {
     this.buildGhosts();
     this.redraw();
     if (first) getPlotly((message) => this.send(message)).then(() => {
-      adoptPlotlyStyle(this.shadow);
+      adoptPlotlyStyle(this.root.getRootNode());
       this.ready = true;
       this.redraw();
     });
@@ -211,16 +212,16 @@ class BoardView {
     this.progress.setAttribute("aria-valuemax", f.steps || 1);
     this.progress.setAttribute("aria-valuenow", f.step);
     const parts = [];
-    if (f.steps) parts.push(`step ${f.step.toLocaleString("en-US")} of ${f.steps.toLocaleString("en-US")}`);
+    if (f.steps) parts.push(`step ${whole(f.step)} of ${whole(f.steps)}`);
     else if (f.state === "preparing") parts.push("building the model and its data…");
     else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
     const [waits, title] = f.awaited ? this.waitingCell() : ["", ""];
     this.progressText.title = title;
-    if (f.state === "running" && f.rate) parts.push(`${short(f.rate, 2)} steps/s`);
-    if (f.state === "running" && f.left !== null) parts.push(`${seconds(f.left)} left`);
+    if (f.state === "running" && f.rate) parts.push(`${steady(f.rate, 2)} steps/s`);
+    if (f.state === "running" && Number.isFinite(f.left)) parts.push(`${duration(f.left)} left`);
     if (waits) parts.push(waits);
-    const whole = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
-    this.progressText.replaceChildren(...whole.flatMap((part, i) => (i ? [" · ", part] : [part])));
+    const unbroken = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
+    this.progressText.replaceChildren(...unbroken.flatMap((part, i) => (i ? [" · ", part] : [part])));
   }
 
   /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
@@ -270,7 +271,7 @@ class BoardView {
     if (!error) return;
     this.errorBox.append(
       make("strong", {}, error.title),
-      make("div", {}, "The kernel goes on working. Mend the cause, then Reset or run the cell again."),
+      make("div", {}, "The kernel still works. Fix the cause, then press Reset or run the cell again."),
       error.traceback ? make("details", {}, make("summary", {}, "Traceback"), make("pre", {}, error.traceback)) : "");
   }
 
@@ -288,25 +289,19 @@ class BoardView {
   buildPanels() {
     for (const panel of this.panels) { this.sight.unobserve(panel.card); if (panel.drawn) window.Plotly.purge(panel.plot); }
     this.grid.replaceChildren();
+    this.cards?.abort(); // the listeners of the former cards
+    this.cards = new AbortController();
     this.panels = this.setup.panels.map((spec) => {
-      const help = make("div", { class: "rlhf-formula", hidden: true, id: `${this.id}-${spec.id}` });
-      for (const line of spec.formula) help.append(writeFormula(make("div", { class: "rlhf-math" }), line));
-      const list = make("dl");
-      for (const [symbol, meaning] of spec.symbols)
-        list.append(writeFormula(make("dt"), symbol), writeFormula(make("dd"), meaning));
-      help.append(list);
-      const ask = make("button", { type: "button", class: "rlhf-ask", title: "Formula", "aria-label": `Formula of ${spec.title}`,
-        "aria-expanded": "false", "aria-controls": help.id,
-        onclick: () => { help.hidden = !help.hidden; ask.setAttribute("aria-expanded", String(!help.hidden)); } }, "?");
-      help.addEventListener("click", () => ask.click());
       const legend = make("div", { class: "rlhf-legend" });
       const plot = make("div", { class: "rlhf-plot", role: "img", "aria-label": `${spec.title}. ${spec.caption}` });
-      const card = make("section", { class: "rlhf-card rlhf-panel", "data-panel": spec.id },
-        make("div", { class: "rlhf-panel-head" }, make("h4", {}, spec.title), ask),
-        writeFormula(make("p", { class: "rlhf-caption" }), spec.caption), legend, make("div", { class: "rlhf-plot-box" }, plot), help);
-      this.grid.append(card);
-      this.sight.observe(card);
-      return { spec, card, plot, legend, visible: true, drawn: false, urgent: false, legendKey: "" };
+      const body = [make("p", { class: "rlhf-caption", notation: spec.caption }), legend, make("div", { class: "rlhf-plot-box" }, plot)];
+      const formula = spec.formula.map((text) => ["math", text]);
+      const node = card({ title: spec.title, formula, symbols: spec.symbols }, body, this.cards.signal);
+      node.classList.add("rlhf-panel");
+      node.dataset.panel = spec.id;
+      this.grid.append(node);
+      this.sight.observe(node);
+      return { spec, card: node, plot, legend, visible: true, drawn: false, urgent: false, legendKey: "" };
     });
     this.layOut();
   }
@@ -402,7 +397,7 @@ class BoardView {
     return [...this.dirty].some((panel) => panel.visible && !panel.card.hidden);
   }
 
-  /** Panels in sight come first; those out of sight are drawn while the training rests, so that who scrolls back sees them. */
+  /** Panels in sight come first; those out of sight are drawn while the training rests: they are right when somebody scrolls back. */
   mayDraw(panel, inSight) {
     const rests = this.frame && !["preparing", "running", "stopping"].includes(this.frame.state);
     return !panel.card.hidden && (panel.visible || (rests && !inSight));
@@ -461,10 +456,10 @@ class BoardView {
       panel.legendKey = key;
       panel.legend.replaceChildren(...items.map((item) => {
         const swatch = make("i", { class: "rlhf-swatch", "data-dash": item.dash || "solid", style: `--c:${item.colour}` });
-        return make("span", {}, swatch, writeFormula(make("span"), item.name), make("b"));
+        return make("span", {}, swatch, make("span", { notation: item.name }), make("b"));
       }));
     }
-    items.forEach((item, i) => (panel.legend.children[i].lastChild.textContent = item.value === undefined ? "" : short(item.value)));
+    items.forEach((item, i) => (panel.legend.children[i].lastChild.textContent = item.value === undefined ? "" : steady(item.value)));
   }
 }
 
