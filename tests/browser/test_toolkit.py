@@ -1,6 +1,6 @@
 """What boards and explorables share, for real: sliders by keyboard, number boxes, "?" cards, the notebook's theme."""
 
-CELLS = 'window.jupyterapp.shell.currentWidget.content.widgets.length'
+CELLS = "window.jupyterapp.shell.currentWidget.content.widgets.length"
 
 
 def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
@@ -15,7 +15,10 @@ def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
     lab.run_all()
     clip, board = page.locator(".rlhf-stage").last, lab.board("Toolkit")
     lab.poll(lambda: clip.count() and board.count(), 120)
-    for view, label, value in ((clip, "clip ε", "clip.clip_range"), (board, "β", "board.frame()['knobs']['beta']['value']")):
+    for view, label, value in (
+        (clip, "clip ε", "clip.clip_range"),
+        (board, "β", "board.frame()['knobs']['beta']['value']"),
+    ):
         slider, box = view.get_by_role("slider", name=label), view.get_by_label(f"{label}, value")
         before = lab.in_kernel(value)
         slider.focus()
@@ -33,7 +36,10 @@ def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
         assert lab.in_kernel(value) == 0.35 and page.evaluate(CELLS) == cells
         ask = view.get_by_role("button", name="Formula").first
         formula = view.locator(".rlhf-formula").first
-        for close in (lambda ask=ask: ask.press("Escape"), lambda view=view: view.locator("h4").first.click()):
+        for close in (
+            lambda ask=ask: ask.press("Escape"),
+            lambda view=view: view.locator("h4").first.click(),
+        ):
             ask.click()
             assert formula.is_visible() and ask.get_attribute("aria-expanded") == "true"
             close()
@@ -43,7 +49,9 @@ def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
 def test_a_page_follows_the_theme_also_when_it_is_out_of_sight(steady):
     lab, page = steady, steady.page
     blank = "print('\\n' * 200)"
-    lab.write("theme.ipynb", "from rlhflab.explore.clip import ClipExplorable\nClipExplorable()", blank, blank)
+    lab.write(
+        "theme.ipynb", "from rlhflab.explore.clip import ClipExplorable\nClipExplorable()", blank, blank
+    )
     lab.open("theme.ipynb")
     lab.run_all()
     view = page.locator(".rlhf-stage").last
@@ -55,4 +63,6 @@ def test_a_page_follows_the_theme_also_when_it_is_out_of_sight(steady):
     page.wait_for_timeout(2000)
     lab.show_cell("Clip")
     lab.poll(lambda: view.get_attribute("data-dark") is not None, 10)  # set where the plots are drawn
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    page.evaluate(
+        "window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })"
+    )

@@ -20,7 +20,7 @@ export function themeOf(root) {
   const css = getComputedStyle(root);
   const dark = isDark(root);
   return {
-    font: css.fontFamily, dark, background: css.backgroundColor, text: css.color,
+    font: css.fontFamily, small: `11px ${css.fontFamily}`, dark, background: css.backgroundColor, text: css.color,
     muted: dark ? "#a8a8a8" : "#666666", grid: dark ? "#333333" : "#ececec",
     reference: dark ? "#7d7d7d" : "#b3b3b3", ink: dark ? "#e8e8e8" : "#333333", accent: css.getPropertyValue("--rlhf-accent"),
   };
@@ -42,6 +42,10 @@ export function line(context, points, { colour, width = 1, dash = [], alpha = 1 
   context.stroke();
   context.restore();
 }
+
+/** A line through the whole plot, at an x or at a y. */
+export const verticalAt = (context, at, x, style) => line(context, [[at.x(x), at.top], [at.x(x), at.base]], style);
+export const horizontalAt = (context, at, y, style) => line(context, [[at.left, at.y(y)], [at.right, at.y(y)]], style);
 
 /** A filled polygon. */
 export function area(context, points, { colour, alpha = 1 }) {
@@ -130,6 +134,27 @@ export function legend(context, items, x, y, theme) {
   return x;
 }
 
+/** Level lines of values[row][column] on a unit grid: a list of segments [x0, y0, x1, y1] (marching squares). */
+export function contour(values, level) {
+  const segments = [];
+  for (let j = 0; j + 1 < values.length; j++) {
+    const [here, above] = [values[j], values[j + 1]];
+    for (let i = 0; i + 1 < here.length; i++) {
+      if (!(Math.min(here[i], here[i + 1], above[i], above[i + 1]) < level)) continue; // most cells have no line in them
+      if (!(Math.max(here[i], here[i + 1], above[i], above[i + 1]) >= level)) continue;
+      const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
+      const cuts = [];
+      for (let k = 0; k < 4; k++) {
+        const [[x0, y0], [x1, y1]] = [corners[k], corners[(k + 1) % 4]];
+        const [a, b] = [values[y0][x0] - level, values[y1][x1] - level];
+        if (a < 0 !== b < 0) cuts.push([x0 + (a / (a - b)) * (x1 - x0), y0 + (a / (a - b)) * (y1 - y0)]);
+      }
+      for (let k = 0; k + 1 < cuts.length; k += 2) segments.push([...cuts[k], ...cuts[k + 1]]);
+    }
+  }
+  return segments;
+}
+
 // -------------------------------------------------------------------------------------------------------- axes
 
 /**
@@ -154,15 +179,14 @@ export function plotLayout({ width, height }, { x, y, logX = false, logY = false
 /** Grid, tick labels and names of the axes of a `plotLayout`; names are in our notation. */
 export function axes(context, at, theme, { xName = "", yName = "", xTicks, yTicks, xCount = 5, yCount = 4, xFormat = short, yFormat = short }) {
   const { left, right, top, base, ranges } = at;
-  const small = `11px ${theme.font}`;
   const chosen = (given, range, log, count) => given ?? (log ? logTicks(...range) : ticks(...range, count));
   for (const tick of chosen(yTicks, ranges.y, at.logY, yCount)) {
-    line(context, [[left, at.y(tick)], [right, at.y(tick)]], { colour: theme.grid });
-    label(context, yFormat(tick), left - 6, at.y(tick), { colour: theme.muted, align: "right", font: small });
+    horizontalAt(context, at, tick, { colour: theme.grid });
+    label(context, yFormat(tick), left - 6, at.y(tick), { colour: theme.muted, align: "right", font: theme.small });
   }
   for (const tick of chosen(xTicks, ranges.x, at.logX, xCount)) {
-    line(context, [[at.x(tick), top], [at.x(tick), base]], { colour: theme.grid });
-    label(context, xFormat(tick), at.x(tick), base + 12, { colour: theme.muted, align: "center", font: small });
+    verticalAt(context, at, tick, { colour: theme.grid });
+    label(context, xFormat(tick), at.x(tick), base + 12, { colour: theme.muted, align: "center", font: theme.small });
   }
   notation(context, xName, right, at.foot, { colour: theme.muted, align: "right", family: theme.font });
   notation(context, yName, left + 4, top - 3, { colour: theme.muted, family: theme.font });

@@ -2,7 +2,7 @@
 
 import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
 import { clamp, fixed, linSpace, meanOf, short, signed, sumOf } from "../../static/numbers.js";
-import { area, axes, dot, inside, label, legend, line, plotLayout } from "./canvas.js";
+import { area, axes, dot, horizontalAt, inside, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
 import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -81,17 +81,17 @@ function clipUnder(context, at, theme, { values: { clip_range: epsilon, advantag
   if (advantage) {
     const [from, to] = advantage > 0 ? [Math.min(at.x(1 + epsilon), right), right] : [left, Math.max(at.x(1 - epsilon), left)];
     area(context, [[from, top], [to, top], [to, base], [from, base]], { colour: theme.grid, alpha: 0.75 });
-    context.font = `11px ${theme.font}`;
+    context.font = theme.small;
     if (to - from > context.measureText(flat).width + 8) middle = (from + to) / 2;
   }
   axes(context, at, theme, { xName: "ratio ρ = π_θ / π_old", yName: name });
   for (const [x, text] of [[1 - epsilon, "1−ε"], [1, "1"], [1 + epsilon, "1+ε"]]) {
     if (x < RATIOS[0] || x > RATIOS[1]) continue;
-    line(context, [[at.x(x), top], [at.x(x), base]], { colour: theme.reference, dash: [4, 3] });
-    if (text !== "1") label(context, text, at.x(x), top + 7, { colour: theme.muted, align: "center", font: `11px ${theme.font}`, halo: theme.background });
+    verticalAt(context, at, x, { colour: theme.reference, dash: [4, 3] });
+    if (text !== "1") label(context, text, at.x(x), top + 7, { colour: theme.muted, align: "center", font: theme.small, halo: theme.background });
   }
-  line(context, [[left, at.y(0)], [right, at.y(0)]], { colour: theme.muted });
-  if (middle) label(context, flat, middle, base - 20, { colour: theme.muted, align: "center", font: `11px ${theme.font}` });
+  horizontalAt(context, at, 0, { colour: theme.muted });
+  if (middle) label(context, flat, middle, base - 20, { colour: theme.muted, align: "center", font: theme.small });
 }
 
 /** The three objectives over ρ, or with `slope` their gradients by ρ. */
@@ -157,7 +157,7 @@ function epochsOver(context, at, theme, { values, paths, goal }) {
       if (own) line(context, paths[kind].map(({ promised }, e) => [at.x(e), at.y(promised)]), { ...style, width: 2, dash: [5, 4] });
     }
   });
-  line(context, [[at.x(epoch), at.top], [at.x(epoch), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, epoch, { colour: theme.accent, width: 1.5 });
   dot(context, at.x(epoch), at.y(clamp(gainOf(paths[chosen][epoch], goal), ...GAINS)), 7, COLOURS[chosen], theme.background);
 }
 
@@ -165,7 +165,7 @@ function epochsUnder(context, at, theme) {
   axes(context, at, theme, { xName: "epochs on this batch", yName: "gain over π_old" });
   const items = KINDS.map((kind) => [NAMES[kind], COLOURS[kind]]);
   legend(context, items, at.left, 8, theme);
-  line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+  horizontalAt(context, at, 0, { colour: theme.muted });
 }
 
 function batchCaption({ values: { epoch, objective: chosen }, now, batch }) {

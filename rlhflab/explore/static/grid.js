@@ -2,7 +2,7 @@
 
 import { BLUE, VERMILION, ORANGE } from "../../static/colours.js";
 import { clamp, countIn, fixed, meanOf, signed, spreadOf, sumOf } from "../../static/numbers.js";
-import { arrow, axes, dot, label, line, notation, plotLayout } from "./canvas.js";
+import { arrow, axes, dot, label, line, notation, plotLayout, verticalAt } from "./canvas.js";
 import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -118,7 +118,6 @@ function gridLayout({ width, height }, { data }) {
 
 function gridUnder(context, at, theme, { data, values: { policy, values } }) {
   const { side } = at;
-  const small = `11px ${theme.font}`;
   [...cellsOf(data)].forEach((cell, s) => {
     const [x, y] = at.middle(s);
     const end = data.ends[cell];
@@ -129,8 +128,8 @@ function gridUnder(context, at, theme, { data, values: { policy, values } }) {
     context.globalAlpha = 1;
     if (cell === "#") return;
     if (end !== undefined) return label(context, signed(end, 0), x, y - 0.3 * side, { colour: theme.text, align: "center", font: `bold 18px ${theme.font}` });
-    label(context, nameOf(data, s), x - side / 2 + 6, y - side / 2 + 11, { colour: theme.muted, font: small });
-    label(context, fixed(values[s], 2), x + side / 2 - 6, y + side / 2 - 10, { colour: theme.text, align: "right", font: small });
+    label(context, nameOf(data, s), x - side / 2 + 6, y - side / 2 + 11, { colour: theme.muted, font: theme.small });
+    label(context, fixed(values[s], 2), x + side / 2 - 6, y + side / 2 - 10, { colour: theme.text, align: "right", font: theme.small });
     policy[s].forEach((p, a) => {
       const [dy, dx] = WAYS[a];
       if (p > 0) arrow(context, [x, y], [x + dx * p * side * 0.4, y + dy * p * side * 0.4], { colour: theme.ink, width: 2, head: 3 + 5 * p });
@@ -174,7 +173,7 @@ function returnsOver(context, at, theme, { counted, exact, shown }) {
   const width = (at.right - at.left) / counted.length;
   context.fillStyle = theme.reference;
   counted.forEach((count, i) => context.fillRect(at.left + i * width + 0.5, at.y(count), width - 1, at.base - at.y(count)));
-  line(context, [[at.x(exact), at.top], [at.x(exact), at.base]], { colour: BLUE, width: 2, dash: [5, 4] });
+  verticalAt(context, at, exact, { colour: BLUE, width: 2, dash: [5, 4] });
   dot(context, at.x(clamp(shown.total, ...at.ranges.x)), at.base, 6, ORANGE, theme.background);
 }
 

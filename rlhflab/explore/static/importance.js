@@ -4,7 +4,7 @@
 
 import { BLUE, VERMILION, GREEN } from "../../static/colours.js";
 import { clamp, countIn, fixed, linSpace, meanOf, percent, short, spreadOf, sumOf } from "../../static/numbers.js";
-import { area, axes, dot, inside, label, legend, line, plotLayout } from "./canvas.js";
+import { area, axes, dot, horizontalAt, inside, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
 import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -106,7 +106,7 @@ function spreadOver(context, at, theme, { values, counted, moments }) {
   const { target_mean: mu, target_std: sigma, samples } = values;
   const own = (x) => 200 * ((at.ranges.x[1] - at.ranges.x[0]) / BINS) * density(x, mu, sigma / Math.sqrt(samples));
   inside(context, at, () => line(context, linSpace(...at.ranges.x, 161).map((x) => [at.x(x), at.y(own(x))]), { colour: TARGET, width: 2, dash: [5, 4] }));
-  line(context, [[at.x(mu), at.top], [at.x(mu), at.base]], { colour: theme.ink, width: 1.5, dash: [3, 3] });
+  verticalAt(context, at, mu, { colour: theme.ink, width: 1.5, dash: [3, 3] });
   const half = moments.spread / Math.sqrt(samples);
   const y = at.top + 8;
   const [from, to] = [clamp(at.x(mu - half), at.left, at.right), clamp(at.x(mu + half), at.left, at.right)];
@@ -136,7 +136,7 @@ function mapUnder(context, at, theme, { values }) {
   if (edge > 0.53) {
     const y = at.y(edge);
     line(context, [[at.left, y], [at.right, y]], { colour: VERMILION, width: 1.5, dash: [4, 3] });
-    label(context, "infinite variance", at.right - 6, Math.min(y + 11, at.base - 7), { colour: theme.text, align: "right", font: `11px ${theme.font}`, halo: theme.background });
+    label(context, "infinite variance", at.right - 6, Math.min(y + 11, at.base - 7), { colour: theme.text, align: "right", font: theme.small, halo: theme.background });
   }
 }
 
@@ -235,7 +235,7 @@ function render({ model, el }) {
         layout: (size) => frame(size, [0.01, 100], { logY: true }),
         under: (context, at, theme) => {
           axes(context, at, theme, { xName: "action a", yName: "w(a), log axis", xCount: 7 });
-          line(context, [[at.left, at.y(1)], [at.right, at.y(1)]], { colour: theme.muted });
+          horizontalAt(context, at, 1, { colour: theme.muted });
         },
         over: weightsOver, underKey: () => "",
         caption: ({ first }) => `The largest of the first estimate's ${first.length} weights has ${percent(Math.max(...first.map(({ share }) => share)) / first.length)} of their sum.`,

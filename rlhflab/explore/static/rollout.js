@@ -2,7 +2,7 @@
 
 import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
 import { clamp, fixed, short } from "../../static/numbers.js";
-import { area, arrow, axes, dot, label, legend, line, plotLayout } from "./canvas.js";
+import { area, arrow, axes, dot, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
 import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -50,7 +50,7 @@ function sceneUnder(context, at, theme) {
   for (const side of [-1, 1]) {
     const edge = width / 2 + side * LIMIT * ratio;
     line(context, [[edge, rail - 60], [edge, rail + 6]], { colour: VERMILION, dash: [4, 3], width: 1.5 });
-    label(context, `${side < 0 ? "−" : "+"}2.4 m`, edge, rail + 15, { colour: theme.muted, align: "center", font: `11px ${theme.font}` });
+    label(context, `${side < 0 ? "−" : "+"}2.4 m`, edge, rail + 15, { colour: theme.muted, align: "center", font: theme.small });
   }
 }
 
@@ -76,7 +76,7 @@ function curvesUnder(context, at, theme, { data, curves }) {
 }
 
 function curvesOver(context, at, theme, { data, curves, t }) {
-  line(context, [[at.x(t), at.top], [at.x(t), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, t, { colour: theme.accent, width: 1.5 });
   curves.forEach((i, k) => dot(context, at.x(t), at.y(data.states[t][i]), 5, COLOURS[k], theme.background));
 }
 
@@ -91,7 +91,7 @@ function returnsOver(context, at, theme, { returns, values: { gamma }, t }) {
   const weights = [];
   for (let k = t; k < returns.length; k++) weights.push([at.x(k), at.base - height * gamma ** (k - t)]);
   if (weights.length) area(context, [[at.x(t), at.base], ...weights, [weights[weights.length - 1][0], at.base]], { colour: ORANGE, alpha: 0.45 });
-  line(context, [[at.x(t), at.top], [at.x(t), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, t, { colour: theme.accent, width: 1.5 });
   if (t < returns.length) dot(context, at.x(t), at.y(returns[t]), 6, BLUE, theme.background);
 }
 

@@ -4,7 +4,7 @@
 
 import { BLUE, VERMILION } from "../../static/colours.js";
 import { between, clamp, fixed, short, signed } from "../../static/numbers.js";
-import { axes, dot, inside, label, legend, line, plotLayout } from "./canvas.js";
+import { axes, dot, horizontalAt, inside, label, legend, line, plotLayout } from "./canvas.js";
 import { stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -50,7 +50,7 @@ function gainLayout(size, { most, highest, lowest }) {
 function gainUnder(context, at, theme, { radii, gains, slope, most }) {
   axes(context, at, theme, { xName: "predicted KL, on the scale of its root", xTicks: deltaTicks(most), xFormat: squared });
   inside(context, at, () => {
-    line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+    horizontalAt(context, at, 0, { colour: theme.muted });
     line(context, [0, root(most)].map((r) => [at.x(r), at.y(slope * r)]), { colour: theme.ink, width: 2, dash: [6, 4] });
     line(context, radii.map((r, i) => [at.x(r), at.y(gains[i])]), { colour: MEASURED, width: 2.5 });
   });

@@ -8,7 +8,7 @@
 
 import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
 import { clamp, fixed, linSpace, percent, short, signed } from "../../static/numbers.js";
-import { area, arrow, axes, dot, inside, legend, line, notation, plotLayout } from "./canvas.js";
+import { area, arrow, axes, contour, dot, horizontalAt, inside, legend, line, notation, plotLayout, verticalAt } from "./canvas.js";
 import { stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
@@ -109,27 +109,6 @@ export function pathFrom(logits, maxKl, matrix, problem, kind, count = 60) {
     path.push(taken.end);
   }
   return path;
-}
-
-/** Level lines of values[row][column] on a unit grid: a list of segments [x0, y0, x1, y1] (marching squares). */
-export function contour(values, level) {
-  const segments = [];
-  for (let j = 0; j + 1 < values.length; j++) {
-    const [here, above] = [values[j], values[j + 1]];
-    for (let i = 0; i + 1 < here.length; i++) {
-      if (!(Math.min(here[i], here[i + 1], above[i], above[i + 1]) < level)) continue; // most cells have no line in them
-      if (!(Math.max(here[i], here[i + 1], above[i], above[i + 1]) >= level)) continue;
-      const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-      const cuts = [];
-      for (let k = 0; k < 4; k++) {
-        const [[x0, y0], [x1, y1]] = [corners[k], corners[(k + 1) % 4]];
-        const [a, b] = [values[y0][x0] - level, values[y1][x1] - level];
-        if (a < 0 !== b < 0) cuts.push([x0 + (a / (a - b)) * (x1 - x0), y0 + (a / (a - b)) * (y1 - y0)]);
-      }
-      for (let k = 0; k + 1 < cuts.length; k += 2) segments.push([...cuts[k], ...cuts[k + 1]]);
-    }
-  }
-  return segments;
 }
 
 // --------------------------------------------------------------------------------------------------- plots
@@ -269,7 +248,7 @@ const GAINS = [["predicted g·x", null], ["surrogate", BLUE], ["J", PURPLE]];
 
 function gainUnder(context, at, theme) {
   axes(context, at, theme, { xName: "δ, nats a step", yCount: 4 });
-  line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+  horizontalAt(context, at, 0, { colour: theme.muted });
   legend(context, GAINS.map(([name, colour]) => [name, colour ?? theme.ink]), 46, 10, theme);
 }
 
@@ -282,7 +261,7 @@ function gainOver(context, at, theme, { now, maxKl, end, promised, curve }) {
     line(context, curve.map(([delta, surrogate]) => place([delta, surrogate])), { colour: BLUE, width: 2.5 });
     line(context, tangent, { colour: theme.accent, width: 1.5 });
   });
-  line(context, [[at.x(maxKl), at.top], [at.x(maxKl), at.base]], { colour: theme.accent, dash: [4, 3] });
+  verticalAt(context, at, maxKl, { colour: theme.accent, dash: [4, 3] });
   inside(context, at, () => dot(context, ...place([maxKl, promised(maxKl)]), 6, theme.accent, theme.background));
 }
 

@@ -4,17 +4,14 @@
 
 import { isDark, watchLook } from "../../static/colours.js";
 import { card, make, mount } from "../../static/dom.js";
-import { duration, steady, whole } from "../../static/numbers.js";
+import { steady } from "../../static/numbers.js";
 import BOARD_CSS from "./board.css" with { type: "text" };
+import { Header } from "./header.js";
 import { ChoiceRow, KnobRow } from "./knobs.js";
 import { adoptPlotlyStyle, getPlotly, receivePlotly } from "./plotly.js";
 import { isOfArrays, plotOf } from "./plots.js";
 import { Tables } from "./tables.js";
 
-const STATES = {
-  idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
-  stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
-};
 const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
 
 class BoardView {
@@ -83,19 +80,7 @@ class BoardView {
   // ---- the page ------------------------------------------------------------------------------------------------
 
   buildFrame() {
-    const button = (label, what, title) => make("button", { type: "button", class: "rlhf-button", title,
-      onclick: () => this.press(what) }, label);
-    this.startButton = make("button", { type: "button", class: "rlhf-button rlhf-primary",
-      onclick: () => this.press(this.startButton.dataset.what) }, "Start");
-    this.startButton.dataset.what = "start";
-    this.stepButton = button("Step", "step", "Make one update and rest");
-    this.stopButton = button("Stop", "stop", "End this run");
-    this.resetButton = button("Reset", "reset", "Begin anew; the curves stay as faint lines");
-    this.heading = make("h3", { class: "rlhf-title" });
-    this.pill = make("span", { class: "rlhf-pill", "data-kind": "ready", "aria-live": "polite" }, "Connecting…");
-    this.bar = make("div", { class: "rlhf-bar-fill" });
-    this.progress = make("div", { class: "rlhf-bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0" }, this.bar);
-    this.progressText = make("span", { class: "rlhf-progress-text" });
+    this.header = new Header((what) => this.send({ op: "do", what }));
     this.knobs = new KnobRow({ page: this.id, post: (name, value) => this.send({ op: "knob", name, value }),
       notice: (text) => this.say(text), moved: (name) => { if (name === "beta") this.moveTargets(); } });
     this.choices = new ChoiceRow((name, at) => this.send({ op: "choose", name, at }));
@@ -106,28 +91,20 @@ class BoardView {
     this.tables = new Tables();
     this.still = make("img", { class: "rlhf-still", alt: "The board as it was when the notebook was saved", hidden: true });
     this.root.append(
-      make("header", { class: "rlhf-header" }, this.heading, this.pill,
-        make("div", { class: "rlhf-buttons", role: "group", "aria-label": "Training" },
-          this.startButton, this.stepButton, this.stopButton, this.resetButton),
-        make("div", { class: "rlhf-progress" }, this.progress, this.progressText)),
+      this.header.node,
       this.choices.node, this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
       make("div", { class: "rlhf-below" }, this.tables.pairsCard, this.tables.samplesCard));
-    this.setControls("connecting");
+    this.showState("connecting");
   }
 
   /** While a cell waits: ask the kernel for an answer, which tells how it hears this page meanwhile, if at all. */
   askWhetherHeard() {
     this.asking = !this.closed && this.frame.awaited;
     if (!this.asking) { this.asked = 0; return; }
-    this.writeProgress();
+    this.header.writeProgress(this.frame, this.setup, this.asked);
     // More than once: JupyterLab may make its subshell only now, and then is heard there from the next message on.
     if (this.asked++ < 4) this.send({ op: "ping" });
     setTimeout(() => this.askWhetherHeard(), 1000);
-  }
-
-  press(what) {
-    if (what === "start") { this.pill.textContent = "Starting…"; this.pill.dataset.kind = "busy"; }
-    this.send({ op: "do", what });
   }
 
   showPicture() {
@@ -135,7 +112,7 @@ class BoardView {
     if (!picture || this.setup) return;
     this.still.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(picture);
     this.still.hidden = false;
-    this.pill.textContent = "No kernel: saved picture";
+    this.header.say("No kernel: saved picture");
   }
 
   onSetup(setup) {
@@ -149,7 +126,7 @@ class BoardView {
     const choicesChanged = first || JSON.stringify(setup.choices) !== JSON.stringify(this.setup.choices);
     this.setup = setup;
     this.still.hidden = true;
-    this.heading.textContent = setup.title;
+    this.header.heading.textContent = setup.title;
     if (knobsChanged) this.knobs.build(setup.controls);
     if (choicesChanged) this.choices.build(setup.choices);
     if (panelsChanged) this.buildPanels();
@@ -185,14 +162,16 @@ class BoardView {
 
   // ---- header --------------------------------------------------------------------------------------------------
 
+  showState(state) {
+    this.root.dataset.state = state;
+    this.header.showState(state);
+  }
+
   onFrame() {
     if (!this.setup) return;
     const f = this.frame;
-    const [kind, text] = STATES[f.state] || ["ready", f.state];
-    this.pill.textContent = text;
-    this.pill.dataset.kind = kind;
-    this.setControls(f.state);
-    this.writeProgress();
+    this.showState(f.state);
+    this.header.writeProgress(f, this.setup, this.asked);
     if (this.heard && !f.heard) this.asked = 0; // another cell waits
     this.heard = f.heard;
     if (f.awaited && !this.asking) this.askWhetherHeard();
@@ -203,50 +182,6 @@ class BoardView {
     this.noteChanges();
     this.redraw();
     this.tables.draw(this.frame.data);
-  }
-
-  writeProgress() {
-    const f = this.frame;
-    const share = f.steps ? Math.min(1, f.step / f.steps) : 0;
-    this.bar.style.width = `${100 * share}%`;
-    this.progress.setAttribute("aria-valuemax", f.steps || 1);
-    this.progress.setAttribute("aria-valuenow", f.step);
-    const parts = [];
-    if (f.steps) parts.push(`step ${whole(f.step)} of ${whole(f.steps)}`);
-    else if (f.state === "preparing") parts.push("building the model and its data…");
-    else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
-    const [waits, title] = f.awaited ? this.waitingCell() : ["", ""];
-    this.progressText.title = title;
-    if (f.state === "running" && f.rate) parts.push(`${steady(f.rate, 2)} steps/s`);
-    if (f.state === "running" && Number.isFinite(f.left)) parts.push(`${duration(f.left)} left`);
-    if (waits) parts.push(waits);
-    const unbroken = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
-    this.progressText.replaceChildren(...unbroken.flatMap((part, i) => (i ? [" · ", part] : [part])));
-  }
-
-  /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
-  waitingCell() {
-    const f = this.frame;
-    const way = { paused: ": Resume goes on with it, Stop lets the cell go on", idle: ": Start begins it" }[f.state] || "";
-    const title = `A cell waits for the end of this training${way}. `;
-    if (f.heard === "directly") return ["controls act at once while a cell waits", title + "Buttons and sliders reach the kernel beside the cell."];
-    if (f.heard === "polled") return ["controls act through polling while a cell waits", title +
-      "Buttons and sliders queue behind the cell, which looks into that queue twenty times a second."];
-    if (this.asked < 5) return ["a cell waits", title]; // not heard yet
-    return ["controls act only after the cell that waits", "The kernel hears no buttons and sliders while a cell waits. " +
-      "Interrupt the cell to use them: the training goes on."];
-  }
-
-  setControls(state) {
-    const what = state === "running" ? "pause" : state === "paused" ? "resume" : "start";
-    const label = { pause: "Pause", resume: "Resume", start: ["stopped", "finished", "error"].includes(state) ? "Start again" : "Start" }[what];
-    if (this.startButton.textContent !== label) this.startButton.textContent = label;
-    this.startButton.dataset.what = what;
-    this.startButton.disabled = ["preparing", "stopping", "connecting"].includes(state);
-    this.stepButton.disabled = !["idle", "paused", "running"].includes(state);
-    this.stopButton.disabled = !["preparing", "running", "paused"].includes(state);
-    this.resetButton.disabled = ["idle", "stopping", "connecting"].includes(state);
-    this.root.dataset.state = state;
   }
 
   /** Show a notice of the page's own for a few seconds; frames bring theirs ten times a second. */
