@@ -1,5 +1,6 @@
 # make lab        the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
 # make test       lint, types, layers and all tests
+# make eslint     lint of the pages' JavaScript, where there are npx and the network
 # make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
 # make calibration  how often the truth lies within two standard errors of what is shown with some
 # make claims     how near PPO, TRPO and REINFORCE come to the exact optimum, over ten seeds
@@ -10,8 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
+ESLINT := npx --yes --fetch-retries=0 --fetch-timeout=30000 eslint@9.39.1
 
-.PHONY: lab test test-cuda calibration claims mutants clean
+.PHONY: lab test eslint test-cuda calibration claims mutants clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
@@ -21,8 +23,14 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rlhflab
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory eslint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/browser
 	$(BIN)/python -m pytest tests/browser
+
+eslint:
+	@if ! command -v npx > /dev/null; then echo "eslint skipped: npx is not installed (apt install npm)"; \
+	elif ! $(ESLINT) --version > /dev/null 2>&1; then echo "eslint skipped: npx cannot fetch $(lastword $(ESLINT))"; \
+	else $(ESLINT) rlhflab && echo "eslint: no finding"; fi
 
 test-cuda: $(VENV)/.test
 	$(BIN)/python -m tests.cuda.labs

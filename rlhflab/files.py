@@ -83,17 +83,6 @@ def can_write(folder: Path) -> bool:
         return False
 
 
-def static_source(module: str | Path, *names: str) -> str:
-    """Return JavaScript or CSS files as one text.
-
-    Args:
-        module: a module's `__file__`; the files lie in the folder `static` beside it.
-        names: the files, in order.
-    """
-    folder = Path(module).parent / "static"
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-
-
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

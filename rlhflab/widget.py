@@ -1,8 +1,66 @@
-"""What all widgets share: the page's messages are answered where the page sends them, also while a cell runs."""
+"""What all widgets share: a page that is one module, and messages that are answered also while a cell runs."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import anywidget
+
+_IMPORT = re.compile(
+    r"""^import (?:\{ (?P<names>\w+(?:, \w+)*) \} from "(?P<script>\.[^"]+\.js)"|"""
+    r"""(?P<text>\w+) from "(?P<sheet>\.[^"]+\.css)" with \{ type: "text" \});\n""",
+    re.MULTILINE,
+)
+
+
+def page_module(entry: Path) -> str:
+    """Return a page's script and all that it imports as one JavaScript module: a widget's `_esm`.
+
+    A widget's page is one text, and in JupyterLab, Notebook, VS Code and Colab alike it must not need the network. The
+    scripts are ordinary modules, as editors, node and eslint know them, with imports of two kinds:
+
+        import { make, mount } from "../../static/dom.js";
+        import BOARD_CSS from "./board.css" with { type: "text" };
+
+    What a script imports is put before it, each file once, and the import is taken out; a style sheet becomes a
+    constant. Nothing else is changed, so a line looks in the browser as it does in the file. All files then share one
+    scope: two that are put together cannot use one name at their top level (a SyntaxError, which the tests find), and
+    an import cannot rename.
+
+    Args:
+        entry: the script that exports the widget, `export default { render }`.
+
+    Raises:
+        ValueError: an import of another kind, of a name that the file does not export, or in a circle.
+    """
+    texts: dict[Path, str] = {}  # each file after what it imports
+
+    def add(path: Path, importing: tuple[Path, ...]) -> None:
+        def resolve(found: re.Match[str]) -> str:
+            if sheet := found["sheet"]:
+                return f"const {found['text']} = {json.dumps((path.parent / sheet).read_text(encoding='utf-8'))};\n"
+            script = (path.parent / found["script"]).resolve()
+            add(script, (*importing, path))
+            for name in found["names"].split(", "):
+                if not re.search(
+                    rf"^export (?:async )?(?:function|class|const|let) {name}\b", texts[script], re.M
+                ):
+                    raise ValueError(f"{path.name} imports {name}, which {script.name} does not export")
+            return ""
+
+        if path in importing:
+            raise ValueError(f"imports in a circle: {' → '.join(each.name for each in (*importing, path))}")
+        if path in texts:
+            return
+        text = _IMPORT.sub(resolve, path.read_text(encoding="utf-8"))
+        if other := re.search(r"^import\b.*", text, re.MULTILINE):
+            raise ValueError(f"{path.name}: not an import that page_module takes: {other[0]}")
+        texts[path] = f"// ==== {path.name}\n{text}"
+
+    add(entry.resolve(), ())
+    return "\n".join(texts.values())
 
 
 class PageWidget(anywidget.AnyWidget):

@@ -1,26 +1,23 @@
 """What all explorables share: ranged traits, a payload for the page, a static figure where widgets are not shown.
 
-The page's part is three files that stand before each explorable's own in one module: draw.js (numbers, scales,
-canvas), controls.js (sliders and the like) and stage.js (cards, panels, drags, the sync with the kernel).
+The page's part is static/stage.js (cards, panels, drags, the sync with the kernel), which each explorable's own script
+imports.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from rlhflab.files import static_source
-from rlhflab.widget import PageWidget
+from rlhflab.widget import PageWidget, page_module
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-SHARED = ("draw.js", "controls.js", "stage.js")
 
 
 class Number(traitlets.Float):
@@ -72,8 +69,7 @@ class Explorable(PageWidget):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "_script" in vars(cls):  # not where an instance adds traits, which makes a class too
-            css = f"const STAGE_CSS = {json.dumps(static_source(__file__, 'stage.css'))};\n"
-            cls._esm = css + static_source(__file__, *SHARED, cls._script)
+            cls._esm = page_module(Path(__file__).parent / "static" / cls._script)
         super().__init_subclass__(**kwargs)
 
     def __init__(self, payload: Mapping[str, Any], **values: Any) -> None:

@@ -10,29 +10,26 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import json
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import traitlets
 
 from rlhflab.core.record import Backdrop, Record
-from rlhflab.files import static_source
 from rlhflab.live.colab import in_colab
 from rlhflab.live.player import ENDED, Player
 from rlhflab.plots.buckets import evenly, rounded
 from rlhflab.plots.history import History
-from rlhflab.widget import PageWidget
+from rlhflab.widget import PageWidget, page_module
 
 FRAME_INTERVAL = 0.1  # seconds between frames, at least
 PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
 _CHUNK = 256_000  # Colab drops binary buffers and limits messages: text in pieces there
-
-SCRIPTS = ("common.js", "knobs.js", "plots.js", "tables.js", "board.js")  # of one module; board.js exports it
 
 
 @functools.cache
@@ -93,11 +90,9 @@ class Shown(Protocol):
 class BoardWidget(PageWidget):
     """The widget behind a board; everything but the picture travels in messages of its own."""
 
-    _esm = f"const BOARD_CSS = {json.dumps(static_source(__file__, 'board.css'))};\n" + static_source(
-        __file__, *SCRIPTS
-    )
+    _esm = page_module(Path(__file__).parent / "static" / "board.js")
     _css = """
-    .jp-OutputArea:has(.rlhf-host) .rlhf-saved, .cell_container:has(.rlhf-host) .rlhf-saved,
+    .jp-OutputArea:has(.rlhf-board-host) .rlhf-saved, .cell_container:has(.rlhf-board-host) .rlhf-saved,
     .rlhf-colab .rlhf-saved { display: none; }
     """
     picture = traitlets.Unicode("").tag(sync=True)

@@ -6,7 +6,7 @@ from tests.browser.test_dpo_lab import shot
 
 def explorable(lab, title):
     """The explorable of that title, as playwright's locator."""
-    return lab.page.locator(".rlhf-stage", has=lab.page.locator(f".form strong:text-is('{title}')")).last
+    return lab.page.locator(".rlhf-stage", has=lab.page.locator(f".form h4:text-is('{title}')")).last
 
 
 def dragged(lab, canvas, start, end):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlhflab.explore import BetaExplorable
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 pytestmark = needs_node
 
@@ -41,7 +41,9 @@ def widget() -> BetaExplorable:
 
 @pytest.fixture(scope="module")
 def browser(widget: BetaExplorable, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run_module(BetaExplorable, SCRIPT, {"data": widget.data, "betas": BETAS}, tmp_path_factory)
+    return run_module(
+        BetaExplorable, SCRIPT, {"data": widget.data, "betas": BETAS}, tmp_path_factory.mktemp("js")
+    )
 
 
 @pytest.mark.parametrize("prompt", [-1, 0, 1, 2])

@@ -7,7 +7,7 @@ import torch
 
 from rlhflab.checks import ppo
 from rlhflab.explore.clip import EPOCHS, GOAL, KINDS, ClipExplorable
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 LOGPS, OLD_LOGPS, ADVANTAGES, CLIP_RANGE = ppo.cases()[0].args
 RATIOS = (LOGPS - OLD_LOGPS).exp()
@@ -46,7 +46,7 @@ def test_the_page_and_python_agree(tmp_path_factory: pytest.TempPathFactory) -> 
             for view in views
         ],
     }
-    page = run_module(ClipExplorable, SCRIPT, sent, tmp_path_factory)
+    page = run_module(ClipExplorable, SCRIPT, sent, tmp_path_factory.mktemp("js"))
     assert [one[0] for one in page["one"]] == pytest.approx(OBJECTIVES, abs=1e-6)
     assert [one[1] for one in page["one"]] == LIVE
     assert CLIP_RANGE == 0.2

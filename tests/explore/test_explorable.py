@@ -9,7 +9,7 @@ import pytest
 import traitlets
 
 from rlhflab.explore.explorable import Explorable, Number
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 
 class Toy(Explorable):
@@ -55,7 +55,7 @@ result = {
 
 @needs_node
 def test_scales_and_axes_of_the_page(tmp_path_factory: pytest.TempPathFactory) -> None:
-    page: Any = run_module(Toy, SCRIPT, None, tmp_path_factory)
+    page: Any = run_module(Toy, SCRIPT, None, tmp_path_factory.mktemp("js"))
     assert page["log"] == [0.01, 0.1, 1, 100] and page["back"] == pytest.approx(0.3, abs=1e-3)
     assert page["whole"] == [0, 1, 4, 7, 7] and page["count"] == 7 and page["cut"] == [0, 4]
     assert page["fine"] == [0, -0.7531, 1]

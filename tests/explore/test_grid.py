@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlhflab.explore.grid import GridExplorable
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 
 def test_the_best_policy_has_the_textbooks_values() -> None:
@@ -62,7 +62,7 @@ def test_the_page_and_python_agree_and_trajectories_earn_the_value(
     views = [GridExplorable(), GridExplorable(epsilon=0.6, slip=0.0, gamma=0.9), GridExplorable(epsilon=0.0)]
     names = ("epsilon", "slip", "gamma", "start")
     sent = {"data": views[0].data, "cases": [{name: getattr(view, name) for name in names} for view in views]}
-    *found, uniform = run_module(GridExplorable, SCRIPT, sent, tmp_path_factory)
+    *found, uniform = run_module(GridExplorable, SCRIPT, sent, tmp_path_factory.mktemp("js"))
     for view, page in zip(views, found, strict=True):
         exact: Any = view.exact()
         assert page["values"] == pytest.approx(exact.values.tolist(), abs=1e-6)
@@ -93,5 +93,5 @@ def test_the_arrow_keys_lead_from_free_cell_to_free_cell(tmp_path_factory: pytes
         [0, -1, 0],
     ]  # wall in 5, ends in 3, 7
     sent = {"rows": GridExplorable().data["rows"], "ways": ways}
-    found = run_module(GridExplorable, script, sent, tmp_path_factory)
+    found = run_module(GridExplorable, script, sent, tmp_path_factory.mktemp("js"))
     assert found == [9, 4, 6, None, None, None, None]

@@ -9,7 +9,7 @@ import torch
 
 from rlhflab.explore.importance import MOST, REPETITIONS, ImportanceExplorable
 from rlhflab.objectives.importance import gaussian_weights
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 # mean and standard deviation of q, then of p
 CASES = [(0.0, 1.2, 1.0, 1.0), (-1.0, 2.0, 0.5, 0.7), (2.0, 0.8, 1.5, 1.1), (0.0, 1.0, 0.0, 1.0)]
@@ -81,7 +81,9 @@ def test_the_page_and_python_agree(tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     names = ("target_mean", "target_std", "mean", "std", "samples", "normalised")
     sent = {"data": views[0].data, "cases": [{name: getattr(view, name) for name in names} for view in views]}
-    *found, counted, (mean, spread) = run_module(ImportanceExplorable, SCRIPT, sent, tmp_path_factory)
+    *found, counted, (mean, spread) = run_module(
+        ImportanceExplorable, SCRIPT, sent, tmp_path_factory.mktemp("js")
+    )
     for view, page in zip(views, found, strict=True):
         estimates, ess = view.estimates()
         assert page["estimates"] == pytest.approx(estimates.tolist(), abs=1e-9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlhflab.explore.rollout import CARTPOLE, RolloutPlayer
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 
 def player(steps: int = 30, size: int = 4, actions: int = 2, **rest: object) -> RolloutPlayer:
@@ -59,6 +59,6 @@ def test_what_does_not_fit_together_is_one_line() -> None:
 def test_the_page_and_python_have_the_same_returns(tmp_path_factory: pytest.TempPathFactory) -> None:
     view = player(gamma=0.93)
     script = "result = { returns: m.returnsToGo(sent.rewards, 0.93), worth: m.horizonOf(0.98) };"
-    page = run_module(RolloutPlayer, script, view.data, tmp_path_factory)
+    page = run_module(RolloutPlayer, script, view.data, tmp_path_factory.mktemp("js"))
     assert page["returns"] == pytest.approx(view.returns().tolist())
     assert page["worth"] == pytest.approx(50)

@@ -8,7 +8,7 @@ import pytest
 
 from rlhflab.explore.step import TRIES, StepExplorable
 from rlhflab.objectives.trust_region import backtrack
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 RADII = [i / 40 * 0.5**0.5 for i in range(41)]
 
@@ -35,7 +35,9 @@ def test_the_page_searches_as_the_package_does(tmp_path_factory: pytest.TempPath
       between: [-1, 0, 0.5, 1, 1.5, 9].map((x) => m.between([0, 1, 2], [3, 5, 1], x)),
     };
     """
-    found = run_module(StepExplorable, script, {"data": widget.data, "deltas": deltas}, tmp_path_factory)
+    found = run_module(
+        StepExplorable, script, {"data": widget.data, "deltas": deltas}, tmp_path_factory.mktemp("js")
+    )
     assert found["between"] == [3, 3, 4, 5, 3, 1]
     for row, direction in enumerate((1, 2)):
         for delta, trials in zip(deltas, found["trials"][row], strict=True):

@@ -9,7 +9,7 @@ import torch
 
 from rlhflab.explore.trust_region import TrustRegionExplorable
 from rlhflab.explore.two_states import PARAMETERS, evaluate, logits_of, mean_kl, theta_of, trpo_step
-from tests.explore.node import needs_node, run_module
+from tests.node import needs_node, run_module
 
 CASES = [
     (a, b, max_kl, parameters)
@@ -34,7 +34,7 @@ result = { results, circle: m.contour(grid, 6), far: m.meanKl([800, -800], [-800
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Any:
     sent = {"data": TrustRegionExplorable().data, "cases": CASES}
-    return run_module(TrustRegionExplorable, SCRIPT, sent, tmp_path_factory)
+    return run_module(TrustRegionExplorable, SCRIPT, sent, tmp_path_factory.mktemp("js"))
 
 
 @needs_node

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,30 +17,26 @@ from rlhflab.plots.panel import Line, Panel
 from rlhflab.plots.panels import PANELS
 from rlhflab.plots.panels_dpo import DPO_PANELS
 from tests.live.toy import ToyDPO, ToyKnobs, toy_backdrop
+from tests.node import needs_node, run_module
 from tests.real_records import long_run, names_in
 
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the page's plots are not drawn")
+pytestmark = needs_node
 
 SCRIPT = """
-const { setup, frame } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+const { setup, frame } = sent;
 const view = { setup, frame, beta: 0.5, dark: false, text: "#000", ink: "#555" };
-const all = (frame) => Object.fromEntries(setup.panels.map((spec) => [spec.id, plotOf(spec, { ...view, frame })]));
-const bins = inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2], [3, null, 50]);
-const beta = setup.backdrop.beta.map((b) => atBeta(setup.backdrop, "kl", b));
-const middle = atBeta(setup.backdrop, "kl", 0.5);
-const ranges = [[0, 2], [-1, 1], [0.69315, 0.69335], [3, 3], [0, 0]].map(padded);
-console.log(JSON.stringify({ full: all(frame), empty: all(null), bins, beta, middle, ranges }));
+const all = (frame) => Object.fromEntries(setup.panels.map((spec) => [spec.id, m.plotOf(spec, { ...view, frame })]));
+const bins = m.inBins([3, null, 1, 1, 1.1, 0.9, 50], [0.8, 1.2], [3, null, 50]);
+const beta = setup.backdrop.beta.map((b) => m.atBeta(setup.backdrop, "kl", b));
+const middle = m.atBeta(setup.backdrop, "kl", 0.5);
+const ranges = [[0, 2], [-1, 1], [0.69315, 0.69335], [3, 3], [0, 0]].map(m.padded);
+result = { full: all(frame), empty: all(null), bins, beta, middle, ranges };
 """
 
 
 def draw(board: Board, folder: Path, script: str = SCRIPT) -> Any:
-    path = folder / "plots.js"
-    path.write_text(str(BoardWidget._esm).replace("export default", "const page =") + script, "utf-8")
-    sent = json.dumps({"setup": board.setup(), "frame": board.frame()})
-    done = subprocess.run([str(NODE), path], input=sent, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return {**json.loads(done.stdout), "backdrop": board.backdrop}
+    sent = {"setup": board.setup(), "frame": board.frame()}
+    return {**run_module(BoardWidget, script, sent, folder), "backdrop": board.backdrop}
 
 
 @pytest.fixture(scope="module")

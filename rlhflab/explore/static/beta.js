@@ -1,7 +1,12 @@
 // The view of rlhflab.explore.BetaExplorable: the optimum π* of the KL-regularised objective, explored by dragging β.
 //
 // First the mathematics (pure, exported, tested under node against Python), then the three plots, then what the stage
-// is told. draw.js, controls.js and stage.js stand before this in one module.
+// is told.
+
+import { BLUE, VERMILION } from "../../static/colours.js";
+import { clamp, fixed, fromFraction, logSpace, meanOf, percent, short, signed, ticks, toFraction, whole } from "../../static/numbers.js";
+import { area, axes, dot, fitted, horizontalAt, inside, label, line, notation, plotLayout, verticalAt } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
 
@@ -103,6 +108,9 @@ export const barScale = (largest) => LADDER.find((end) => largest <= end) ?? 1;
 const CHOSEN = BLUE;
 const REJECTED = VERMILION;
 
+/** An axis that is linear near 0 and logarithmic far from it, so that +0.1 and −100 are both readable. */
+const squash = (value, scale = 0.25) => Math.asinh(value / scale);
+
 /** Panel A: a row per answer, π_ref above π*, best reward first. */
 function barsLayout({ width, height }, { group, end }) {
   const [top, bottom, rewardWidth] = [20, 22, 44];
@@ -114,10 +122,9 @@ function barsLayout({ width, height }, { group, end }) {
 
 function barsUnder(context, at, theme, { group, rewards, end }) {
   const font = `12px ${theme.font}`;
-  const small = `11px ${theme.font}`;
   const rewardEdge = at.labelWidth + at.rewardWidth;
-  label(context, "answer y", at.labelWidth, 9, { colour: theme.muted, align: "right", font: small });
-  label(context, "r(x,y)", rewardEdge + 2, 9, { colour: theme.muted, align: "right", font: small });
+  label(context, "answer y", at.labelWidth, 9, { colour: theme.muted, align: "right", font: theme.small });
+  label(context, "r(x,y)", rewardEdge + 2, 9, { colour: theme.muted, align: "right", font: theme.small });
   let keyX = at.x0;
   for (const [text, colour] of [["π_ref", theme.reference], ["π*", theme.ink]]) {
     context.fillStyle = colour;
@@ -125,8 +132,8 @@ function barsUnder(context, at, theme, { group, rewards, end }) {
     keyX += 28 + notation(context, text, keyX + 16, 9, { colour: theme.text, family: theme.font });
   }
   for (const tick of [0, end / 2, end]) {
-    line(context, [[at.x(tick), at.top], [at.x(tick), at.base]], { colour: tick ? theme.grid : theme.muted });
-    label(context, short(tick), at.x(tick), at.foot, { colour: theme.muted, align: "center", font: small });
+    verticalAt(context, at, tick, { colour: tick ? theme.grid : theme.muted });
+    label(context, short(tick), at.x(tick), at.foot, { colour: theme.muted, align: "center", font: theme.small });
   }
   for (let i = 0; i < group.texts.length; i++) {
     const middle = at.top + (i + 0.5) * at.row;
@@ -134,7 +141,7 @@ function barsUnder(context, at, theme, { group, rewards, end }) {
     context.font = font;
     const text = fitted(context, empty ? "(empty)" : group.texts[i], at.labelWidth - 4);
     label(context, text, at.labelWidth, middle, { colour: empty ? theme.muted : theme.text, align: "right" });
-    label(context, signed(rewards[i]), rewardEdge, middle, { colour: theme.muted, align: "right", font: small });
+    label(context, signed(rewards[i]), rewardEdge, middle, { colour: theme.muted, align: "right", font: theme.small });
   }
 }
 
@@ -149,49 +156,31 @@ function barsOver(context, at, theme, { bars }) {
 }
 
 /** Panel B: E[r] against KL, traced by β; the tangent at the point has slope β and starts at J*. */
-function frontierLayout({ width, height }, { curve, start }) {
-  const [left, right, top, base] = [44, width - 12, 12, height - 34];
-  const most = curve[0];
-  const kls = Math.max(most.kl, 1e-6) * 1.04;
+function frontierLayout(size, { curve: [most], start }) {
   const span = Math.max(most.reward - start, 1e-6);
-  const [low, high] = [start - 0.12 * span, most.reward + 0.1 * span];
-  return {
-    left, right, top, base, kls, low, high, foot: height - 9,
-    x: (kl) => left + (kl / kls) * (right - left),
-    y: (r) => base - ((r - low) / (high - low)) * (base - top),
-    kl: (px) => ((px - left) / (right - left)) * kls,
-  };
+  return plotLayout(size, { x: [0, Math.max(most.kl, 1e-6) * 1.04], y: [start - 0.12 * span, most.reward + 0.1 * span] });
 }
 
 function frontierUnder(context, at, theme, { curve, start }) {
-  const { left, right, top, base, x, y } = at;
-  const small = `11px ${theme.font}`;
-  for (const tick of ticks(at.low, at.high, 4)) line(context, [[left, y(tick)], [right, y(tick)]], { colour: theme.grid });
-  for (const tick of ticks(0, at.kls, 5)) {
-    line(context, [[x(tick), top], [x(tick), base]], { colour: theme.grid });
-    label(context, short(tick), x(tick), base + 12, { colour: theme.muted, align: "center", font: small });
-  }
-  notation(context, "KL(π‖π_ref), nats", right, at.foot, { colour: theme.muted, align: "right", family: theme.font });
-  label(context, "E[r]", left + 4, top - 3, { colour: theme.muted, font: small });
-
+  axes(context, at, theme, { xName: "KL(π‖π_ref), nats", yName: "E[r]", yFormat: () => "" }); // frontierOver writes beside J*
+  const { base, x, y } = at;
   const points = [...curve.map((o) => [x(o.kl), y(o.reward)]), [x(0), y(start)]];
   area(context, [...points, [x(0), base], [points[0][0], base]], { colour: theme.ink, alpha: 0.06 }); // what a policy can reach
   line(context, points, { colour: theme.ink, width: 2, dash: [6, 4] });
-  line(context, [[left, top], [left, base]], { colour: theme.muted });
   notation(context, "π_ref", x(0) + 8, y(start) + 9, { colour: theme.muted, family: theme.font, halo: theme.background });
 }
 
 function frontierOver(context, at, theme, { start, now, beta }) {
   const { left, right, x, y } = at;
-  const far = now.kl + 0.24 * at.kls;
+  const far = now.kl + 0.24 * at.ranges.x[1];
   const tangent = [[x(0), y(now.objective)], [x(far), y(now.objective + beta * far)]];
   inside(context, at, () => line(context, tangent, { colour: theme.accent, width: 1.5 }));
   const mark = y(now.objective);
   const apart = Math.abs(mark - y(start)) > 8;
   if (apart) label(context, "J*", left - 9, mark, { colour: theme.accent, align: "right", font: `bold 11px ${theme.font}` });
-  for (const tick of ticks(at.low, at.high, 4)) {
+  for (const tick of ticks(...at.ranges.y, 4)) {
     if (apart && Math.abs(y(tick) - mark) < 13) continue; // "J*" stands there
-    label(context, short(tick), left - 6, y(tick), { colour: theme.muted, align: "right", font: `11px ${theme.font}` });
+    label(context, short(tick), left - 6, y(tick), { colour: theme.muted, align: "right", font: theme.small });
   }
   dot(context, x(0), mark, 4, theme.background, theme.accent);
   dot(context, x(0), y(start), 4, theme.reference, theme.background);
@@ -204,46 +193,34 @@ function frontierOver(context, at, theme, { start, now, beta }) {
 }
 
 /** Panel D: mean log-ratio of π* and π_ref in labelled pairs, chosen and rejected, against β. */
-function pairsLayout({ width, height }, { curve, range }) {
-  const [left, right, top, base] = [44, width - 12, 22, height - 34];
+function pairsLayout(size, { curve, range }) {
   const least = Math.min(...curve.map((o) => Math.min(o.rejected, o.chosen)), -1);
   const most = Math.max(...curve.map((o) => Math.max(o.chosen, o.rejected)), 0.5);
-  const [low, high] = [squash(least) * 1.05, squash(most) * 1.15];
-  return {
-    left, right, top, base, low, high, foot: height - 8,
-    x: (beta) => left + toFraction(beta, ...range) * (right - left),
-    y: (value) => base - ((squash(value) - low) / (high - low)) * (base - top),
-    fraction: (px) => (px - left) / (right - left),
-  };
+  const at = plotLayout(size, { x: range, logX: true, y: [squash(least) * 1.05, squash(most) * 1.15], top: 22 });
+  return { ...at, y: (value) => at.y(squash(value)) };
 }
 
 const PAIR_LINES = [["chosen", CHOSEN], ["rejected", REJECTED]];
 
-function pairsUnder(context, at, theme, { betas, curve, zero, range }) {
-  const { left, right, top, base, x, y } = at;
-  const small = `11px ${theme.font}`;
+const PAIR_TICKS = [-300, -100, -30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10];
+
+function pairsUnder(context, at, theme, { betas, curve, zero }) {
+  const { left, top, base, x, y } = at;
+  const [low, high] = at.ranges.y;
   if (zero !== null) {
     const shade = [[left, top], [x(zero), top], [x(zero), base], [left, base]];
     area(context, shade, { colour: CHOSEN, alpha: theme.dark ? 0.18 : 0.08 });
   }
-  for (const tick of [-300, -100, -30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10]) {
-    if (squash(tick) < at.low || squash(tick) > at.high) continue;
-    line(context, [[left, y(tick)], [right, y(tick)]], { colour: tick ? theme.grid : theme.muted });
-    label(context, short(tick), left - 6, y(tick), { colour: tick ? theme.muted : theme.text, align: "right", font: small });
-  }
-  for (const tick of logTicks(...range)) {
-    line(context, [[x(tick), top], [x(tick), base]], { colour: theme.grid });
-    label(context, short(tick), x(tick), base + 12, { colour: theme.muted, align: "center", font: small });
-  }
-  label(context, "β (log axis)", right, at.foot, { colour: theme.muted, align: "right", font: small });
-  label(context, "↑ nats, log-like away from 0", 4, at.foot, { colour: theme.muted, font: small });
-  if (zero !== null) line(context, [[x(zero), top], [x(zero), base]], { colour: CHOSEN, dash: [3, 3], width: 1.5 });
+  axes(context, at, theme, { xName: "β (log axis)", yTicks: PAIR_TICKS.filter((tick) => squash(tick) >= low && squash(tick) <= high) });
+  label(context, "↑ nats, log-like away from 0", 4, at.foot, { colour: theme.muted, font: theme.small });
+  horizontalAt(context, at, 0, { colour: theme.muted });
+  if (zero !== null) verticalAt(context, at, zero, { colour: CHOSEN, dash: [3, 3], width: 1.5 });
   for (const [key, colour] of PAIR_LINES) line(context, betas.map((b, i) => [x(b), y(curve[i][key])]), { colour, width: 2.5 });
 }
 
 function pairsOver(context, at, theme, { now, beta }) {
-  const { left, right, top, base, x, y } = at;
-  line(context, [[x(beta), top], [x(beta), base]], { colour: theme.accent, width: 1.5 });
+  const { left, right, x, y } = at;
+  verticalAt(context, at, beta, { colour: theme.accent, width: 1.5 });
   let keyX = left;
   for (const [key, colour] of PAIR_LINES) {
     dot(context, x(beta), y(now[key]), 6, colour, theme.background);
@@ -295,7 +272,7 @@ function fixedFor(data, prompt) {
     curve: betas.map((beta) => statsAt(data, prompt, beta)),
     start: referenceReward(data, prompt),
     zero: crossing(data, prompt, ...data.range),
-    rewards: group.rewards.map((row) => row.reduce((sum, r) => sum + r, 0) / row.length),
+    rewards: group.rewards.map(meanOf),
   };
 }
 
@@ -314,8 +291,8 @@ const named = (text) => (text === "" ? "(empty)" : text);
 
 function barsCaption({ group, data, bars: { totals } }) {
   const rows = group.texts.length;
-  const some = rows < data.answers ? `These ${rows} of ${data.answers.toLocaleString("en")} answers` : "These answers";
-  const merged = data.merged ? ` (${data.merged.toLocaleString("en")} distinct rewards merged to ${data.levels[0].length}.)` : "";
+  const some = rows < data.answers ? `These ${rows} of ${whole(data.answers)} answers` : "These answers";
+  const merged = data.merged ? ` (${whole(data.merged)} distinct rewards merged to ${data.levels[0].length}.)` : "";
   return `${some} hold ${percent(totals.ref)} of π_ref and ${percent(totals.best)} of π*.${merged}`;
 }
 
@@ -356,11 +333,11 @@ function render({ model, el }) {
       caption: "J* is the reward left after paying β for each nat of KL.",
     },
     readouts: [
-      { label: "E[r]", hint: "mean reward", value: (s) => plain(s.now.reward), reference: (s) => plain(s.start) },
-      { label: "KL", hint: "KL(π‖π_ref), nats per answer", value: (s) => plain(s.now.kl), reference: () => plain(0) },
-      { label: "J", hint: "E[r] − β·KL; for π* this is J*", value: (s) => plain(s.now.objective), reference: (s) => plain(s.start) },
-      { label: "log Z", hint: "nats", value: (s) => plain(s.now.logZ) },
-      { label: "β·log Z", hint: "equals J*", value: (s) => plain(s.beta * s.now.logZ) },
+      { label: "E[r]", hint: "mean reward", value: (s) => fixed(s.now.reward), reference: (s) => fixed(s.start) },
+      { label: "KL", hint: "KL(π‖π_ref), nats per answer", value: (s) => fixed(s.now.kl), reference: () => fixed(0) },
+      { label: "J", hint: "E[r] − β·KL; for π* this is J*", value: (s) => fixed(s.now.objective), reference: (s) => fixed(s.start) },
+      { label: "log Z", hint: "nats", value: (s) => fixed(s.now.logZ) },
+      { label: "β·log Z", hint: "equals J*", value: (s) => fixed(s.beta * s.now.logZ) },
     ],
     widths: [1.15, 1],
     panels: [
@@ -376,14 +353,14 @@ function render({ model, el }) {
       {
         name: "frontier", title: "Reward–KL frontier", column: 1, formula: FORMULAS.frontier,
         layout: frontierLayout, under: frontierUnder, over: frontierOver, underKey: ({ prompt }) => prompt,
-        drag: (at, px, py, state) => betaAt(fractionAtKl(state, at.kl(px)), state),
+        drag: (at, px, py, state) => betaAt(fractionAtKl(state, at.valueX(px)), state),
         caption: "No policy lies above the dashed curve; the tangent has slope β and starts at J*.",
-        aria: ({ beta, now }) => `Reward–KL frontier; at β = ${short(beta)}: reward ${plain(now.reward)}, KL ${plain(now.kl)} nats`,
+        aria: ({ beta, now }) => `Reward–KL frontier; at β = ${short(beta)}: reward ${fixed(now.reward)}, KL ${fixed(now.kl)} nats`,
       },
       {
         name: "pairs", title: "Log π*/π_ref of chosen and rejected", column: 1, formula: FORMULAS.pairs,
         layout: pairsLayout, under: pairsUnder, over: pairsOver, underKey: ({ prompt }) => prompt,
-        drag: (at, px, py, state) => betaAt(at.fraction(px), state),
+        drag: (at, px, py, state) => betaAt(toFraction(at.valueX(px), ...state.range), state),
         caption: pairsCaption,
         aria: ({ beta, now }) => `Mean log-ratio at β = ${short(beta)}: chosen ${signed(now.chosen)}, rejected ${signed(now.rejected)} nats`,
       },

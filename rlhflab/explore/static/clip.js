@@ -1,5 +1,10 @@
 // The view of rlhflab.explore.clip.ClipExplorable: the clipped objective of one action, and epochs on one batch.
 
+import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
+import { clamp, fixed, linSpace, meanOf, short, signed, sumOf } from "../../static/numbers.js";
+import { area, axes, dot, horizontalAt, inside, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
+
 // ---------------------------------------------------------------------------------------------- mathematics
 
 /** What is maximised, for one action with ratio ρ and advantage A: with the minimum, the clip alone, or neither. */
@@ -26,12 +31,12 @@ export const klOf = ({ mean, std }) => Math.log(std) + (1 + mean * mean) / (2 * 
 export const gainOf = ({ mean, std }, goal) => (goal * goal + 1 - (mean - goal) ** 2 - std * std) / 2;
 
 /** Effective sample size (Σρ)²/Σρ²: how many actions of π_θ the batch is worth. */
-export const worthOf = (ratios) => ratios.reduce((sum, r) => sum + r, 0) ** 2 / ratios.reduce((sum, r) => sum + r * r, 0);
+export const effectiveSize = (ratios) => sumOf(ratios) ** 2 / sumOf(ratios.map((r) => r * r));
 
 /** Advantages of a batch: rewards with their noise, less their mean. */
 export function advantagesOf(actions, luck, noise, goal) {
   const rewards = actions.map((a, i) => -((a - goal) ** 2) / 2 + noise * luck[i]);
-  const mean = rewards.reduce((sum, r) => sum + r, 0) / rewards.length;
+  const mean = meanOf(rewards);
   return rewards.map((r) => r - mean);
 }
 
@@ -44,8 +49,8 @@ export function ascent(kind, { actions, advantages }, { clip_range: epsilon, lea
     const policy = { mean, std: Math.exp(logStd) };
     const ratios = actions.map((a) => Math.exp(logRatio(a, policy)));
     const live = ratios.map((rho, i) => isLive(kind, rho, advantages[i], epsilon));
-    const promised = ratios.reduce((sum, rho, i) => sum + rho * advantages[i], 0) / n;
-    path.push({ ...policy, ratios, live, promised, kl: klOf(policy), largest: Math.max(...ratios), size: worthOf(ratios) });
+    const promised = meanOf(ratios.map((rho, i) => rho * advantages[i]));
+    path.push({ ...policy, ratios, live, promised, kl: klOf(policy), largest: Math.max(...ratios), size: effectiveSize(ratios) });
     let [byMean, byLog] = [0, 0];
     actions.forEach((a, i) => {
       if (!live[i]) return;
@@ -76,17 +81,17 @@ function clipUnder(context, at, theme, { values: { clip_range: epsilon, advantag
   if (advantage) {
     const [from, to] = advantage > 0 ? [Math.min(at.x(1 + epsilon), right), right] : [left, Math.max(at.x(1 - epsilon), left)];
     area(context, [[from, top], [to, top], [to, base], [from, base]], { colour: theme.grid, alpha: 0.75 });
-    context.font = `11px ${theme.font}`;
+    context.font = theme.small;
     if (to - from > context.measureText(flat).width + 8) middle = (from + to) / 2;
   }
   axes(context, at, theme, { xName: "ratio ρ = π_θ / π_old", yName: name });
   for (const [x, text] of [[1 - epsilon, "1−ε"], [1, "1"], [1 + epsilon, "1+ε"]]) {
     if (x < RATIOS[0] || x > RATIOS[1]) continue;
-    line(context, [[at.x(x), top], [at.x(x), base]], { colour: theme.reference, dash: [4, 3] });
-    if (text !== "1") label(context, text, at.x(x), top + 7, { colour: theme.muted, align: "center", font: `11px ${theme.font}`, halo: theme.background });
+    verticalAt(context, at, x, { colour: theme.reference, dash: [4, 3] });
+    if (text !== "1") label(context, text, at.x(x), top + 7, { colour: theme.muted, align: "center", font: theme.small, halo: theme.background });
   }
-  line(context, [[left, at.y(0)], [right, at.y(0)]], { colour: theme.muted });
-  if (middle) label(context, flat, middle, base - 20, { colour: theme.muted, align: "center", font: `11px ${theme.font}` });
+  horizontalAt(context, at, 0, { colour: theme.muted });
+  if (middle) label(context, flat, middle, base - 20, { colour: theme.muted, align: "center", font: theme.small });
 }
 
 /** The three objectives over ρ, or with `slope` their gradients by ρ. */
@@ -114,7 +119,7 @@ function clipCaption({ values: { ratio, advantage: A, clip_range: epsilon } }) {
   if (!A) return "No better and no worse than expected: nothing to learn from this action.";
   if (!isLive("min", ratio, A, epsilon)) return `The action ${good} and is ${side} likely already, by more than ε: no reason to go on.`;
   if (!isLive("alone", ratio, A, epsilon)) return `The action ${good} and yet has become ${side} likely: the minimum keeps the gradient that leads back, the clip alone would drop it.`;
-  return `Within 1 ± ε all three agree: the gradient is A = ${plain(A, 2)}.`;
+  return `Within 1 ± ε all three agree: the gradient is A = ${fixed(A, 2)}.`;
 }
 
 /** The batch's actions: their ratio now, on a log axis, and the policy's density below. */
@@ -152,15 +157,15 @@ function epochsOver(context, at, theme, { values, paths, goal }) {
       if (own) line(context, paths[kind].map(({ promised }, e) => [at.x(e), at.y(promised)]), { ...style, width: 2, dash: [5, 4] });
     }
   });
-  line(context, [[at.x(epoch), at.top], [at.x(epoch), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, epoch, { colour: theme.accent, width: 1.5 });
   dot(context, at.x(epoch), at.y(clamp(gainOf(paths[chosen][epoch], goal), ...GAINS)), 7, COLOURS[chosen], theme.background);
 }
 
-function epochsUnder(context, at, theme, { values: { objective: chosen } }) {
+function epochsUnder(context, at, theme) {
   axes(context, at, theme, { xName: "epochs on this batch", yName: "gain over π_old" });
   const items = KINDS.map((kind) => [NAMES[kind], COLOURS[kind]]);
   legend(context, items, at.left, 8, theme);
-  line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+  horizontalAt(context, at, 0, { colour: theme.muted });
 }
 
 function batchCaption({ values: { epoch, objective: chosen }, now, batch }) {
@@ -225,11 +230,11 @@ function render({ model, el }) {
     readoutCard: { title: "The batch now", columns: ["chosen", "no clip"] },
     readouts: [
       { label: "largest ρ", hint: "over the 24 actions", ...pair(({ largest }) => short(largest)) },
-      { label: "worth", hint: "effective sample size: actions of π_θ that the 24 are worth", ...pair(({ size }) => plain(size, 1)) },
+      { label: "worth", hint: "effective sample size: actions of π_θ that the 24 are worth", ...pair(({ size }) => fixed(size, 1)) },
       { label: "KL, nats", hint: "KL(π_old‖π_θ), exact", ...pair(({ kl }) => short(kl)) },
       { label: "promised", hint: "mean of ρA", ...pair(({ promised }) => signed(promised)) },
       { label: "true gain", hint: "exact", ...pair((policy, { goal }) => signed(gainOf(policy, goal))) },
-      { label: "spread of π", hint: "standard deviation of π_θ: what it still tries", ...pair(({ std }) => plain(std, 2)) },
+      { label: "spread of π", hint: "standard deviation of π_θ: what it still tries", ...pair(({ std }) => fixed(std, 2)) },
     ],
     panels: [
       {
@@ -237,7 +242,7 @@ function render({ model, el }) {
         layout: (size) => plotLayout(size, { x: RATIOS, y: [-4, 4], top: 22 }),
         under: lossUnder, over: (context, at, theme, state) => clipOver(context, at, theme, state, false),
         underKey: shape, drag: dragRatio, keys: ["ratio"], caption: clipCaption,
-        aria: ({ values: v }) => `Objective at ratio ${plain(v.ratio, 2)}, advantage ${plain(v.advantage, 2)}: ${plain(objective("min", v.ratio, v.advantage, v.clip_range), 2)}`,
+        aria: ({ values: v }) => `Objective at ratio ${fixed(v.ratio, 2)}, advantage ${fixed(v.advantage, 2)}: ${fixed(objective("min", v.ratio, v.advantage, v.clip_range), 2)}`,
       },
       {
         name: "slope", title: "Its gradient by ρ", column: 0, formula: FORMULAS.slope,
@@ -248,19 +253,19 @@ function render({ model, el }) {
         caption: ({ values: { advantage: A } }) => (A
           ? "Blue is 0 on one side only; the clip alone (orange) is 0 on both, ρA (red) nowhere."
           : "A is 0, and so is the gradient, with the clip and without."),
-        aria: ({ values: v }) => (isLive("min", v.ratio, v.advantage, v.clip_range) ? `Gradient ${plain(v.advantage, 2)}` : "Gradient 0: clipped"),
+        aria: ({ values: v }) => (isLive("min", v.ratio, v.advantage, v.clip_range) ? `Gradient ${fixed(v.advantage, 2)}` : "Gradient 0: clipped"),
       },
       {
         name: "batch", title: "24 actions of π_old, and their ratios now", column: 1, formula: FORMULAS.batch, height: 250,
         layout: (size) => plotLayout(size, { x: ACTIONS, y: [0.01, 100], logY: true, left: 48 }),
-        under: (context, at, theme) => axes(context, at, theme, { xName: "action a", yName: "ratio ρ, log axis", xCount: 7, yTicks: [0.01, 0.1, 1, 10, 100] }),
+        under: (context, at, theme) => axes(context, at, theme, { xName: "action a", yName: "ratio ρ, log axis", xCount: 7 }),
         over: batchOver, underKey: () => "", caption: batchCaption,
         aria: ({ now }) => `Ratios of 24 actions; the largest is ${short(now.largest)}`,
       },
       {
         name: "epochs", title: "What the batch promises, and what is true", column: 1, formula: FORMULAS.epochs,
         layout: (size, { paths }) => plotLayout(size, { x: [0, paths.min.length - 1], y: GAINS, top: 26 }),
-        under: epochsUnder, over: epochsOver, underKey: ({ values: { objective: chosen } }) => chosen,
+        under: epochsUnder, over: epochsOver, underKey: () => "",
         drag: (at, px, py, { paths }) => ({ epoch: clamp(Math.round(at.valueX(px)), 0, paths.min.length - 1) }), keys: ["epoch"],
         caption: epochsCaption,
         aria: ({ now, goal, values }) => `After ${values.epoch} epochs: promised ${signed(now.promised)}, true ${signed(gainOf(now, goal))}`,

@@ -1,5 +1,10 @@
 // The view of rlhflab.explore.grid.GridExplorable: a policy on a grid, its values, its trajectories.
 
+import { BLUE, VERMILION, ORANGE } from "../../static/colours.js";
+import { clamp, countIn, fixed, meanOf, signed, spreadOf, sumOf } from "../../static/numbers.js";
+import { arrow, axes, dot, label, line, notation, plotLayout, verticalAt } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
+
 // ---------------------------------------------------------------------------------------------- mathematics
 
 const WAYS = [[-1, 0], [0, 1], [1, 0], [0, -1]]; // up, right, down, left
@@ -32,7 +37,7 @@ const rewardOf = ({ ends, stepReward }, cell) => ends[cell] ?? stepReward;
 export function solved(data, { epsilon, slip, gamma }) {
   const cells = cellsOf(data);
   const moves = movesOf(data.rows, slip);
-  const worth = (values, s, a) => moves[s][a].reduce((sum, [to, p]) => sum + p * (rewardOf(data, cells[to]) + gamma * values[to]), 0);
+  const q = (values, s, a) => sumOf(moves[s][a].map(([to, p]) => p * (rewardOf(data, cells[to]) + gamma * values[to])));
   const sweep = (update) => {
     let values = new Array(cells.length).fill(0);
     for (let round = 0, most = 1; round < 2000 && most > 1e-12; round++) {
@@ -42,13 +47,13 @@ export function solved(data, { epsilon, slip, gamma }) {
     }
     return values;
   };
-  const best = sweep((values, s) => Math.max(...WAYS.map((_, a) => worth(values, s, a))));
+  const best = sweep((values, s) => Math.max(...WAYS.map((_, a) => q(values, s, a))));
   const policy = best.map((_, s) => {
-    const q = WAYS.map((_, a) => worth(best, s, a));
-    const top = q.indexOf(Math.max(...q));
-    return q.map((_, a) => epsilon / 4 + (a === top ? 1 - epsilon : 0));
+    const all = WAYS.map((_, a) => q(best, s, a));
+    const top = all.indexOf(Math.max(...all));
+    return all.map((_, a) => epsilon / 4 + (a === top ? 1 - epsilon : 0));
   });
-  return { policy, moves, values: sweep((values, s) => policy[s].reduce((sum, p, a) => sum + p * worth(values, s, a), 0)) };
+  return { policy, moves, values: sweep((values, s) => sumOf(policy[s].map((p, a) => p * q(values, s, a)))) };
 }
 
 /** Numbers in [0, 1) that are the same for the same seed (mulberry32). */
@@ -113,7 +118,6 @@ function gridLayout({ width, height }, { data }) {
 
 function gridUnder(context, at, theme, { data, values: { policy, values } }) {
   const { side } = at;
-  const small = `11px ${theme.font}`;
   [...cellsOf(data)].forEach((cell, s) => {
     const [x, y] = at.middle(s);
     const end = data.ends[cell];
@@ -124,8 +128,8 @@ function gridUnder(context, at, theme, { data, values: { policy, values } }) {
     context.globalAlpha = 1;
     if (cell === "#") return;
     if (end !== undefined) return label(context, signed(end, 0), x, y - 0.3 * side, { colour: theme.text, align: "center", font: `bold 18px ${theme.font}` });
-    label(context, nameOf(data, s), x - side / 2 + 6, y - side / 2 + 11, { colour: theme.muted, font: small });
-    label(context, plain(values[s], 2), x + side / 2 - 6, y + side / 2 - 10, { colour: theme.text, align: "right", font: small });
+    label(context, nameOf(data, s), x - side / 2 + 6, y - side / 2 + 11, { colour: theme.muted, font: theme.small });
+    label(context, fixed(values[s], 2), x + side / 2 - 6, y + side / 2 - 10, { colour: theme.text, align: "right", font: theme.small });
     policy[s].forEach((p, a) => {
       const [dy, dx] = WAYS[a];
       if (p > 0) arrow(context, [x, y], [x + dx * p * side * 0.4, y + dy * p * side * 0.4], { colour: theme.ink, width: 2, head: 3 + 5 * p });
@@ -169,7 +173,7 @@ function returnsOver(context, at, theme, { counted, exact, shown }) {
   const width = (at.right - at.left) / counted.length;
   context.fillStyle = theme.reference;
   counted.forEach((count, i) => context.fillRect(at.left + i * width + 0.5, at.y(count), width - 1, at.base - at.y(count)));
-  line(context, [[at.x(exact), at.top], [at.x(exact), at.base]], { colour: BLUE, width: 2, dash: [5, 4] });
+  verticalAt(context, at, exact, { colour: BLUE, width: 2, dash: [5, 4] });
   dot(context, at.x(clamp(shown.total, ...at.ranges.x)), at.base, 6, ORANGE, theme.background);
 }
 
@@ -181,12 +185,15 @@ const BINS = 30;
 function computed(values, data, solve) {
   const solution = solve(data, values.epsilon, values.slip, values.gamma);
   const all = Array.from({ length: data.trajectories }, (_, i) => trajectoryOf(data, solution, values, i + 1));
-  const counted = new Array(BINS).fill(0);
-  for (const { total } of all) counted[clamp(Math.floor(((total - RETURNS[0]) / (RETURNS[1] - RETURNS[0])) * BINS), 0, BINS - 1)] += 1;
-  const mean = all.reduce((sum, { total }) => sum + total, 0) / all.length;
-  const se = Math.sqrt(all.reduce((sum, { total }) => sum + (total - mean) ** 2, 0) / (all.length - 1) / all.length);
+  const totals = all.map(({ total }) => total);
+  const { counts, below, above } = countIn(totals, ...RETURNS, BINS);
+  counts[0] += below;
+  counts[BINS - 1] += above;
   const { start, gamma } = values;
-  return { data, values: solution, start, gamma, shown: all[values.trajectory - 1], counted, mean, se, exact: solution.values[start] };
+  return {
+    data, values: solution, start, gamma, shown: all[values.trajectory - 1], counted: counts,
+    mean: meanOf(totals), se: spreadOf(totals) / Math.sqrt(totals.length), exact: solution.values[start],
+  };
 }
 
 function render({ model, el }) {
@@ -205,10 +212,10 @@ function render({ model, el }) {
     compute: (values, data) => computed(values, data, solve),
     readoutCard: { title: "One and all" },
     readouts: [
-      { label: "R(τ)", hint: "return of the trajectory shown", value: (s) => plain(s.shown.total) },
-      { label: "log p(τ)", hint: "its log-probability, policy and world together", value: (s) => plain(s.shown.logp, 2) },
-      { label: "mean of R(τ)", hint: "over all trajectories here", value: (s) => plain(s.mean) },
-      { label: "J = V^π(s₀)", hint: "its exact expectation", value: (s) => plain(s.exact) },
+      { label: "R(τ)", hint: "return of the trajectory shown", value: (s) => fixed(s.shown.total) },
+      { label: "log p(τ)", hint: "its log-probability, policy and world together", value: (s) => fixed(s.shown.logp, 2) },
+      { label: "mean of R(τ)", hint: "over all trajectories here", value: (s) => fixed(s.mean) },
+      { label: "J = V^π(s₀)", hint: "its exact expectation", value: (s) => fixed(s.exact) },
     ],
     widths: [1.25, 1],
     panels: [
@@ -230,7 +237,7 @@ function render({ model, el }) {
           return cellsOf(data)[s] === "." ? { start: s } : null;
         },
         caption: "A cell is a state; its arrows are the policy, its number is what is to come from there on average.",
-        aria: ({ data, exact, start }) => `Grid; from ${nameOf(data, start)} the value is ${plain(exact, 2)}`,
+        aria: ({ data, exact, start }) => `Grid; from ${nameOf(data, start)} the value is ${fixed(exact, 2)}`,
       },
       {
         name: "trajectory", title: "The trajectory τ = s₀, a₀, r₀, s₁, a₁, r₁, …", column: 1, height: 230,
@@ -240,7 +247,7 @@ function render({ model, el }) {
         ],
         layout: (size) => size, over: tableOver,
         caption: ({ shown }) => (shown.steps.length >= LONGEST ? `Cut after ${LONGEST} steps.` : ""),
-        aria: ({ shown }) => `A trajectory of ${shown.steps.length} steps with return ${plain(shown.total, 2)}`,
+        aria: ({ shown }) => `A trajectory of ${shown.steps.length} steps with return ${fixed(shown.total, 2)}`,
       },
       {
         name: "returns", title: "Returns of all trajectories", column: 1, height: 150,
@@ -248,8 +255,8 @@ function render({ model, el }) {
         layout: (size, { counted }) => plotLayout(size, { x: RETURNS, y: [0, Math.max(...counted) * 1.1] }),
         under: (context, at, theme) => axes(context, at, theme, { xName: "R(τ)", yName: "how many", yCount: 3, xCount: 7 }),
         over: returnsOver, underKey: ({ counted }) => Math.max(...counted),
-        caption: ({ mean, se, exact, data }) => `Mean of ${data.trajectories}: ${plain(mean)} ± ${plain(se)}; exact (dashed): ${plain(exact)}.`,
-        aria: ({ mean, exact }) => `Returns: mean ${plain(mean, 2)}, exact ${plain(exact, 2)}`,
+        caption: ({ mean, se, exact, data }) => `Mean of ${data.trajectories}: ${fixed(mean)} ± ${fixed(se)}; exact (dashed): ${fixed(exact)}.`,
+        aria: ({ mean, exact }) => `Returns: mean ${fixed(mean, 2)}, exact ${fixed(exact, 2)}`,
       },
     ],
   });

@@ -2,6 +2,11 @@
 //
 // First the mathematics (pure, exported, tested under node against Python), then four plots, then what the stage is told.
 
+import { BLUE, VERMILION, GREEN } from "../../static/colours.js";
+import { clamp, countIn, fixed, linSpace, meanOf, percent, short, spreadOf, sumOf } from "../../static/numbers.js";
+import { area, axes, dot, horizontalAt, inside, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
+
 // ---------------------------------------------------------------------------------------------- mathematics
 
 /** The payload's noise, [repetitions × most] standard normal numbers in one Float64Array. */
@@ -44,24 +49,6 @@ export function estimatesOf(values, noise, repetitions, most) {
     sizes.push((sum * sum) / squares);
   }
   return { estimates, sizes };
-}
-
-export const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-export const spreadOf = (values) => {
-  const mean = meanOf(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
-};
-
-/** Counts in `bins` equal parts of [low, high]; what lies outside is counted in `below` and `above`. */
-export function countIn(values, low, high, bins) {
-  const counts = new Array(bins).fill(0);
-  let [below, above] = [0, 0];
-  for (const value of values) {
-    if (value < low) below += 1;
-    else if (!(value <= high)) above += 1;
-    else counts[Math.min(bins - 1, Math.floor(((value - low) / (high - low)) * bins))] += 1;
-  }
-  return { counts, below, above };
 }
 
 // --------------------------------------------------------------------------------------------------- plots
@@ -119,7 +106,7 @@ function spreadOver(context, at, theme, { values, counted, moments }) {
   const { target_mean: mu, target_std: sigma, samples } = values;
   const own = (x) => 200 * ((at.ranges.x[1] - at.ranges.x[0]) / BINS) * density(x, mu, sigma / Math.sqrt(samples));
   inside(context, at, () => line(context, linSpace(...at.ranges.x, 161).map((x) => [at.x(x), at.y(own(x))]), { colour: TARGET, width: 2, dash: [5, 4] }));
-  line(context, [[at.x(mu), at.top], [at.x(mu), at.base]], { colour: theme.ink, width: 1.5, dash: [3, 3] });
+  verticalAt(context, at, mu, { colour: theme.ink, width: 1.5, dash: [3, 3] });
   const half = moments.spread / Math.sqrt(samples);
   const y = at.top + 8;
   const [from, to] = [clamp(at.x(mu - half), at.left, at.right), clamp(at.x(mu + half), at.left, at.right)];
@@ -149,7 +136,7 @@ function mapUnder(context, at, theme, { values }) {
   if (edge > 0.53) {
     const y = at.y(edge);
     line(context, [[at.left, y], [at.right, y]], { colour: VERMILION, width: 1.5, dash: [4, 3] });
-    label(context, "infinite variance", at.right - 6, Math.min(y + 11, at.base - 7), { colour: theme.text, align: "right", font: `11px ${theme.font}`, halo: theme.background });
+    label(context, "infinite variance", at.right - 6, Math.min(y + 11, at.base - 7), { colour: theme.text, align: "right", font: theme.small, halo: theme.background });
   }
 }
 
@@ -187,7 +174,7 @@ function computed(values, data, noise) {
     const a = values.mean + values.std * noise[i];
     return { a, w: Math.exp(logWeight(a, values)) };
   });
-  const total = first.reduce((sum, { w }) => sum + w, 0);
+  const total = sumOf(first.map(({ w }) => w));
   for (const each of first) each.share = (each.w / total) * first.length; // 1 where all count alike
   const mu = values.target_mean;
   return {
@@ -196,15 +183,16 @@ function computed(values, data, noise) {
   };
 }
 
-function spreadCaption({ values: { samples }, moments: { spread }, mean, sd, values }) {
-  const known = `in theory ${plain(spread / Math.sqrt(samples), 2)} (bar)`;
-  return `Each of 200 estimates is from ${samples} actions of q: mean ${plain(mean, 2)}, exact ${plain(values.target_mean, 2)}; standard deviation ${plain(sd, 2)}, ${known}. Dashed: with as many actions of p.`;
+function spreadCaption({ values, moments: { spread }, mean, sd }) {
+  const { samples } = values;
+  const known = `in theory ${fixed(spread / Math.sqrt(samples), 2)} (bar)`;
+  return `Each of 200 estimates is from ${samples} actions of q: mean ${fixed(mean, 2)}, exact ${fixed(values.target_mean, 2)}; standard deviation ${fixed(sd, 2)}, ${known}. Dashed: with as many actions of p.`;
 }
 
 function mapCaption({ values, moments: { thin, second }, size }) {
   const n = values.samples;
-  if (thin) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${plain(size, 1)} of ${n}, cannot know: the weights that matter have not been drawn.`;
-  return `${n} actions of q are worth ${plain(n / second, 1)} of p; measured ${plain(size, 1)}. Green: worth much.`;
+  if (thin) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${fixed(size, 1)} of ${n}, cannot know: the weights that matter have not been drawn.`;
+  return `${n} actions of q are worth ${fixed(n / second, 1)} of p; measured ${fixed(size, 1)}. Green: worth much.`;
 }
 
 function render({ model, el }) {
@@ -225,9 +213,9 @@ function render({ model, el }) {
     compute: (values, data) => computed(values, data, noise(data)),
     readoutCard: { title: "Measured and exact", columns: ["200 times", "exact"] },
     readouts: [
-      { label: "E_p[R]", hint: "mean of the estimates, and the mean of p", value: (s) => plain(s.mean, 2), reference: (s) => plain(s.values.target_mean, 2) },
-      { label: "its spread", hint: "standard deviation of an estimate", value: (s) => plain(s.sd, 2), reference: (s) => plain(s.moments.spread / Math.sqrt(s.values.samples), 2) },
-      { label: "ESS", hint: "mean of (Σw)²/Σw², and n/E_q[w²]", value: (s) => plain(s.size, 1), reference: (s) => plain(s.values.samples / s.moments.second, 1) },
+      { label: "E_p[R]", hint: "mean of the estimates, and the mean of p", value: (s) => fixed(s.mean, 2), reference: (s) => fixed(s.values.target_mean, 2) },
+      { label: "its spread", hint: "standard deviation of an estimate", value: (s) => fixed(s.sd, 2), reference: (s) => fixed(s.moments.spread / Math.sqrt(s.values.samples), 2) },
+      { label: "ESS", hint: "mean of (Σw)²/Σw², and n/E_q[w²]", value: (s) => fixed(s.size, 1), reference: (s) => fixed(s.values.samples / s.moments.second, 1) },
       { label: "E_q[w²]", hint: "1 where p and q are the same", value: () => "", reference: (s) => short(s.moments.second) },
     ],
     panels: [
@@ -246,8 +234,8 @@ function render({ model, el }) {
         name: "weights", title: "Weights w = p/q", column: 0, formula: FORMULAS.weights,
         layout: (size) => frame(size, [0.01, 100], { logY: true }),
         under: (context, at, theme) => {
-          axes(context, at, theme, { xName: "action a", yName: "w(a), log axis", xCount: 7, yTicks: [0.01, 0.1, 1, 10, 100] });
-          line(context, [[at.left, at.y(1)], [at.right, at.y(1)]], { colour: theme.muted });
+          axes(context, at, theme, { xName: "action a", yName: "w(a), log axis", xCount: 7 });
+          horizontalAt(context, at, 1, { colour: theme.muted });
         },
         over: weightsOver, underKey: () => "",
         caption: ({ first }) => `The largest of the first estimate's ${first.length} weights has ${percent(Math.max(...first.map(({ share }) => share)) / first.length)} of their sum.`,
@@ -259,11 +247,11 @@ function render({ model, el }) {
         under: (context, at, theme) => axes(context, at, theme, { xName: "estimate", yName: "how many of 200" }),
         over: spreadOver, underKey: ({ values }) => values.target_mean,
         caption: spreadCaption,
-        aria: ({ mean, sd }) => `Histogram of the estimates: mean ${plain(mean, 2)}, standard deviation ${plain(sd, 2)}`,
+        aria: ({ mean, sd }) => `Histogram of the estimates: mean ${fixed(mean, 2)}, standard deviation ${fixed(sd, 2)}`,
       },
       {
         name: "map", title: "Effective sample size, for every q", column: 1, formula: FORMULAS.map,
-        layout: (size, { values }) => plotLayout(size, { x: [-3, 3], y: [0.5, 3], logY: true }),
+        layout: (size) => plotLayout(size, { x: [-3, 3], y: [0.5, 3], logY: true }),
         under: mapUnder, over: mapOver, underKey: ({ values: v }) => `${v.target_mean} ${v.target_std}`,
         drag: (at, px, py) => ({ mean: at.valueX(px), std: at.valueY(py) }), keys: ["mean", "std"],
         caption: mapCaption,

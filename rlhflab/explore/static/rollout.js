@@ -1,5 +1,10 @@
 // The view of rlhflab.explore.rollout.RolloutPlayer: an episode frame by frame, and its returns.
 
+import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
+import { clamp, fixed, short } from "../../static/numbers.js";
+import { area, arrow, axes, dot, label, legend, line, plotLayout, verticalAt } from "./canvas.js";
+import { remembered, stage } from "./stage.js";
+
 // ---------------------------------------------------------------------------------------------- mathematics
 
 /** G_t = r_t + γ·G_{t+1}, from the end backwards. */
@@ -45,7 +50,7 @@ function sceneUnder(context, at, theme) {
   for (const side of [-1, 1]) {
     const edge = width / 2 + side * LIMIT * ratio;
     line(context, [[edge, rail - 60], [edge, rail + 6]], { colour: VERMILION, dash: [4, 3], width: 1.5 });
-    label(context, `${side < 0 ? "−" : "+"}2.4 m`, edge, rail + 15, { colour: theme.muted, align: "center", font: `11px ${theme.font}` });
+    label(context, `${side < 0 ? "−" : "+"}2.4 m`, edge, rail + 15, { colour: theme.muted, align: "center", font: theme.small });
   }
 }
 
@@ -60,7 +65,7 @@ function choiceOver(context, at, theme, { data, t }) {
     label(context, name, at.left - 8, y, { colour: theme.text, align: "right", font: `${i === chosen ? "bold " : ""}12px ${theme.font}` });
     context.fillStyle = colour;
     context.fillRect(at.left, y - 8, at.x(p) - at.left, 16);
-    label(context, t < data.actions.length ? plain(p, 2) : "", at.x(p) + 6, y, { colour: theme.text, font: `12px ${theme.font}`, halo: theme.background });
+    label(context, t < data.actions.length ? fixed(p, 2) : "", at.x(p) + 6, y, { colour: theme.text, font: `12px ${theme.font}`, halo: theme.background });
   });
 }
 
@@ -71,7 +76,7 @@ function curvesUnder(context, at, theme, { data, curves }) {
 }
 
 function curvesOver(context, at, theme, { data, curves, t }) {
-  line(context, [[at.x(t), at.top], [at.x(t), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, t, { colour: theme.accent, width: 1.5 });
   curves.forEach((i, k) => dot(context, at.x(t), at.y(data.states[t][i]), 5, COLOURS[k], theme.background));
 }
 
@@ -86,7 +91,7 @@ function returnsOver(context, at, theme, { returns, values: { gamma }, t }) {
   const weights = [];
   for (let k = t; k < returns.length; k++) weights.push([at.x(k), at.base - height * gamma ** (k - t)]);
   if (weights.length) area(context, [[at.x(t), at.base], ...weights, [weights[weights.length - 1][0], at.base]], { colour: ORANGE, alpha: 0.45 });
-  line(context, [[at.x(t), at.top], [at.x(t), at.base]], { colour: theme.accent, width: 1.5 });
+  verticalAt(context, at, t, { colour: theme.accent, width: 1.5 });
   if (t < returns.length) dot(context, at.x(t), at.y(returns[t]), 6, BLUE, theme.background);
 }
 
@@ -113,9 +118,9 @@ function render({ model, el }) {
     layout: ({ width, height }) => ({ width, height, ratio: Math.min(width / 5.8, (height - 60) / 1.45) }),
     under: sceneUnder, over: sceneOver, underKey: () => "",
     caption: "The pole may tilt by 12°, the cart may leave by 2.4 m; every step on the way earns 1.",
-    aria: ({ t, data }) => `Cart at ${plain(data.states[t][0], 2)} metres, pole at ${plain((data.states[t][2] * 180) / Math.PI, 1)} degrees`,
+    aria: ({ t, data }) => `Cart at ${fixed(data.states[t][0], 2)} metres, pole at ${fixed((data.states[t][2] * 180) / Math.PI, 1)} degrees`,
   };
-  const digits = (value) => (Math.abs(value) >= 10 ? plain(value, 1) : plain(value, 3));
+  const digits = (value) => (Math.abs(value) >= 10 ? fixed(value, 1) : fixed(value, 3));
   return stage({
     model, el,
     title: "An episode τ",
@@ -131,9 +136,9 @@ function render({ model, el }) {
     readouts: [
       ...given.names.map((name, i) => ({ label: name, hint: "an entry of s_t", value: (s) => digits(s.data.states[s.t][i]) })),
       { label: "action a_t", hint: "drawn from π(·|s_t)", value: (s) => acting(s, ({ data, t }) => data.actionNames[data.actions[t]]) },
-      { label: "π(a_t|s_t)", hint: "its probability", value: (s) => acting(s, ({ data, t }) => plain(data.probabilities[t][data.actions[t]])) },
+      { label: "π(a_t|s_t)", hint: "its probability", value: (s) => acting(s, ({ data, t }) => fixed(data.probabilities[t][data.actions[t]])) },
       { label: "reward r_t", hint: "", value: (s) => acting(s, ({ data, t }) => short(data.rewards[t])) },
-      { label: "return to go G_t", hint: "Σ γ^k·r_{t+k}", value: (s) => acting(s, ({ returns, t }) => plain(returns[t], 2)) },
+      { label: "return to go G_t", hint: "Σ γ^k·r_{t+k}", value: (s) => acting(s, ({ returns, t }) => fixed(returns[t], 2)) },
     ],
     panels: [
       ...(given.cartpole ? [scene] : []),
@@ -144,7 +149,7 @@ function render({ model, el }) {
         under: (context, at, theme) => axes(context, at, theme, { xName: "", yTicks: [], xTicks: [0, 0.5, 1] }),
         over: choiceOver, underKey: () => "",
         caption: "The policy only says how likely each action is; chance draws one.",
-        aria: ({ data, t }) => (t < last(data) ? data.actionNames.map((name, i) => `${name} ${plain(data.probabilities[t][i], 2)}`).join(", ") : "the end"),
+        aria: ({ data, t }) => (t < last(data) ? data.actionNames.map((name, i) => `${name} ${fixed(data.probabilities[t][i], 2)}`).join(", ") : "the end"),
       },
       {
         name: "states", title: "States s_t", column: 1,
@@ -159,7 +164,7 @@ function render({ model, el }) {
         layout: (size, { data, returns }) => plotLayout(size, { x: [0, last(data)], y: [Math.min(0, ...returns), Math.max(1, ...returns) * 1.08] }),
         under: returnsUnder, over: returnsOver, underKey: ({ values }) => values.gamma, drag: dragTime, keys: ["time"],
         caption: ({ values: { gamma } }) => `Orange: what a later reward weighs in it, γᵏ after k steps. In an endless episode these weights add up to 1/(1 − γ) = ${short(horizonOf(gamma))}.`,
-        aria: ({ returns, t }) => (t < returns.length ? `Return to go ${plain(returns[t], 2)}` : "the end"),
+        aria: ({ returns, t }) => (t < returns.length ? `Return to go ${fixed(returns[t], 2)}` : "the end"),
       },
     ],
   });

@@ -4,6 +4,12 @@
 // panel's underKey changes) and an over layer (drawn every frame of a drag). Everything is drawn in
 // requestAnimationFrame, at most once a frame; the kernel hears of a value when a drag has ended.
 
+import { isDark, watchLook } from "../../static/colours.js";
+import { card, make, mount, setNotation, write } from "../../static/dom.js";
+import { surface, themeOf } from "./canvas.js";
+import { controlOf } from "./controls.js";
+import STAGE_CSS from "./stage.css" with { type: "text" };
+
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /**
@@ -33,8 +39,7 @@ export function stage({
 }) {
   const stop = new AbortController();
   const { signal } = stop;
-  const root = element("div", { class: "rlhf-stage", role: "group", "aria-label": title, "data-lm-suppress-shortcuts": "true" });
-  el.append(element("style", { text: STAGE_CSS }), root);
+  const root = mount(el, "rlhf-stage", STAGE_CSS, { role: "group", "aria-label": title });
 
   let data;
   let version = 0; // of the data
@@ -46,25 +51,25 @@ export function stage({
   let scheduled = 0;
 
   // --- cards
-  const form = element("section", { class: "card form", "aria-label": "Controls" });
-  const left = element("div", { class: "left" }, form);
-  const rows = readouts.map((row) => ({ ...row, now: element("td", { class: "now" }), was: element("td", { class: "ref" }) }));
-  const board = rows.length ? readoutTable(rows, readoutCard, signal) : null;
-  if (board) left.append(board.root);
+  const form = make("section", { class: "rlhf-card form", "aria-label": "Controls" });
+  const left = make("div", { class: "left" }, form);
+  const rows = readouts.map((row) => ({ ...row, now: make("td", { class: "now" }), was: make("td", { class: "ref" }) }));
+  if (rows.length) left.append(readoutTable(rows, readoutCard, signal));
   root.append(left);
   const shown = panels.map((panel, i) => ({ ...panel, column: panel.column ?? (i < panels.length / 2 ? 0 : 1), drawn: null }));
   const columns = [...new Set(shown.map((panel) => panel.column))].sort();
   root.style.setProperty("--columns", columns.map((_, i) => `minmax(0, ${widths?.[i] ?? 1}fr)`).join(" "));
   for (const panel of shown) {
-    panel.canvas = element("canvas", { role: "img", ...(panel.drag ? { tabindex: "0" } : {}) });
-    panel.below = element("canvas", { "aria-hidden": "true" });
-    panel.plot = element("div", { class: "plot" }, panel.below, panel.canvas);
-    panel.card = card(panel, panel.plot, signal);
-    panel.card.root.dataset.panel = panel.name;
+    panel.canvas = make("canvas", { role: "img", ...(panel.drag ? { tabindex: "0" } : {}) });
+    panel.below = make("canvas", { "aria-hidden": "true" });
+    panel.plot = make("div", { class: "plot" }, panel.below, panel.canvas);
+    panel.note = make("div", { class: "rlhf-caption" });
+    panel.card = card(panel, [panel.plot, panel.note], signal);
+    panel.card.dataset.panel = panel.name;
   }
   for (const column of columns) {
-    const own = shown.filter((panel) => panel.column === column).map((panel) => panel.card.root);
-    root.append(element("div", { class: "column" }, ...own));
+    const own = shown.filter((panel) => panel.column === column).map((panel) => panel.card);
+    root.append(make("div", { class: "column" }, ...own));
   }
 
   // --- state
@@ -77,8 +82,8 @@ export function stage({
       const [min, max] = data.ranges?.[spec.name] ?? [];
       made[spec.name] = controlOf({ min, max, ...spec }, { change: (name, value, source) => change({ [name]: value }, source), commit, signal });
     }
-    form.replaceChildren(...(title ? [element("div", { class: "head" }, element("strong", { notation: title }))] : []),
-      ...Object.values(made).flatMap((control) => control.nodes), ...(note ? [element("div", { class: "caption", notation: note })] : []));
+    form.replaceChildren(...(title ? [make("div", { class: "rlhf-head" }, make("h4", { notation: title }))] : []),
+      ...Object.values(made).flatMap((control) => control.nodes), ...(note ? [make("div", { class: "rlhf-caption", notation: note })] : []));
     [stale, moving] = [true, false];
     take();
   }
@@ -139,8 +144,8 @@ export function stage({
   function draw() {
     scheduled = 0;
     if (!root.isConnected || root.clientWidth < 50) return; // hidden: the resize observer calls again
+    root.toggleAttribute("data-dark", isDark(root));
     const theme = themeOf(root);
-    root.style.colorScheme = theme.dark ? "dark" : "light";
     const now = current();
     for (const panel of shown) {
       const height = typeof panel.height === "function" ? panel.height(now) : panel.height;
@@ -164,7 +169,7 @@ export function stage({
     }
     panel.over(surface(canvas, size), panel.at, theme, now);
     const text = typeof panel.caption === "function" ? panel.caption(now) : panel.caption;
-    write(panel.card.caption, text ?? "", setNotation);
+    write(panel.note, text ?? "", setNotation);
   }
 
   // --- pointer and keys
@@ -222,13 +227,7 @@ export function stage({
   load();
   const names = Object.keys(made);
   for (const name of names) model.on(`change:${name}`, take);
-  let painted = "";
-  const watch = setInterval(() => { // a theme change sends no event that every front end shares
-    const css = getComputedStyle(root);
-    const look = `${css.color} ${css.backgroundColor} ${window.devicePixelRatio}`;
-    if (look !== painted) schedule();
-    painted = look;
-  }, 400);
+  const endWatch = watchLook(root, schedule);
   const observer = new ResizeObserver(() => {
     root.classList.toggle("narrow", root.clientWidth < 960);
     root.classList.toggle("tiny", root.clientWidth < 680); // below it the legends of two columns are cut off
@@ -238,7 +237,7 @@ export function stage({
 
   return () => {
     stop.abort();
-    clearInterval(watch);
+    endWatch();
     observer.disconnect();
     cancelAnimationFrame(scheduled);
     model.off("change:data", load);
@@ -246,45 +245,24 @@ export function stage({
   };
 }
 
-/** A card: title, "?" with its formula where it has one, body, caption. */
-function card({ title, formula }, body, signal) {
-  const caption = element("div", { class: "caption" });
-  const head = element("div", { class: "head" }, element("strong", { notation: title }));
-  const root = element("section", { class: "card", "aria-label": title }, head, body, caption);
-  if (!formula) return { root, caption };
-  const id = `rlhf-stage-${(serial += 1)}`;
-  const box = element("div", { class: "formula", id, role: "note" });
-  box.hidden = true;
-  for (const [kind, text] of formula) box.append(element("div", { class: kind, notation: text }));
-  const ask = element("button", {
-    class: "ask", type: "button", text: "?", "aria-expanded": "false", "aria-controls": id,
-    "aria-label": `Formula: ${title.replaceAll("_", " ")}`, title: "Formula",
-  });
-  head.append(ask);
-  root.append(box);
-  const show = (open) => {
-    box.hidden = !open;
-    ask.setAttribute("aria-expanded", String(open));
+/** `make`, but called again only when an argument is another than last time. */
+export function remembered(make) {
+  let last = null;
+  return (...given) => {
+    if (!last || given.some((value, i) => value !== last.given[i])) last = { given, value: make(...given) };
+    return last.value;
   };
-  ask.addEventListener("click", () => show(box.hidden), { signal });
-  document.addEventListener("pointerdown", (event) => {
-    if (!box.hidden && !event.composedPath().some((node) => node === box || node === ask)) show(false);
-  }, { signal });
-  root.addEventListener("keydown", (event) => event.key === "Escape" && show(false), { signal });
-  return { root, caption };
 }
 
 /** The card of read-outs; with `columns` (two names) each row may have a value of reference beside its own. */
 function readoutTable(rows, { title = "Values", caption = "", formula, columns }, signal) {
-  const table = element("table");
+  const table = make("table");
   if (columns) {
-    const heads = columns.map((name) => element("th", { scope: "col", notation: name }));
-    table.append(element("thead", {}, element("tr", {}, element("td"), ...heads)));
+    const heads = columns.map((name) => make("th", { scope: "col", notation: name }));
+    table.append(make("thead", {}, make("tr", {}, make("td"), ...heads)));
   }
-  const body = element("tbody", {}, ...rows.map(({ label: name, hint = "", now, was }) =>
-    element("tr", { title: hint }, element("th", { scope: "row", notation: name }), now, ...(columns ? [was] : []))));
+  const body = make("tbody", {}, ...rows.map(({ label: name, hint = "", now, was }) =>
+    make("tr", { title: hint }, make("th", { scope: "row", notation: name }), now, ...(columns ? [was] : []))));
   table.append(body);
-  const made = card({ title, formula }, table, signal);
-  setNotation(made.caption, caption);
-  return made;
+  return card({ title, formula }, [table, make("div", { class: "rlhf-caption", notation: caption })], signal);
 }

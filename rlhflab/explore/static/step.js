@@ -1,17 +1,13 @@
 // The view of rlhflab.explore.StepExplorable: one TRPO step of a real policy, measured along its direction.
 //
-// The points come from Python; between two of them the line is straight. draw.js, controls.js and stage.js stand before
-// this in one module.
+// The points come from Python; between two of them the line is straight.
+
+import { BLUE, VERMILION } from "../../static/colours.js";
+import { between, clamp, fixed, short, signed } from "../../static/numbers.js";
+import { axes, dot, horizontalAt, inside, label, legend, line, plotLayout } from "./canvas.js";
+import { stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
-
-/** The value at x of a line through points, `xs` rising; beyond them the nearest one's. */
-export function between(xs, ys, x) {
-  const right = xs.findIndex((known) => known >= x);
-  if (right <= 0) return right === 0 ? ys[0] : ys.at(-1);
-  const part = (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
-  return ys[right - 1] + part * (ys[right] - ys[right - 1]);
-}
 
 /** The line search from the step of radius δ: its tries, {share, radius, kl, gain, accepted}, to the first accepted. */
 export function lineSearch({ radii, kls, gains }, maxKl, tries) {
@@ -54,7 +50,7 @@ function gainLayout(size, { most, highest, lowest }) {
 function gainUnder(context, at, theme, { radii, gains, slope, most }) {
   axes(context, at, theme, { xName: "predicted KL, on the scale of its root", xTicks: deltaTicks(most), xFormat: squared });
   inside(context, at, () => {
-    line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+    horizontalAt(context, at, 0, { colour: theme.muted });
     line(context, [0, root(most)].map((r) => [at.x(r), at.y(slope * r)]), { colour: theme.ink, width: 2, dash: [6, 4] });
     line(context, radii.map((r, i) => [at.x(r), at.y(gains[i])]), { colour: MEASURED, width: 2.5 });
   });
@@ -144,21 +140,21 @@ function render({ model, el }) {
     readoutCard: { title: "The step", columns: ["taken", "full"], caption: "Full: without the line search." },
     readouts: [
       { label: "share", hint: "of the full step", value: (s) => short(s.taken.share), reference: () => "1" },
-      { label: "pred. KL", hint: "½xᵀHx", value: (s) => plain(s.taken.radius ** 2, 4), reference: (s) => plain(s.maxKl, 4) },
-      { label: "true KL", value: (s) => plain(s.taken.kl, 4), reference: (s) => plain(s.trials[0].kl, 4) },
-      { label: "pred. gain", hint: "g·x", value: (s) => plain(s.slope * s.taken.radius), reference: (s) => plain(s.slope * root(s.maxKl)) },
+      { label: "pred. KL", hint: "½xᵀHx", value: (s) => fixed(s.taken.radius ** 2, 4), reference: (s) => fixed(s.maxKl, 4) },
+      { label: "true KL", value: (s) => fixed(s.taken.kl, 4), reference: (s) => fixed(s.trials[0].kl, 4) },
+      { label: "pred. gain", hint: "g·x", value: (s) => fixed(s.slope * s.taken.radius), reference: (s) => fixed(s.slope * root(s.maxKl)) },
       { label: "true gain", hint: "of the surrogate", value: (s) => signed(s.taken.gain, 3), reference: (s) => signed(s.trials[0].gain, 3) },
     ],
     panels: [
       {
         name: "kl", title: "KL along the step", column: 0, height: 260, formula: STEP_FORMULAS.kl,
         layout: klLayout, under: klUnder, over: klOver, underKey: ({ iterations }) => iterations, drag: dragged, caption: searchCaption,
-        aria: ({ maxKl, trials, taken }) => `KL along the step; δ = ${short(maxKl)}, ${trials.length} tries, KL taken ${plain(taken.kl, 4)}`,
+        aria: ({ maxKl, trials, taken }) => `KL along the step; δ = ${short(maxKl)}, ${trials.length} tries, KL taken ${fixed(taken.kl, 4)}`,
       },
       {
         name: "residual", title: "Conjugate gradient's residuals", column: 0, formula: STEP_FORMULAS.residual, height: 170,
         layout: residualLayout, under: residualUnder, over: () => {}, underKey: ({ iterations }) => iterations,
-        caption: ({ residuals, iterations }) => `After ${iterations} iterations: ${plain(residuals[Math.min(iterations, residuals.length - 1)], 2)}. More of them predict more gain; for how far?`,
+        caption: ({ residuals, iterations }) => `After ${iterations} iterations: ${fixed(residuals[Math.min(iterations, residuals.length - 1)], 2)}. More of them predict more gain; for how far?`,
         aria: ({ iterations }) => `Residuals of conjugate gradient up to iteration ${iterations}`,
       },
       {

@@ -2,9 +2,14 @@
 // square of its policies.
 //
 // First the mathematics (pure, exported, tested under node against Python), then the four plots, then what the stage is
-// told. draw.js, controls.js and stage.js stand before this in one module.
+// told.
 //
 // A policy is two logits: of staying in A and in B. θ are the parameters, logits = M·θ.
+
+import { BLUE, VERMILION, GREEN, ORANGE, PURPLE } from "../../static/colours.js";
+import { clamp, fixed, linSpace, percent, short, signed } from "../../static/numbers.js";
+import { area, arrow, axes, contour, dot, horizontalAt, inside, legend, line, notation, plotLayout, verticalAt } from "./canvas.js";
+import { stage } from "./stage.js";
 
 // ---------------------------------------------------------------------------------------------- mathematics
 
@@ -223,7 +228,7 @@ function lambdaLayout(size, { range, lambdas }) {
 }
 
 function lambdaUnder(context, at, theme) {
-  axes(context, at, theme, { xName: "δ, nats a step", xTicks: [0.001, 0.01, 0.1, 0.5], yName: "λ, gain per nat", yTicks: [0.01, 0.1, 1, 10, 100] });
+  axes(context, at, theme, { xName: "δ, nats a step", xTicks: [0.001, 0.01, 0.1, 0.5], yName: "λ, gain per nat" });
 }
 
 function lambdaOver(context, at, theme, { now, maxKl, range }) {
@@ -243,7 +248,7 @@ const GAINS = [["predicted g·x", null], ["surrogate", BLUE], ["J", PURPLE]];
 
 function gainUnder(context, at, theme) {
   axes(context, at, theme, { xName: "δ, nats a step", yCount: 4 });
-  line(context, [[at.left, at.y(0)], [at.right, at.y(0)]], { colour: theme.muted });
+  horizontalAt(context, at, 0, { colour: theme.muted });
   legend(context, GAINS.map(([name, colour]) => [name, colour ?? theme.ink]), 46, 10, theme);
 }
 
@@ -256,7 +261,7 @@ function gainOver(context, at, theme, { now, maxKl, end, promised, curve }) {
     line(context, curve.map(([delta, surrogate]) => place([delta, surrogate])), { colour: BLUE, width: 2.5 });
     line(context, tangent, { colour: theme.accent, width: 1.5 });
   });
-  line(context, [[at.x(maxKl), at.top], [at.x(maxKl), at.base]], { colour: theme.accent, dash: [4, 3] });
+  verticalAt(context, at, maxKl, { colour: theme.accent, dash: [4, 3] });
   inside(context, at, () => dot(context, ...place([maxKl, promised(maxKl)]), 6, theme.accent, theme.background));
 }
 
@@ -318,7 +323,7 @@ function regionCaption({ now, maxKl }) {
   const word = over > 1.005 ? "more than" : over < 0.995 ? "less than" : "just what";
   const search = !(now.taken.share > 0) ? "No try of the line search is accepted." : tries === 1
     ? "The full step is taken." : `Accepted at the ${tries}${["th", "st", "nd", "rd"][tries] ?? "th"} try.`;
-  return `J = ${plain(now.objective)}; ${percent(now.visits[1])} of the time in B. The full step's true KL is ${plain(over, 2)}·δ: ` +
+  return `J = ${fixed(now.objective)}; ${percent(now.visits[1])} of the time in B. The full step's true KL is ${fixed(over, 2)}·δ: ` +
     `${word} the dashed ellipse says. ${search}`;
 }
 
@@ -348,9 +353,9 @@ function render({ model, el }) {
     compute: trustState,
     readoutCard: { title: "The step", columns: ["TRPO", "plain"], caption: "TRPO: after its line search. Plain: to the ellipse, no line search." },
     readouts: [
-      { label: "pred. KL", hint: "½xᵀHx, nats a step", value: (s) => plain(s.now.taken.share ** 2 * s.maxKl, 4), reference: (s) => plain(s.maxKl, 4) },
-      { label: "true KL", hint: "nats a step", value: (s) => plain(s.now.taken.kl, 4), reference: (s) => plain(s.now.plain.at(1).kl, 4) },
-      { label: "pred. gain", hint: "g·x", value: (s) => plain(s.now.taken.share * s.now.natural.predicted), reference: (s) => plain(s.now.plain.predicted) },
+      { label: "pred. KL", hint: "½xᵀHx, nats a step", value: (s) => fixed(s.now.taken.share ** 2 * s.maxKl, 4), reference: (s) => fixed(s.maxKl, 4) },
+      { label: "true KL", hint: "nats a step", value: (s) => fixed(s.now.taken.kl, 4), reference: (s) => fixed(s.now.plain.at(1).kl, 4) },
+      { label: "pred. gain", hint: "g·x", value: (s) => fixed(s.now.taken.share * s.now.natural.predicted), reference: (s) => fixed(s.now.plain.predicted) },
       { label: "surrogate", hint: "its gain", value: (s) => signed(s.now.taken.gain, 3), reference: (s) => signed(s.now.plain.at(1).gain, 3) },
       { label: "gain in J", value: (s) => signed(gainOfJ(s, s.now.taken), 3), reference: (s) => signed(gainOfJ(s, s.now.plain.at(1)), 3) },
       { label: "share", hint: "of the full step", value: (s) => short(s.now.taken.share), reference: () => "1" },
@@ -362,7 +367,7 @@ function render({ model, el }) {
         over: (context, at, theme, state) => steps(context, at, theme, inTheta(at, state), state),
         drag: (at, px, py, { matrix }) => logitsAt(times(matrix, [at.valueX(px), at.valueY(py)])),
         keys: ["logit_a", "logit_b"], caption: regionCaption,
-        aria: ({ back, now, maxKl }) => `Plane of the parameters; θ = ${times(back, now.logits).map((v) => plain(v, 2)).join(", ")}; δ = ${short(maxKl)}`,
+        aria: ({ back, now, maxKl }) => `Plane of the parameters; θ = ${times(back, now.logits).map((v) => fixed(v, 2)).join(", ")}; δ = ${short(maxKl)}`,
       },
       {
         name: "lambda", title: "The price of KL: λ against δ", column: 0, formula: TRUST_FORMULAS.lambda,
@@ -377,14 +382,14 @@ function render({ model, el }) {
         over: (context, at, theme, state) => steps(context, at, theme, inPolicies(at), state),
         drag: (at, px, py) => logitsAt([at.valueX(px), at.valueY(py)].map((p) => logit(clamp(p, 0.001, 0.999)))),
         keys: ["logit_a", "logit_b"], caption: policyCaption,
-        aria: ({ now }) => `Square of policies; probability of staying ${plain(now.stay[0], 2)} in A, ${plain(now.stay[1], 2)} in B; J = ${plain(now.objective)}`,
+        aria: ({ now }) => `Square of policies; probability of staying ${fixed(now.stay[0], 2)} in A, ${fixed(now.stay[1], 2)} in B; J = ${fixed(now.objective)}`,
       },
       {
         name: "gain", title: "Gain of the full step against δ", column: 1, formula: TRUST_FORMULAS.gain,
         layout: gainLayout, under: gainUnder, over: gainOver, underKey: ({ end, top }) => `${end} ${top}`,
         drag: (at, px, py, { range }) => ({ max_kl: Number(clamp(at.valueX(px), ...range).toPrecision(3)) }), keys: ["max_kl"],
         caption: "The tangent's slope is λ. Prediction, surrogate and J agree on small steps and part on long ones.",
-        aria: ({ now, maxKl, promised }) => `Gain at δ = ${short(maxKl)}: predicted ${plain(promised(maxKl))}, surrogate ${plain(now.natural.at(1).gain)}`,
+        aria: ({ now, maxKl, promised }) => `Gain at δ = ${short(maxKl)}: predicted ${fixed(promised(maxKl))}, surrogate ${fixed(now.natural.at(1).gain)}`,
       },
     ],
   });

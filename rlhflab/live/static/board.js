@@ -2,10 +2,16 @@
 // first, and never for more than about a third of the time. Everything is drawn from the frame, so a view that opens
 // late is right at once.
 
-const STATES = {
-  idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
-  stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
-};
+import { isDark, watchLook } from "../../static/colours.js";
+import { card, make, mount } from "../../static/dom.js";
+import { steady } from "../../static/numbers.js";
+import BOARD_CSS from "./board.css" with { type: "text" };
+import { Header } from "./header.js";
+import { ChoiceRow, KnobRow } from "./knobs.js";
+import { adoptPlotlyStyle, getPlotly, receivePlotly } from "./plotly.js";
+import { isOfArrays, plotOf } from "./plots.js";
+import { Tables } from "./tables.js";
+
 const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
 
 class BoardView {
@@ -20,14 +26,7 @@ class BoardView {
     this.reportedMs = 0;
     this.closed = false;
     this.asked = 0;
-    this.root = make("div", { class: "rlhf", "data-lm-suppress-shortcuts": "true" });
-    this.root.addEventListener("keydown", (event) => event.stopPropagation());
-    // In a shadow tree the browser need not match the notebook's thousands of style rules against every stroke of a
-    // plot: drawing takes about half the time, and neither page can restyle the other.
-    const host = make("div", { class: "rlhf-host" });
-    const shadow = (this.shadow = host.attachShadow({ mode: "open" }));
-    shadow.append(make("style", {}, BOARD_CSS), this.root);
-    el.append(host);
+    this.root = mount(el, "rlhf-board", BOARD_CSS);
     if (window.google && window.google.colab) document.body.classList.add("rlhf-colab");
     this.buildFrame();
     this.listen();
@@ -56,9 +55,7 @@ class BoardView {
       else if (message.op === "plotly") receivePlotly(message, buffers).catch((e) => this.say(String(e)));
     };
     this.model.on("msg:custom", this.onMessage);
-    this.themeWatch = new MutationObserver(() => this.restyle());
-    for (const node of [document.documentElement, document.body])
-      this.themeWatch.observe(node, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name", "style"] });
+    this.endWatch = watchLook(this.root, () => this.restyle());
     this.sizeWatch = new ResizeObserver(() => { this.layOut(); this.redraw(); });
     this.sizeWatch.observe(this.grid);
     this.sight = new IntersectionObserver((entries) => {
@@ -73,28 +70,17 @@ class BoardView {
   close() {
     this.closed = true;
     this.model.off("msg:custom", this.onMessage);
-    this.themeWatch.disconnect();
+    this.endWatch();
     this.sizeWatch.disconnect();
     this.sight.disconnect();
+    this.cards?.abort();
     for (const panel of this.panels) if (panel.drawn && window.Plotly) window.Plotly.purge(panel.plot);
   }
 
   // ---- the page ------------------------------------------------------------------------------------------------
 
   buildFrame() {
-    const button = (label, what, title) => make("button", { type: "button", class: "rlhf-button", title,
-      onclick: () => this.press(what) }, label);
-    this.startButton = make("button", { type: "button", class: "rlhf-button rlhf-primary",
-      onclick: () => this.press(this.startButton.dataset.what) }, "Start");
-    this.startButton.dataset.what = "start";
-    this.stepButton = button("Step", "step", "Make one update and rest");
-    this.stopButton = button("Stop", "stop", "End this run");
-    this.resetButton = button("Reset", "reset", "Begin anew; the curves stay as faint lines");
-    this.heading = make("h3", { class: "rlhf-title" });
-    this.pill = make("span", { class: "rlhf-pill", "data-kind": "ready", "aria-live": "polite" }, "Connecting…");
-    this.bar = make("div", { class: "rlhf-bar-fill" });
-    this.progress = make("div", { class: "rlhf-bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0" }, this.bar);
-    this.progressText = make("span", { class: "rlhf-progress-text" });
+    this.header = new Header((what) => this.send({ op: "do", what }));
     this.knobs = new KnobRow({ page: this.id, post: (name, value) => this.send({ op: "knob", name, value }),
       notice: (text) => this.say(text), moved: (name) => { if (name === "beta") this.moveTargets(); } });
     this.choices = new ChoiceRow((name, at) => this.send({ op: "choose", name, at }));
@@ -105,28 +91,20 @@ class BoardView {
     this.tables = new Tables();
     this.still = make("img", { class: "rlhf-still", alt: "The board as it was when the notebook was saved", hidden: true });
     this.root.append(
-      make("header", { class: "rlhf-header" }, this.heading, this.pill,
-        make("div", { class: "rlhf-buttons", role: "group", "aria-label": "Training" },
-          this.startButton, this.stepButton, this.stopButton, this.resetButton),
-        make("div", { class: "rlhf-progress" }, this.progress, this.progressText)),
+      this.header.node,
       this.choices.node, this.knobs.node, this.notice, this.errorBox, this.still, this.ghostRow, this.grid,
       make("div", { class: "rlhf-below" }, this.tables.pairsCard, this.tables.samplesCard));
-    this.setControls("connecting");
+    this.showState("connecting");
   }
 
   /** While a cell waits: ask the kernel for an answer, which tells how it hears this page meanwhile, if at all. */
   askWhetherHeard() {
     this.asking = !this.closed && this.frame.awaited;
     if (!this.asking) { this.asked = 0; return; }
-    this.writeProgress();
+    this.header.writeProgress(this.frame, this.setup, this.asked);
     // More than once: JupyterLab may make its subshell only now, and then is heard there from the next message on.
     if (this.asked++ < 4) this.send({ op: "ping" });
     setTimeout(() => this.askWhetherHeard(), 1000);
-  }
-
-  press(what) {
-    if (what === "start") { this.pill.textContent = "Starting…"; this.pill.dataset.kind = "busy"; }
-    this.send({ op: "do", what });
   }
 
   showPicture() {
@@ -134,7 +112,7 @@ class BoardView {
     if (!picture || this.setup) return;
     this.still.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(picture);
     this.still.hidden = false;
-    this.pill.textContent = "No kernel: saved picture";
+    this.header.say("No kernel: saved picture");
   }
 
   onSetup(setup) {
@@ -148,14 +126,14 @@ class BoardView {
     const choicesChanged = first || JSON.stringify(setup.choices) !== JSON.stringify(this.setup.choices);
     this.setup = setup;
     this.still.hidden = true;
-    this.heading.textContent = setup.title;
+    this.header.heading.textContent = setup.title;
     if (knobsChanged) this.knobs.build(setup.controls);
     if (choicesChanged) this.choices.build(setup.choices);
     if (panelsChanged) this.buildPanels();
     this.buildGhosts();
     this.redraw();
     if (first) getPlotly((message) => this.send(message)).then(() => {
-      adoptPlotlyStyle(this.shadow);
+      adoptPlotlyStyle(this.root.getRootNode());
       this.ready = true;
       this.redraw();
     });
@@ -184,14 +162,16 @@ class BoardView {
 
   // ---- header --------------------------------------------------------------------------------------------------
 
+  showState(state) {
+    this.root.dataset.state = state;
+    this.header.showState(state);
+  }
+
   onFrame() {
     if (!this.setup) return;
     const f = this.frame;
-    const [kind, text] = STATES[f.state] || ["ready", f.state];
-    this.pill.textContent = text;
-    this.pill.dataset.kind = kind;
-    this.setControls(f.state);
-    this.writeProgress();
+    this.showState(f.state);
+    this.header.writeProgress(f, this.setup, this.asked);
     if (this.heard && !f.heard) this.asked = 0; // another cell waits
     this.heard = f.heard;
     if (f.awaited && !this.asking) this.askWhetherHeard();
@@ -202,50 +182,6 @@ class BoardView {
     this.noteChanges();
     this.redraw();
     this.tables.draw(this.frame.data);
-  }
-
-  writeProgress() {
-    const f = this.frame;
-    const share = f.steps ? Math.min(1, f.step / f.steps) : 0;
-    this.bar.style.width = `${100 * share}%`;
-    this.progress.setAttribute("aria-valuemax", f.steps || 1);
-    this.progress.setAttribute("aria-valuenow", f.step);
-    const parts = [];
-    if (f.steps) parts.push(`step ${f.step.toLocaleString("en-US")} of ${f.steps.toLocaleString("en-US")}`);
-    else if (f.state === "preparing") parts.push("building the model and its data…");
-    else if (f.state === "idle") parts.push(this.setup.polled ? "press Start, or run board.run() in a cell to watch live" : "press Start");
-    const [waits, title] = f.awaited ? this.waitingCell() : ["", ""];
-    this.progressText.title = title;
-    if (f.state === "running" && f.rate) parts.push(`${short(f.rate, 2)} steps/s`);
-    if (f.state === "running" && f.left !== null) parts.push(`${seconds(f.left)} left`);
-    if (waits) parts.push(waits);
-    const whole = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
-    this.progressText.replaceChildren(...whole.flatMap((part, i) => (i ? [" · ", part] : [part])));
-  }
-
-  /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
-  waitingCell() {
-    const f = this.frame;
-    const way = { paused: ": Resume goes on with it, Stop lets the cell go on", idle: ": Start begins it" }[f.state] || "";
-    const title = `A cell waits for the end of this training${way}. `;
-    if (f.heard === "directly") return ["controls act at once while a cell waits", title + "Buttons and sliders reach the kernel beside the cell."];
-    if (f.heard === "polled") return ["controls act through polling while a cell waits", title +
-      "Buttons and sliders queue behind the cell, which looks into that queue twenty times a second."];
-    if (this.asked < 5) return ["a cell waits", title]; // not heard yet
-    return ["controls act only after the cell that waits", "The kernel hears no buttons and sliders while a cell waits. " +
-      "Interrupt the cell to use them: the training goes on."];
-  }
-
-  setControls(state) {
-    const what = state === "running" ? "pause" : state === "paused" ? "resume" : "start";
-    const label = { pause: "Pause", resume: "Resume", start: ["stopped", "finished", "error"].includes(state) ? "Start again" : "Start" }[what];
-    if (this.startButton.textContent !== label) this.startButton.textContent = label;
-    this.startButton.dataset.what = what;
-    this.startButton.disabled = ["preparing", "stopping", "connecting"].includes(state);
-    this.stepButton.disabled = !["idle", "paused", "running"].includes(state);
-    this.stopButton.disabled = !["preparing", "running", "paused"].includes(state);
-    this.resetButton.disabled = ["idle", "stopping", "connecting"].includes(state);
-    this.root.dataset.state = state;
   }
 
   /** Show a notice of the page's own for a few seconds; frames bring theirs ten times a second. */
@@ -270,7 +206,7 @@ class BoardView {
     if (!error) return;
     this.errorBox.append(
       make("strong", {}, error.title),
-      make("div", {}, "The kernel goes on working. Mend the cause, then Reset or run the cell again."),
+      make("div", {}, "The kernel still works. Fix the cause, then press Reset or run the cell again."),
       error.traceback ? make("details", {}, make("summary", {}, "Traceback"), make("pre", {}, error.traceback)) : "");
   }
 
@@ -288,25 +224,19 @@ class BoardView {
   buildPanels() {
     for (const panel of this.panels) { this.sight.unobserve(panel.card); if (panel.drawn) window.Plotly.purge(panel.plot); }
     this.grid.replaceChildren();
+    this.cards?.abort(); // the listeners of the former cards
+    this.cards = new AbortController();
     this.panels = this.setup.panels.map((spec) => {
-      const help = make("div", { class: "rlhf-formula", hidden: true, id: `${this.id}-${spec.id}` });
-      for (const line of spec.formula) help.append(writeFormula(make("div", { class: "rlhf-math" }), line));
-      const list = make("dl");
-      for (const [symbol, meaning] of spec.symbols)
-        list.append(writeFormula(make("dt"), symbol), writeFormula(make("dd"), meaning));
-      help.append(list);
-      const ask = make("button", { type: "button", class: "rlhf-ask", title: "Formula", "aria-label": `Formula of ${spec.title}`,
-        "aria-expanded": "false", "aria-controls": help.id,
-        onclick: () => { help.hidden = !help.hidden; ask.setAttribute("aria-expanded", String(!help.hidden)); } }, "?");
-      help.addEventListener("click", () => ask.click());
       const legend = make("div", { class: "rlhf-legend" });
       const plot = make("div", { class: "rlhf-plot", role: "img", "aria-label": `${spec.title}. ${spec.caption}` });
-      const card = make("section", { class: "rlhf-card rlhf-panel", "data-panel": spec.id },
-        make("div", { class: "rlhf-panel-head" }, make("h4", {}, spec.title), ask),
-        writeFormula(make("p", { class: "rlhf-caption" }), spec.caption), legend, make("div", { class: "rlhf-plot-box" }, plot), help);
-      this.grid.append(card);
-      this.sight.observe(card);
-      return { spec, card, plot, legend, visible: true, drawn: false, urgent: false, legendKey: "" };
+      const body = [make("p", { class: "rlhf-caption", notation: spec.caption }), legend, make("div", { class: "rlhf-plot-box" }, plot)];
+      const formula = spec.formula.map((text) => ["math", text]);
+      const node = card({ title: spec.title, formula, symbols: spec.symbols }, body, this.cards.signal);
+      node.classList.add("rlhf-panel");
+      node.dataset.panel = spec.id;
+      this.grid.append(node);
+      this.sight.observe(node);
+      return { spec, card: node, plot, legend, visible: true, drawn: false, urgent: false, legendKey: "" };
     });
     this.layOut();
   }
@@ -402,7 +332,7 @@ class BoardView {
     return [...this.dirty].some((panel) => panel.visible && !panel.card.hidden);
   }
 
-  /** Panels in sight come first; those out of sight are drawn while the training rests, so that who scrolls back sees them. */
+  /** Panels in sight come first; those out of sight are drawn while the training rests: they are right when somebody scrolls back. */
   mayDraw(panel, inSight) {
     const rests = this.frame && !["preparing", "running", "stopping"].includes(this.frame.state);
     return !panel.card.hidden && (panel.visible || (rests && !inSight));
@@ -461,10 +391,10 @@ class BoardView {
       panel.legendKey = key;
       panel.legend.replaceChildren(...items.map((item) => {
         const swatch = make("i", { class: "rlhf-swatch", "data-dash": item.dash || "solid", style: `--c:${item.colour}` });
-        return make("span", {}, swatch, writeFormula(make("span"), item.name), make("b"));
+        return make("span", {}, swatch, make("span", { notation: item.name }), make("b"));
       }));
     }
-    items.forEach((item, i) => (panel.legend.children[i].lastChild.textContent = item.value === undefined ? "" : short(item.value)));
+    items.forEach((item, i) => (panel.legend.children[i].lastChild.textContent = item.value === undefined ? "" : steady(item.value)));
   }
 }
 

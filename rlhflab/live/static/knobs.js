@@ -1,5 +1,8 @@
 // The controls of a board: one slider per knob, which no frame moves while a person is at it, and the form above them.
 
+import { make } from "../../static/dom.js";
+import { sliderOf } from "../../static/slider.js";
+
 /** As Knob.validate in Python. */
 function isAllowed(spec, value) {
   const highEnough = spec.at_least === null ? value > spec.above : value >= spec.at_least;
@@ -7,7 +10,7 @@ function isAllowed(spec, value) {
 }
 
 /** The form above a board: one list per setting that must be chosen before a training; choosing builds it anew. */
-class ChoiceRow {
+export class ChoiceRow {
   constructor(post) {
     this.post = post;
     this.node = make("div", { class: "rlhf-choices", hidden: true });
@@ -30,7 +33,7 @@ class ChoiceRow {
   }
 }
 
-class KnobRow {
+export class KnobRow {
   /**
    * `page` names this page among all that show the board; `post(name, value)` sends a value, `notice(text)` shows why
    * one is not allowed, `moved(name)` is called at every move of a slider, a person's or the kernel's.
@@ -53,53 +56,35 @@ class KnobRow {
   }
 
   add(spec) {
-    const forth = spec.log ? Math.log : (v) => v, back = spec.log ? Math.exp : (v) => v;
-    const low = forth(spec.low), high = forth(spec.high), ticks = spec.whole && !spec.log ? high - low : 400;
-    const toSlider = (v) => Math.round((ticks * (forth(v) - low)) / (high - low));
-    const fromSlider = (t) => {
-      const value = back(low + (t / ticks) * (high - low));
-      return spec.whole ? Math.round(value) : Number(value.toPrecision(3));
-    };
-    const title = `${spec.help} Double-click: back to ${spec.default}.`.trim();
-    const slider = make("input", { type: "range", min: 0, max: ticks, step: 1, class: "rlhf-slider", title, "aria-label": spec.label });
-    const box = make("input", { type: "number", step: spec.whole ? 1 : "any", class: "rlhf-number", title, "aria-label": `${spec.label}, value` });
     const knob = { spec, value: spec.default, rev: -1, held: false, sent: 0, timer: null };
-    const show = (value, where) => {
-      knob.value = value;
-      if (where !== slider) slider.value = toSlider(value);
-      if (where !== box) box.value = String(spec.whole ? value : Number(value.toPrecision(4)));
-      slider.setAttribute("aria-valuetext", String(value));
-      slider.style.setProperty("--at", `${(100 * slider.value) / ticks}%`);
-    };
-    knob.show = show;
     const post = () => {
       knob.timer = null;
       knob.sent = Date.now();
       this.post(spec.name, knob.value);
     };
-    const change = (value, where) => { // at most 20 messages a second, the newest always
-      const allowed = isAllowed(spec, value);
-      box.classList.toggle("rlhf-invalid", !allowed);
-      if (!allowed) {
-        this.notice(`${spec.label} must be ${spec.allowed}.`);
-        return;
-      }
+    const change = (value, source) => { // at most 20 messages a second, the newest always
       this.notice("");
-      show(value, where);
+      knob.show(value, source);
       this.moved(spec.name);
       if (knob.timer === null) knob.timer = setTimeout(post, Math.max(0, 50 - (Date.now() - knob.sent)));
     };
-    slider.addEventListener("input", () => change(fromSlider(Number(slider.value)), slider));
+    const refuse = () => this.notice(`${spec.label} must be ${spec.allowed}.`);
+    const title = `${spec.help} Double-click: back to ${spec.default}.`.trim();
+    const { slider, box, show } = sliderOf({ label: spec.label, min: spec.low, max: spec.high, log: spec.log, step: spec.whole ? 1 : undefined, title },
+      { change, refuse, allows: (value) => isAllowed(spec, value) });
+    knob.show = (value, source) => {
+      knob.value = value;
+      show(value, source);
+    };
     slider.addEventListener("pointerdown", () => (knob.held = true));
+    box.addEventListener("focus", () => (knob.held = true));
     const release = () => (knob.held = false);
     for (const event of ["pointerup", "pointercancel", "change", "blur"]) slider.addEventListener(event, release);
-    box.addEventListener("focus", () => (knob.held = true));
-    box.addEventListener("blur", () => { knob.held = false; if (box.classList.contains("rlhf-invalid")) { box.classList.remove("rlhf-invalid"); show(knob.value, null); } });
-    box.addEventListener("change", () => change(box.value.trim() === "" ? NaN : Number(box.value), box));
+    box.addEventListener("blur", release);
     slider.addEventListener("dblclick", () => change(spec.default, null));
     this.node.append(make("label", { class: "rlhf-knob", title }, make("span", { class: "rlhf-knob-label" }, spec.label), slider, box));
     this.knobs.set(spec.name, knob);
-    show(spec.default, null);
+    knob.show(spec.default, null);
   }
 
   /** Take over what the newest frame says of the knobs, unless a person is at one or moved it here. */

@@ -1,14 +1,13 @@
 // The plots of a board: a panel's specification and the newest frame in, plotly.js's traces and layout out.
 
+import { withOpacity } from "../../static/colours.js";
+import { between, logTicks, short, steady, whole } from "../../static/numbers.js";
+
+/** Whether a panel shows arrays, not series over steps. */
+export const isOfArrays = (spec) => spec.kind === "histogram" || spec.kind === "xy";
+
 /** Value of the frontier's `field` at `beta`, linear in log β; the ends hold beyond them. */
-function atBeta(backdrop, field, beta) {
-  const betas = backdrop.beta, values = backdrop[field];
-  let at = betas.findIndex((b) => b >= beta);
-  if (at === 0) return values[0];
-  if (at < 0) return values[values.length - 1];
-  const share = Math.log(beta / betas[at - 1]) / Math.log(betas[at] / betas[at - 1]);
-  return values[at - 1] + share * (values[at] - values[at - 1]);
-}
+export const atBeta = (backdrop, field, beta) => between(backdrop.beta.map(Math.log), backdrop[field], Math.log(beta));
 
 /** Whether there is an optimum to show: always for an exact frontier, for an estimated one within its β. */
 function knowsOptimum(backdrop, beta) {
@@ -24,7 +23,7 @@ function extent(lists) {
   return low <= high ? [low, high] : [0, 1];
 }
 
-function padded([low, high]) {
+export function padded([low, high]) {
   const span = high - low, least = 0.005 * Math.max(Math.abs(low), Math.abs(high)); // of less the labels are too long
   const pad = span > 0 ? Math.max(0.08 * span, (least - span) / 2) : 0.1 * Math.abs(high) || 0.5;
   return [low >= 0 ? Math.max(0, low - pad) : low - pad, high + pad];
@@ -34,7 +33,7 @@ function padded([low, high]) {
  * What a panel shows: {traces, layout, legend}; `view` is {frame, setup, beta, dark, text, ink}, the last two colours.
  * The drawing functions below fill a scene: traces, axes (lower, left, right), legend, annotations.
  */
-function plotOf(spec, { frame, setup, beta, dark, text, ink }) {
+export function plotOf(spec, { frame, setup, beta, dark, text, ink }) {
   const gridColour = dark ? "rgba(255,255,255,0.09)" : "rgba(0,0,0,0.07)";
   const axis = () => ({ gridcolor: gridColour, zeroline: false, linecolor: gridColour, tickfont: { size: 11, color: ink },
     nticks: 5, automargin: false, exponentformat: "e" });
@@ -141,7 +140,7 @@ function writeNote(scene, name, y, yanchor) {
   const value = scene.data && scene.data.exact[name];
   if (value === undefined || value === null) return;
   scene.annotations.push({ xref: "paper", yref: "paper", x: 1, y, xanchor: "right", yanchor, showarrow: false, borderpad: 2,
-    bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `${name} <b>${short(value)}</b>`, font: { size: 12.5, color: scene.text } });
+    bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `${name} <b>${steady(value)}</b>`, font: { size: 12.5, color: scene.text } });
 }
 
 /** A thin upright line where a knob was turned; a drag counts as one turn, at its end. */
@@ -152,14 +151,15 @@ function markChanges(scene, all, label, range, end) {
   for (const [step] of moves) { x.push(step, step, null); y.push(range[0], range[1], null); }
   stroke(scene, x, y, scene.colour("reference"), { width: 1, dash: "2px,3px", hover: false });
   scene.annotations.push(...moves.filter(([step], i) => i === moves.length - 1 || moves[i + 1][0] - step > 0.17 * end).map(([step, , value]) => ({ x: step, y: 1, yref: "paper", yanchor: "top", xanchor: step > 0.8 * end ? "right" : "left",
-    text: `${label} ${brief(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
+    text: `${label} ${short(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
 }
 
 /** Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond. `part` of some of the values. */
-function inBins(values, places, some = [], bins = 40) {
+export function inBins(values, places, some = [], bins = 40) {
   const finite = values.filter(Number.isFinite).sort((a, b) => a - b), last = finite.length - 1;
   if (last < 0) return { x: [], y: [], ends: [0, 1], part: [] };
-  let low = Math.min(finite[Math.round(0.02 * last)], ...places), high = Math.max(finite[Math.round(0.98 * last)], ...places);
+  const high = Math.max(finite[Math.round(0.98 * last)], ...places);
+  let low = Math.min(finite[Math.round(0.02 * last)], ...places);
   const pad = 0.15 * (high - low) || 0.5, width = (high - low + 2 * pad) / bins;
   low -= pad;
   const share = (part) => {
@@ -223,8 +223,10 @@ function drawXY(scene) {
   scene.lower.range = spec.x_range || [low - pad, high + pad];
   scene.left.range = spec.range || (spec.log ? extent(left) : padded(extent(left)));
   if (spec.log) {
-    const range = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.log10(Math.max(end, 1e-12)));
-    Object.assign(scene.left, { type: "log", range: [range[0] - 0.08, range[1] + 0.08], tickmode: "array", ...logTicks(...range) });
+    const ends = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.max(end, 1e-12));
+    const [low, high] = [0.83 * ends[0], 1.2 * ends[1]];
+    const tickvals = logTicks(low, high); // as plain numbers, of which plotly.js leaves all digits but one away
+    Object.assign(scene.left, { type: "log", range: [Math.log10(low), Math.log10(high)], tickmode: "array", tickvals, ticktext: tickvals.map(short) });
   }
   if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, range: spec.right_range || padded(extent(right.concat(right.length ? [[0]] : []))) };
   if (Number.isFinite(level)) {
@@ -240,16 +242,9 @@ function drawXY(scene) {
   if (step) writeStep(scene, step);
 }
 
-/** Ticks 1, 2, 5, 10 … as plain numbers, of which plotly.js leaves all digits but one away; powers of ten where it spans many. */
-function logTicks(low, high) {
-  const digits = high - low > 2 ? [1] : [1, 2, 5], tickvals = [];
-  for (let power = Math.floor(low); power <= high; power++) for (const digit of digits) tickvals.push(digit * 10 ** power);
-  return { tickvals, ticktext: tickvals.map((value) => brief(value)) };
-}
-
 /** The step an array is from, in the legend, where it is older than the curves. */
 function writeStep(scene, step) {
-  if (step < scene.data.step) scene.legend.push({ name: `step ${step.toLocaleString("en-US")}`, colour: "transparent" });
+  if (step < scene.data.step) scene.legend.push({ name: `step ${whole(step)}`, colour: "transparent" });
 }
 
 function drawWeights(scene) {
@@ -298,7 +293,7 @@ function drawHeat(scene) {
 
 function drawPlane(scene) {
   const trail = scene.data && scene.data.trail, backdrop = scene.backdrop, ghosts = scene.ghosts, who = scene.spec.who;
-  let far = Math.max(0, ...(trail ? trail.kl : []), ...ghosts.flatMap((g) => g.trail.kl));
+  const far = Math.max(0, ...(trail ? trail.kl : []), ...ghosts.flatMap((g) => g.trail.kl));
   const best = knowsOptimum(backdrop, scene.beta) ? [atBeta(backdrop, "kl", scene.beta), atBeta(backdrop, "reward", scene.beta)] : null;
   const right = 1.2 * Math.max(far, best ? Math.min(best[0], Math.max(3 * far, far + 2.5)) : 0, 0.05);
   const truth = scene.colour("truth"), policy = scene.colour("policy"), rewards = [];
@@ -338,9 +333,9 @@ function drawPlane(scene) {
   if (best) {
     scene.traces.push({ type: "scatter", mode: "markers", x: [best[0]], y: [best[1]], yaxis: "y",
       marker: { color: truth, size: 11, symbol: "diamond", line: { color: scene.dark ? "#111" : "#fff", width: 1.5 } },
-      hovertemplate: `π* at β = ${brief(scene.beta)}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>` });
+      hovertemplate: `π* at β = ${short(scene.beta)}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>` });
     rewards.push([best[1]]);
-    scene.legend.push({ name: `π* (β ${brief(scene.beta)})`, colour: truth, dash: "diamond" });
+    scene.legend.push({ name: `π* (β ${short(scene.beta)})`, colour: truth, dash: "diamond" });
   }
   writeNote(scene, scene.spec.note, 0, "bottom");
   scene.lower.range = [-0.015 * right, right];

@@ -1,6 +1,9 @@
 // The tables of a board: preference pairs by weight, answers before and after. Model text is shown as text only.
 
-class Tables {
+import { make } from "../../static/dom.js";
+import { fixed, whole } from "../../static/numbers.js";
+
+export class Tables {
   constructor() {
     this.order = "heaviest";
     this.at = 0; // when they changed last
@@ -13,12 +16,12 @@ class Tables {
     this.pairsBody = make("tbody");
     const head = make("tr", {}, ...["weight", "prompt", "chosen", "rejected", "margin"].map((h) => make("th", { scope: "col" }, h)));
     this.pairsCard.append(
-      make("div", { class: "rlhf-panel-head" }, make("h4", {}, "Preference pairs by weight"), make("div", { class: "rlhf-tabs" }, ...this.orderButtons)),
+      make("div", { class: "rlhf-head" }, make("h4", {}, "Preference pairs by weight"), make("div", { class: "rlhf-tabs" }, ...this.orderButtons)),
       this.pairsNote, make("div", { class: "rlhf-scroll" }, make("table", {}, make("thead", {}, head), this.pairsBody)));
     this.samplesNote = make("p", { class: "rlhf-caption" });
     this.samplesBody = make("tbody");
-    const columns = ["prompt", "π_{ref} says", "r", "π_θ says now", "r"].map((h) => writeFormula(make("th", { scope: "col" }), h));
-    this.samplesCard.append(make("div", { class: "rlhf-panel-head" }, make("h4", {}, "Answers before and after")), this.samplesNote,
+    const columns = ["prompt", "π_{ref} says", "r", "π_θ says now", "r"].map((h) => make("th", { scope: "col", notation: h }));
+    this.samplesCard.append(make("div", { class: "rlhf-head" }, make("h4", {}, "Answers before and after")), this.samplesNote,
       make("div", { class: "rlhf-scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...columns)), this.samplesBody)));
   }
 
@@ -36,9 +39,9 @@ class Tables {
     this.samplesCard.hidden = !samples;
     if (pairs) {
       for (const [i, order] of ["heaviest", "lightest"].entries()) this.orderButtons[i].setAttribute("aria-pressed", String(order === this.order));
-      const wrong = pairs.flipped ? ` ${pairs.flipped.toLocaleString("en-US")} of them carry a wrong label.` : "";
+      const wrong = pairs.flipped ? ` ${whole(pairs.flipped)} of them carry a wrong label.` : "";
       this.pairsNote.textContent = (this.order === "heaviest" ? "These pull hardest: ranked wrong so far, or wrongly labelled." : "These hardly pull any more: learnt.")
-        + ` ${pairs.known.toLocaleString("en-US")} pairs seen.` + wrong;
+        + ` ${whole(pairs.known)} pairs seen.` + wrong;
       const rows = pairs[this.order];
       while (this.pairsBody.children.length > rows.length) this.pairsBody.lastChild.remove();
       while (this.pairsBody.children.length < rows.length) this.pairsBody.append(make("tr", {},
@@ -47,18 +50,18 @@ class Tables {
       rows.forEach((row, i) => {
         const [weight, prompt, chosen, rejected, margin] = this.pairsBody.children[i].children;
         weight.style.setProperty("--w", `${100 * (row.weight || 0)}%`);
-        weight.lastChild.textContent = row.weight === null ? "–" : row.weight.toFixed(2);
+        weight.lastChild.textContent = row.weight === null ? "–" : fixed(row.weight, 2);
         prompt.textContent = row.prompt;
         chosen.firstChild.textContent = row.chosen;
         chosen.lastChild.hidden = row.flipped !== true;
         rejected.textContent = row.rejected;
-        margin.textContent = row.margin === null ? "–" : row.margin.toFixed(2).replace("-", "−");
+        margin.textContent = row.margin === null ? "–" : fixed(row.margin, 2);
         this.pairsBody.children[i].classList.toggle("rlhf-flipped", row.flipped === true);
       });
     }
     if (samples) {
-      this.samplesNote.textContent = `Drawn at step ${samples_step.toLocaleString("en-US")}` + (samples.some((s) => s.reward_after !== null) ? "; r is the true reward." : ".");
-      const reward = (v) => make("td", { class: "rlhf-value" }, v === null ? "" : v.toFixed(2).replace("-", "−"));
+      this.samplesNote.textContent = `Drawn at step ${whole(samples_step)}` + (samples.some((s) => s.reward_after !== null) ? "; r is the true reward." : ".");
+      const reward = (v) => make("td", { class: "rlhf-value" }, v === null ? "" : fixed(v, 2));
       const key = JSON.stringify(samples);
       if (key !== this.samplesKey) {
         this.samplesKey = key;

@@ -1,0 +1,38 @@
+// Colours of plots, and whether they stand on a dark page.
+
+/** Colours that stay apart for colour-blind eyes, on light and on dark. */
+export const BLUE = "#0072B2";
+export const VERMILION = "#D55E00";
+export const GREEN = "#009E73";
+export const ORANGE = "#E69F00";
+export const PURPLE = "#CC79A7";
+
+/** A colour #rrggbb with an opacity from 0 to 1. */
+export function withOpacity(hex, opacity) {
+  const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  return `rgba(${r},${g},${b},${opacity})`;
+}
+
+/** Whether the background of `node` is dark; where it is transparent, whether the browser asks for dark pages. */
+export function isDark(node) {
+  const numbers = getComputedStyle(node).backgroundColor.match(/[\d.]+/g)?.map(Number);
+  if (!numbers || numbers[3] === 0) return matchMedia("(prefers-color-scheme: dark)").matches;
+  const [r, g, b] = numbers;
+  return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+}
+
+/**
+ * Call `changed` when the colours of `root` or the screen's resolution are others, and a first time soon; returns what
+ * ends it. Front ends share no event for a change of theme, so this looks, and leaves what is hidden for later.
+ */
+export function watchLook(root, changed) {
+  let seen = "";
+  const timer = setInterval(() => {
+    if (root.checkVisibility?.({ contentVisibilityAuto: true }) === false) return;
+    const css = getComputedStyle(root);
+    const look = `${css.color} ${css.backgroundColor} ${window.devicePixelRatio}`;
+    if (look !== seen) changed();
+    seen = look;
+  }, 400);
+  return () => clearInterval(timer);
+}
