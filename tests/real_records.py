@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhflab.core.record import Backdrop, Record
+from rlhflab.recipes import CONTROL, LANGUAGE, Race
 
 _FEW = {"steps": 3, "evaluate_every": 2, "seed": 0}
 _TINY = {**_FEW, "progress": False}
@@ -35,18 +36,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @functools.cache
 def real_run(name: str, world: str = "micro", beta: float = 1.0) -> tuple[Sequence[Record], Backdrop | None]:
     """The records and the backdrop of a small run; `world` and `beta` count where the algorithm is one of language."""
-    if name.endswith("-control"):
-        from rlhflab.recipes.builders import builder
-
-        algorithm = builder(name.removesuffix("-control"), "CartPole-v1")(**SETTINGS[name])
-    elif name == "race":
-        from rlhflab.recipes.build_race import build_race
-
-        algorithm = build_race(world=world, beta=beta, **SETTINGS[name])
-    else:
-        from rlhflab.recipes.builders import builder
-
-        algorithm = builder(name, world)(world=world, beta=beta, **SETTINGS[name])
+    given = {} if name.endswith("-control") else {"world": world, "beta": beta}
+    found = next(recipe for recipe in (*LANGUAGE.values(), *CONTROL.values(), Race) if recipe.name == name)
+    algorithm: Any = found(**given, **SETTINGS[name]).build()
     return tuple(algorithm), algorithm.backdrop
 
 

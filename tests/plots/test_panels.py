@@ -12,7 +12,7 @@ from rlhflab.plots.panel import COLOURS, Panel, arrays_of, series_of
 from rlhflab.plots.panels import PANELS, panels_of, stored_name
 from rlhflab.plots.panels_dpo import PLANE, REWARD
 from rlhflab.plots.panels_general import general_panels
-from rlhflab.recipes.race import COLUMNS
+from rlhflab.recipes.racing import COLUMNS
 from tests.real_records import names_in, real_run
 
 OLDER = {"estimated/kl_k3"}  # of runs made before kl_rb
