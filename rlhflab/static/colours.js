@@ -23,12 +23,13 @@ export function isDark(node) {
 
 /**
  * Call `changed` when the colours of `root` or the screen's resolution are others, and a first time soon; returns what
- * ends it. Front ends share no event for a change of theme, so this looks, and leaves what is hidden for later.
+ * ends it. Front ends share no event for a change of theme, so this looks; what is hidden has no size to be drawn in, and
+ * is looked at when it is back.
  */
 export function watchLook(root, changed) {
   let seen = "";
   const timer = setInterval(() => {
-    if (root.checkVisibility?.({ contentVisibilityAuto: true }) === false) return;
+    if (!root.clientWidth || root.checkVisibility?.({ contentVisibilityAuto: true }) === false) return;
     const css = getComputedStyle(root);
     const look = `${css.color} ${css.backgroundColor} ${window.devicePixelRatio}`;
     if (look !== seen) changed();

@@ -46,23 +46,24 @@ def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
             assert formula.is_hidden()
 
 
-def test_a_page_follows_the_theme_also_when_it_is_out_of_sight(steady):
+def test_pages_follow_the_theme_also_where_they_are_out_of_sight(steady):
     lab, page = steady, steady.page
-    blank = "print('\\n' * 200)"
-    lab.write(
-        "theme.ipynb", "from rlhflab.explore.clip import ClipExplorable\nClipExplorable()", blank, blank
-    )
+    cells = ["from rlhflab.explore.clip import ClipExplorable\nClipExplorable()", *["ClipExplorable()"] * 3]
+    lab.write("theme.ipynb", *cells, "print('end')")
     lab.open("theme.ipynb")
     lab.run_all()
-    view = page.locator(".rlhf-stage").last
-    lab.poll(lambda: view.count() and view.locator("output, td.now").first.inner_text(), 60)
-    assert view.get_attribute("data-dark") is None
-    lab.show_cell("print")
-    page.wait_for_timeout(500)
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_timeout(2000)
-    lab.show_cell("Clip")
-    lab.poll(lambda: view.get_attribute("data-dark") is not None, 10)  # set where the plots are drawn
-    page.evaluate(
-        "window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })"
-    )
+    views = page.locator(".rlhf-stage")
+    lab.poll(lambda: views.count() == 4, 60)
+    page.wait_for_timeout(2500)  # the first one is drawn, in sight
+    change = "window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab %s' }), null"
+    lab.show_cell("end")
+    page.wait_for_timeout(1000)
+    page.evaluate(change % "Dark")
+    page.wait_for_timeout(2500)
+    for view in views.all():
+        view.scroll_into_view_if_needed()
+        lab.poll(
+            lambda view=view: view.get_attribute("data-dark") is not None, 10
+        )  # set where plots are drawn
+    page.evaluate(change % "Light")
+    lab.poll(lambda: views.last.get_attribute("data-dark") is None, 10)
