@@ -137,7 +137,7 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Round numbers within [low, high], 1, 2 or 5 times a power of ten apart; at most so many.
 
     >>> ticks(0, 30), ticks(-0.34, 0.71)
-    ([0, 10, 20, 30], [0.0, 0.5])
+    ([0.0, 10.0, 20.0, 30.0], [0.0, 0.5])
     """
     span = high - low
     if not span > 0:

@@ -371,7 +371,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_which(what, tmp_p
         if record.step == 6 and what == "record":
             monkeypatch.setattr(store, "_line", full)
         if record.step == 6 and what == "status":
-            monkeypatch.setattr(store, "_dumps", full)
+            monkeypatch.setattr(store, "dumps", full)
 
     result = drive(algorithm, run, fill)
     monkeypatch.undo()
