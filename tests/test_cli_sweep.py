@@ -85,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rlhflab.runs.sweep.sweep", interrupted)
+    monkeypatch.setattr("rlhflab.runs.sweep.run_grid", interrupted)
     code, out, err = rlhflab(*TOYS)
     assert (code, out) == (130, "")
     assert err == (

@@ -57,7 +57,7 @@ def test_in_lab_06_beta_moves_the_optimum_and_the_training_follows(steady, world
 
 def test_in_lab_05_another_choice_begins_anew_and_beta_moves_the_optimum(steady, world, sft):
     lab = steady
-    open_lab(lab, "05_reward_model", "WORLD =", "choices = {", "lambda **chosen")
+    open_lab(lab, "05_reward_model", "WORLD =", "choices = {", 'title="Reward model on 5,000 pairs"')
     view = lab.board("Reward model on 5,000 pairs")
     lab.poll(view.count, 90)
     drawn(lab, view, "loss", 10)

@@ -12,7 +12,9 @@ TITLE = "DPO · tiny · micro"
 def test_choosing_trl_on_lab_10s_board_trains_anew_beside_the_ghost(steady, world, sft):
     lab = steady
     notebook = json.loads(LAB.read_text(encoding="utf-8"))
-    at = next(i for i, cell in enumerate(notebook["cells"]) if "Board(kept.make" in "".join(cell["source"]))
+    at = next(
+        i for i, cell in enumerate(notebook["cells"]) if "board_of(kept)\nboard" in "".join(cell["source"])
+    )
     notebook["cells"] = notebook["cells"][
         : at + 1
     ]  # up to the board: the rest presses its buttons for the student
@@ -22,7 +24,7 @@ def test_choosing_trl_on_lab_10s_board_trains_anew_beside_the_ghost(steady, worl
     lab.run_all()
     view = lab.board(TITLE)
     lab.poll(view.count, 90)
-    lab.show_cell("Board(kept.make")
+    lab.show_cell("board_of(kept)\nboard")
     view.get_by_role("button", name="Start").click()
     lab.poll(lambda: lab.in_kernel("board.state") == "finished", 90)
     last_loss = "[record.scalars['loss'] for record in kept.run.records()][-1]"
