@@ -48,13 +48,17 @@ class Worker:
         env = {
             **os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TMPDIR": str(tree / ".tmp"),
-            "MUTANTS_WARM": " ".join(warm),
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.mutants.worker"]
         self._process = subprocess.Popen(
             command, cwd=tree, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._tell(sorted(warm))
         self._answer()
+
+    def _tell(self, what: Any) -> None:
+        assert self._process.stdin is not None
+        print(json.dumps(what), file=self._process.stdin, flush=True)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -65,10 +69,7 @@ class Worker:
 
     def run(self, tests: list[str], limit: float, trace: bool = False) -> dict[str, Any]:
         """Answer a job; see `worker.py`."""
-        assert self._process.stdin is not None
-        print(
-            json.dumps({"tests": tests, "limit": limit, "trace": trace}), file=self._process.stdin, flush=True
-        )
+        self._tell({"tests": tests, "limit": limit, "trace": trace})
         found = self._answer()
         shutil.rmtree(self.tree / ".tmp", ignore_errors=True)
         (self.tree / ".tmp").mkdir()
