@@ -4,9 +4,9 @@
 
 First the tests are run once to see which lines each of them runs. Then every fault gets the tests of its own line, up
 to the first failure: those of its file's own test module first, and the quickest of them first; after them the others
-of these files. All is done in copies
-of the tree. What was found is kept in runs/mutants: a second call goes on, and tries again what no test noticed where
-there are other tests now. Tests that work in other processes or in a browser are not tried.
+of these files. All is done in copies of the tree. What was found is kept in runs/mutants: a second call goes on, and
+tries again what no test noticed where there are other tests now. Tests that work in other processes or in a browser are
+not tried.
 
 `survivors.json` has a reason for each fault of the sample that no test need catch; without one it fails the run, as
 does a folder below its share.
