@@ -125,6 +125,9 @@ def test_rows_that_the_chat_template_refuses(rlhflab, strict, tmp_path, name, en
     )
     assert "answers end with <|end|>" in notes["dialogues"]
     assert all(f"rlhflab: {note}" in err for note in notes.values())
+    if name == "ppo":  # what is too long is not called refused
+        code, _, err = rlhflab(*given, "--skip-bad", "--max-length", 4)
+        assert code == 2 and "raise --max-length or lower --max-new-tokens" in err.split("\r")[-1]
 
 
 def test_blanks_tell_answers_apart_only_where_the_tokens_do(rlhflab, model_folder, tmp_path):

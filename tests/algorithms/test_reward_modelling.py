@@ -45,6 +45,13 @@ def test_it_learns_to_rank_what_it_has_not_seen(fitted):
     assert last.exact["rank_correlation"] > 0.5 > abs(first.exact["rank_correlation"])
 
 
+def test_held_out_rankings_are_never_trained_on_whatever_the_knob_says():
+    algorithm = build(pairs=60, steps=30, evaluate=False)
+    algorithm.knobs.pairs = 20_000  # more than there are
+    seen = {answer // 2 for record in algorithm for answer in record.pairs.ids}
+    assert seen == set(range(60)) and algorithm.rankings.size - algorithm.config.held_out == 60
+
+
 def test_records_are_plain_data(fitted):
     for record in fitted[1][:2]:
         assert copy.deepcopy(record) == record

@@ -3,9 +3,10 @@
     python -m tests.mutants.run [--sample 400] [--seed 0] [--minutes 90] [--jobs 2] [--only objectives,models]
 
 First the tests are run once to see which lines each of them runs. Then every fault gets the tests of its own line, up
-to the first failure: those of its file's own test module first, and the quickest of them first. All is done in copies
-of the tree. What was found is kept in runs/mutants: a second call goes on, and tries again what no test noticed where
-there are other tests now. Tests that work in other processes or in a browser are not tried.
+to the first failure: those of its file's own test module first, and the quickest of them first; after them the others
+of these files. All is done in copies of the tree. What was found is kept in runs/mutants: a second call goes on, and
+tries again what no test noticed where there are other tests now. Tests that work in other processes or in a browser are
+not tried.
 
 `survivors.json` has a reason for each fault of the sample that no test need catch; without one it fails the run, as
 does a folder below its share.
@@ -49,13 +50,17 @@ class Worker:
         env = {
             **os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TMPDIR": str(tree / ".tmp"),
-            "MUTANTS_WARM": " ".join(warm),
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.mutants.worker"]
         self._process = subprocess.Popen(
             command, cwd=tree, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._tell(sorted(warm))
         self._answer()
+
+    def _tell(self, what: Any) -> None:
+        assert self._process.stdin is not None
+        print(json.dumps(what), file=self._process.stdin, flush=True)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -66,10 +71,7 @@ class Worker:
 
     def run(self, tests: list[str], limit: float, trace: bool = False) -> dict[str, Any]:
         """Answer a job; see `worker.py`."""
-        assert self._process.stdin is not None
-        print(
-            json.dumps({"tests": tests, "limit": limit, "trace": trace}), file=self._process.stdin, flush=True
-        )
+        self._tell({"tests": tests, "limit": limit, "trace": trace})
         found = self._answer()
         shutil.rmtree(self.tree / ".tmp", ignore_errors=True)
         (self.tree / ".tmp").mkdir()
@@ -211,16 +213,43 @@ class Lines:
             kept.append(test)
         return kept
 
+    def beside(self, tests: list[str]) -> list[str]:
+        """The other tests of the same files, the quickest first: what a shared fixture ran is traced to one of them."""
+        files = {test.split("::")[0] for test in tests}
+        others = [test for test in self.tests if test.split("::")[0] in files and test not in tests]
+        others.sort(key=lambda test: self.tests[test]["seconds"])
+        spent, kept = 0.0, []
+        for test in others:
+            spent += self.tests[test]["seconds"]
+            if spent > AT_MOST:
+                break
+            kept.append(test)
+        return kept
+
     def limit(self, tests: list[str]) -> float:
         """Seconds after which tests count as stuck."""
         return 30 + 5 * sum(self.tests[test]["seconds"] for test in tests)
 
 
 def try_out(mutant: Mutant, worker: Worker, lines: Lines) -> dict[str, Any]:
-    """Run the tests of a fault; what fails must pass without the fault, or it is left out from then on."""
+    """Run the tests of a fault, and where all of them pass the others of their files."""
+    first = lines.of(mutant)
+    found = _try_on(mutant, worker, lines, lambda: lines.of(mutant))
+    if found["outcome"] == "survived" and first:
+        wide = _try_on(mutant, worker, lines, lambda: lines.beside(first))
+        found = {
+            **wide,
+            "tests": found["tests"] + wide["tests"],
+            "seconds": round(found["seconds"] + wide["seconds"], 1),
+        }
+    return found
+
+
+def _try_on(mutant: Mutant, worker: Worker, lines: Lines, choose: Callable[[], list[str]]) -> dict[str, Any]:
+    """Run tests on a fault; what fails must pass without the fault, or it is left out from then on."""
     path = worker.tree / mutant.path
     whole = path.read_text()
-    while tests := lines.of(mutant):
+    while tests := choose():
         path.write_text(mutant.code)
         try:
             found = worker.run(tests, lines.limit(tests))
@@ -323,7 +352,10 @@ def main() -> None:
         writing = threading.Lock()
 
         def work(worker: Worker, mutant: Mutant) -> None:
-            basis = digest(mutant.code, *(f"{test} {lines.tests[test]}" for test in lines.of(mutant)))
+            own = lines.of(mutant)
+            basis = digest(
+                mutant.code, *(f"{test} {lines.tests[test]}" for test in (*own, *lines.beside(own)))
+            )
             before = results.get(mutant.name)
             late = time.monotonic() - begun > 60 * given.minutes
             if late or (before and (before["outcome"] == "caught" or before["basis"] == basis)):

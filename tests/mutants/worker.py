@@ -1,6 +1,9 @@
 """A warm process that runs tests: what is not ours is imported once, and each run is a fork of it.
 
-    python -m tests.mutants.worker        in a copy of the tree; a job is a line of JSON on stdin, its answer on stdout
+    python -m tests.mutants.worker        in a copy of the tree
+
+The first line on stdin is a JSON list of the modules to import; each further one is a job, whose answer is a line on
+stdout.
 
 A job has `tests` (files or node ids, in order), `limit` in seconds, and `trace`: whether to tell which lines of the
 package each test runs; without it the run stops at the first failure. The answer has `outcome` ("passed", "failed" or
@@ -91,7 +94,7 @@ def run(job: dict[str, Any], answer: Path) -> None:
 
 def serve() -> None:
     """Answer jobs until stdin ends."""
-    for name in (*WARM, *os.environ.get("MUTANTS_WARM", "").split()):
+    for name in (*WARM, *json.loads(sys.stdin.readline())):
         if not name.startswith(OURS):
             with suppress(Exception):
                 importlib.import_module(name)

@@ -37,6 +37,10 @@ def test_a_classifier_without_a_pad_token_scores_a_batch_as_it_scores_one_text(m
     singly = torch.cat([reward.function(["This film is"], [answer]) for answer in answers])
     torch.testing.assert_close(together, singly)
     assert together.unique().numel() == 4
+    passes = []
+    reward.model.register_forward_pre_hook(lambda model, inputs: passes.append(1))
+    reward.function(["This film is"] * 4, answers)
+    assert len(passes) == 1  # a batch is read as one
     assert reward.note == f"{folder} rewards its label 'POSITIVE', against 'NEGATIVE'"
 
 
