@@ -17,6 +17,7 @@ _DRAWN = {**_TINY, "batch_size": 18}
 SETTINGS: dict[str, dict[str, Any]] = {
     "dpo": _PAIRS,
     "reward": _PAIRS,
+    "rejection": {**_DRAWN, "best_of": 2, "draws": 2, "updates": 2},
     "reinforce": _DRAWN,
     "trpo": _DRAWN,
     "ppo": _DRAWN,

@@ -9,13 +9,14 @@ from rlhflab.plots.history import History
 from rlhflab.plots.panel import Panel
 from rlhflab.plots.panels_dpo import DPO_PANELS
 from rlhflab.plots.panels_general import general_panels
-from rlhflab.plots.panels_policy import PPO_PANELS, REINFORCE_PANELS, TRPO_PANELS
+from rlhflab.plots.panels_policy import PPO_PANELS, REINFORCE_PANELS, REJECTION_PANELS, TRPO_PANELS
 from rlhflab.plots.panels_race import RACE_PANELS
 from rlhflab.plots.panels_reward import REWARD_PANELS
 from rlhflab.plots.panels_supervised import SUPERVISED_PANELS
 
 PANELS: dict[str, tuple[Panel, ...]] = {
     "dpo": DPO_PANELS,
+    "rejection": REJECTION_PANELS,
     "reinforce": REINFORCE_PANELS,
     "ppo": PPO_PANELS,
     "trpo": TRPO_PANELS,

@@ -250,6 +250,30 @@ _GOAL, _ANSWERS = (REWARD, KL, PLANE, REGRET), (ENTROPY, LENGTH, EFFICIENCY, GRA
 REINFORCE_PANELS: tuple[Panel, ...] = (*_GOAL, ADVANTAGES, *_ANSWERS)
 PPO_PANELS: tuple[Panel, ...] = (*_GOAL, RATIO, CLIP, UPDATE, VALUE, *_ANSWERS)
 TRPO_PANELS: tuple[Panel, ...] = (*_GOAL, STEP_KL, STEP_GAIN, SHARE, LINE_SEARCH, CG, VALUE, *_ANSWERS)
+KEPT = Panel(
+    id="kept",
+    title="Drawn and kept",
+    caption="The gap is what a round has to teach. It closes as the answers to a prompt become alike.",
+    formula=("kept = mean of max( r(x, y_1), …, r(x, y_n) )", "drawn = mean of r(x, y_i)"),
+    symbols=(("y_1, …, y_n", "answers to one prompt, drawn at the beginning of a round"), TRUE_R),
+    lines=(
+        Line("rejection/kept_scores", "kept", "chosen", ghost=True),
+        Line("objective/scores", "drawn", "policy"),
+        Line("rejection/round", "round", "reference", right=True, dash="dot"),
+    ),
+    y_title="score",
+    right_title="round",
+)
+LIKELIHOOD = Panel(
+    id="likelihood",
+    title="Loss",
+    caption="Within a round it falls; a new round's answers are others, so it may jump.",
+    formula=("L = − mean log π_θ(y|x) of the answers kept",),
+    symbols=(POLICY, ("unit", "nats per answer")),
+    lines=(Line("loss", "loss", "fit"),),
+    y_title="nats",
+)
+REJECTION_PANELS: tuple[Panel, ...] = (*_GOAL, KEPT, LIKELIHOOD, *_ANSWERS)
 POLICY_PANELS: tuple[Panel, ...] = tuple(dict.fromkeys((*REINFORCE_PANELS, *PPO_PANELS, *TRPO_PANELS)))
 """What any of the three may show."""
 

@@ -18,6 +18,7 @@ from rlhflab.recipes.ppo import PPO, PPOControl
 from rlhflab.recipes.race import Race
 from rlhflab.recipes.recipe import WORLDS, BuiltIn, is_text_source
 from rlhflab.recipes.reinforce import Reinforce, ReinforceControl
+from rlhflab.recipes.rejection import Rejection
 from rlhflab.recipes.reward import Reward
 from rlhflab.recipes.supervised import SFT, Pretrain
 from rlhflab.recipes.trpo import TRPO, TRPOControl
@@ -33,6 +34,7 @@ __all__ = [
     "Recipe",
     "Reinforce",
     "ReinforceControl",
+    "Rejection",
     "Reward",
     "TRPOControl",
     "from_config",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 LANGUAGE: Mapping[str, type[BuiltIn]] = {
-    each.algorithm: each for each in (Pretrain, SFT, Reward, DPO, Reinforce, TRPO, PPO)
+    each.algorithm: each for each in (Pretrain, SFT, Reward, DPO, Rejection, Reinforce, TRPO, PPO)
 }
 """The algorithms of the command line, by name."""
 

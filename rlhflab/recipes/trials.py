@@ -47,6 +47,8 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
         "dpo": {"algorithm": "dpo", **tiny, **few},
         "dpo, fresh pairs": {"algorithm": "dpo", **tiny, **few, "pairs": "fresh"},
     }
+    sampled = {"batch_size": 18, "best_of": 2, "progress": False}
+    found["rejection"] = {"algorithm": "rejection", **tiny, **sampled, "draws": 1, "updates": 2}
     for name in ("reinforce", "trpo", "ppo"):
         found[name] = {"algorithm": name, **tiny, "batch_size": 18, "progress": False}
         if find_spec("gymnasium") is not None:
@@ -64,7 +66,7 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
         if find_spec("trl") is not None:
             found[f"{name}, LoRA, TRL"] = {"algorithm": name, **real, "engine": "trl"}
     scored = {"reward": f"{__name__}:length", "max_new_tokens": 6, "batch_size": 8}
-    for name in ("reinforce", "trpo", "ppo"):
+    for name in ("rejection", "reinforce", "trpo", "ppo"):
         found[f"{name}, LoRA"] = {"algorithm": name, **real, **scored}
     if find_spec("bitsandbytes") is not None:
         found["dpo, 4 bits"] = {"algorithm": "dpo", **real, "four_bit": True}
