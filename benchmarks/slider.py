@@ -90,7 +90,8 @@ def board_peer() -> Any:
     from rlhflab.plots.history import History
     from rlhflab.plots.panels_dpo import DPO_PANELS
 
-    plots = make_subplots(rows=2, cols=4, subplot_titles=[panel.title for panel in DPO_PANELS])
+    panels = [panel for panel in DPO_PANELS if not panel.report_only]
+    plots = make_subplots(rows=2, cols=4, subplot_titles=[panel.title for panel in panels])
     draws: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
 
     def add(at: int, trace: Any, draw: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -105,7 +106,7 @@ def board_peer() -> Any:
         heat = data.get("heat")
         return {"x": heat["x"], "z": list(zip(*heat["z"], strict=True))} if heat else {}
 
-    for at, panel in enumerate(DPO_PANELS):
+    for at, panel in enumerate(panels):
         for line in panel.lines:
             add(at, go.Scatter(name=line.name, mode="lines"), lambda d, name=line.series: curve(d, name))
         if panel.kind == "weights":
