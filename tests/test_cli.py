@@ -361,6 +361,7 @@ def test_the_help_of_every_option_shows_the_default_that_holds(name):
             continue
         words, value, there = found[setting_], getattr(tiny, setting_), getattr(real, setting_)
         assert words.count("default ") == 1
+        assert recipe.declared()[setting_].spec.allowed.partition("number")[2].strip() in words  # its range
         at = words.index("default ")
         in_words = setting_ == "warmup" and "default a tenth of the updates" in words
         assert in_words or re.match(rf"default {re.escape(shown(value))}[.;]", words[at:]), (setting_, words)

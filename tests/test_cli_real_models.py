@@ -52,7 +52,7 @@ def test_a_four_bit_model_is_trained_kept_and_continued(rlhflab, model_folder, t
     notes = run.environment["notes"]
     assert (
         "NF4" in notes["model"]
-        and "LoRA of rank 16 on q_proj, k_proj, v_proj, out_proj, fc1, fc2" in notes["model"]
+        and "LoRA of rank 16 on k_proj, v_proj, q_proj, out_proj, fc1, fc2" in notes["model"]
     )
     assert "left out: 1 with an empty answer" in notes["data"]
     assert all(f"rlhflab: {note}" in err for note in notes.values())
@@ -289,8 +289,8 @@ def test_help_shows_the_options_with_their_ranges(rlhflab):
         out = " ".join(out.split())
         assert code == 0
         for words in (
-            "--four-bit", "--lora ", "--lora-rank", "1–1024", "--max-length", "≥ 2", "--gradient-checkpointing",
-            "--dtype", "auto, float32, bfloat16 or float16", "--trust-remote-code", "--lora-targets",
+            "--four-bit", "--lora ", "--lora-rank", "(≥ 1 and ≤ 1024)", "--max-length", "(≥ 2)",
+            "--gradient-checkpointing", "--dtype", "auto, float32, bfloat16 or float16", "--trust-remote-code", "--lora-targets",
         ):  # fmt: skip
             assert words in out, (name, words)
 

@@ -76,6 +76,8 @@ def _option(name: str, here: Declared | None, there: Declared | None) -> inspect
     declared = here or there
     assert declared is not None
     words = declared.spec.help.rstrip(".")
+    if limits := declared.spec.allowed.partition("number")[2].strip():
+        words += f" ({limits})"
     if here is None:
         words += f"; only in control, default {declared.default_in_words}."
     else:
