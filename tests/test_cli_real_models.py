@@ -287,7 +287,8 @@ def test_help_shows_the_options_with_their_ranges(rlhflab):
         assert code == 0
         for words in (
             "--four-bit", "--lora ", "--lora-rank", "(≥ 1 and ≤ 1024)", "--max-length", "(≥ 2)",
-            "--gradient-checkpointing", "--dtype", "auto, float32, bfloat16 or float16", "--trust-remote-code", "--lora-targets",
+            "--gradient-checkpointing", "--dtype", "auto, float32, bfloat16 or float16", "--trust-remote-code",
+            "--lora-targets",
         ):  # fmt: skip
             assert words in out, (name, words)
 
