@@ -99,7 +99,7 @@ result = {
   fixed: [m.fixed(0.5), m.fixed(-1.204, 2), m.fixed(1e6), m.fixed(Infinity)],
   signed: [0.001, -1.5, 2].map((v) => m.signed(v)), percent: [0.004, 0.5, 0.996, 1].map(m.percent),
   duration: [5.4, 125, 3720].map(m.duration), whole: m.whole(12345),
-  log: [m.logTicks(0.05, 10), m.logTicks(0.01, 100)], pieces: m.pieces("log π_ref(s_{t+1}) γ^t"),
+  log: [m.logTicks(0.05, 10), m.logTicks(0.01, 100)], pieces: m.pieces("log π_ref(s_{t+1}) γ^t grad_norm mean_t"),
   between: [-1, 0.5, 9].map((x) => m.between([0, 1, 2], [10, 20, 40], x)),
   counted: m.countIn([-1, 0, 0.4, 0.5, 1, 2, NaN], 0, 1, 2), spread: m.spreadOf([1, 2, 3]),
 };
@@ -134,7 +134,7 @@ def test_numbers_are_written_alike_everywhere(tmp_path: Path) -> None:
     assert page["duration"] == ["5 s", "2 min 5 s", "1 h 2 min"] and page["whole"] == "12,345"
     assert page["log"] == [[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10], [0.01, 0.1, 1, 10, 100]]
     assert [(part["text"], part["shift"]) for part in page["pieces"] if part["text"]] == [
-        ("log π", 0), ("ref", 1), ("(s", 0), ("t+1", 1), (") γ", 0), ("t", -1),
+        ("log π", 0), ("ref", 1), ("(s", 0), ("t+1", 1), (") γ", 0), ("t", -1), (" grad_norm mean", 0), ("t", 1),
     ]  # fmt: skip
     assert page["between"] == [10, 15, 40] and page["spread"] == 1
     assert page["counted"] == {"counts": [2, 2], "below": 1, "above": 2}

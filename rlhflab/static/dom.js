@@ -25,8 +25,9 @@ export function make(tag, properties = {}, ...children) {
   return node;
 }
 
-/** Our notation, "π_ref", "γ^t" or "s_{t+1}", cut into {text, shift}: 1 is below the line, −1 above. Never for answers. */
-export const pieces = (text) => text.split(/([_^](?:\{[^}]*\}|[\p{L}\p{N}]+))/u).map((part, i) =>
+/** Our notation, "π_ref", "γ^t" or "s_{t+1}", cut into {text, shift}: 1 is below the line, −1 above; but not the name "grad_norm".
+ * Never for answers. */
+export const pieces = (text) => text.split(/([_^]\{[^}]*\}|[_^][\p{L}\p{N}](?![\p{L}\p{N}_])|(?<![a-z]{2})[_^][\p{L}\p{N}]+)/u).map((part, i) =>
   (i % 2 ? { text: part.replace(/^.\{?|\}$/g, ""), shift: part[0] === "_" ? 1 : -1 } : { text: part, shift: 0 }));
 
 /** Write a text in our notation into `node`; returns the node. */
