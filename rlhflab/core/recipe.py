@@ -45,10 +45,10 @@ class Recipe(Settings):
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        inherits = any(vars(base).get("algorithm") for base in cls.__mro__[1:])
-        if "algorithm" not in vars(cls) and ("training" in vars(cls) or not inherits):
+        own = vars(cls)
+        if "algorithm" not in own and own.keys() & {"build", "_build", "training"}:
             cls.algorithm = cls.__name__.lower()
-        if not cls.name:
+        if "name" not in own and "algorithm" in vars(cls) and not ("training" in own and cls.name):
             cls.name = cls.algorithm
 
     def build(self) -> Algorithm:

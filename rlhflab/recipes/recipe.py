@@ -51,6 +51,7 @@ def named(world: Any) -> str:
 class BuiltIn(Recipe):
     """What every recipe of the package has; `_build` puts the training together."""
 
+    algorithm: ClassVar[str] = ""
     training: ClassVar[Any] = None
     """The class to build in place of the package's own: a subclass of it with another loss, say."""
     parallel: ClassVar[bool] = False
