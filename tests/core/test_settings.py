@@ -168,8 +168,17 @@ def test_a_recipe_of_ones_own_has_a_name_a_config_and_a_title():
         steps: int = setting(3, "Updates", at_least=1)
         world: str = setting("micro", "World")
 
+        def build(self):
+            return [self.steps]
+
     @dataclass(frozen=True, kw_only=True)
     class Variant(Mine):
+        pass
+
+    class Another(Mine):  # builds another class, whose panels are the same
+        training = list
+
+    class Nothing(Recipe):
         pass
 
     @dataclass(frozen=True, kw_only=True)
@@ -179,8 +188,9 @@ def test_a_recipe_of_ones_own_has_a_name_a_config_and_a_title():
 
     assert (Mine.algorithm, Mine.name) == ("mine", "mine") and Mine(steps=4).title == "MINE · micro"
     assert (Variant.algorithm, Variant.name) == ("mine", "mine")
+    assert (Another.algorithm, Another.name) == ("another", "mine")
     assert (Named.algorithm, Named.name) == ("other", "other-panels")
     assert Mine(steps=4).config() == {"algorithm": "mine", "steps": 4, "world": "micro"}
     assert json.loads(json.dumps(Mine().config())) == Mine().config()
-    with pytest.raises(NotImplementedError, match="Mine has no build"):
-        Mine().build()
+    with pytest.raises(NotImplementedError, match="Nothing has no build"):
+        Nothing().build()
