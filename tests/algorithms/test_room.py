@@ -58,7 +58,7 @@ def real(name, engine, model_folder, texts, **settings):
         "steps": 3,
         "batch_size": 4,
     } | settings
-    if name in CONTROL:
+    if "reward" in LANGUAGE[name].declared():
         settings |= {"reward": lambda prompts, answers: [float(len(a)) for a in answers], "max_new_tokens": 6}
     return build(name, engine, **settings)
 
