@@ -1,5 +1,6 @@
 # make lab        the notebooks in JupyterLab (the first time it creates .venv and installs what they need)
 # make test       lint, types, layers and all tests
+# make quick      lint, types, layers, and the tests without real models, browsers and notebooks: two minutes
 # make eslint     lint of the pages' JavaScript, where there are npx and the network
 # make test-cuda  every lab on a CUDA device that is not there; its algorithms are in make test
 # make calibration  how often the truth lies within two standard errors of what is shown with some
@@ -13,10 +14,20 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 NEEDS := pyproject.toml constraints.txt
 ESLINT := npx --yes --fetch-retries=0 --fetch-timeout=30000 eslint@9.39.1
 
-.PHONY: lab test eslint test-cuda calibration claims mutants clean
+.PHONY: lab test quick eslint test-cuda calibration claims mutants clean
 
 lab: $(VENV)/.lab
 	$(BIN)/rlhflab lab
+
+UNIT := $(addprefix tests/,objectives core checks explore worlds data tasks plots runs mutants test_structure.py \
+	test_boundary.py test_docstrings.py test_oom.py test_remedies.py test_widget.py test_cli_sweep.py)
+
+quick: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy rlhflab
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(UNIT)
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .
