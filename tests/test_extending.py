@@ -7,6 +7,10 @@ import nbformat
 from nbclient import NotebookClient
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text("utf-8")
+PROMISES = {
+    "sweep": "assert found.count('finished') == 4",
+    "frame": "assert len(table) == 20 and (folder / 'plane.svg').read_text('utf-8').startswith('<svg')",
+}
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -27,6 +31,6 @@ def test_all_run_in_a_kernel_and_show_what_they_trained(tmp_path):
     check = "assert board.state == 'finished' and len(board.figure().data) > 0; board.close(); del board"
     cells = []
     for block in BLOCKS:
-        cells += [block, check if "Board(" in block else "assert found.count('finished') == 4"]
+        cells += [block, check if "Board(" in block else PROMISES[re.search(r"(sweep|frame)\(", block)[1]]]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

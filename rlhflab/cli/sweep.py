@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,10 +78,10 @@ def _items(text: str) -> list[str]:
 
 def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str, list[Any]]:
     """`NAME=VALUE[,VALUE…]` → values of the type that the setting has."""
-    declared: dict[str, Declared] = {}
-    for table in (CONTROL, LANGUAGE):
-        for algorithm in algorithms:
-            declared |= table[algorithm].declared() if algorithm in table else {}
+    declared: dict[str, list[Declared]] = {}
+    for recipe in (table[name] for table in (LANGUAGE, CONTROL) for name in algorithms if name in table):
+        for name, found in recipe.declared().items():
+            declared.setdefault(name, []).append(found)
     settings: dict[str, list[Any]] = {}
     for assignment in assignments:
         name, equals, values = assignment.partition("=")
@@ -91,8 +92,16 @@ def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str
             raise ValueError(f"--set {name} is there twice; give all its values at once: {name}=VALUE,VALUE")
         if algorithms and name not in declared:
             raise ValueError(f"no setting {name} in {', '.join(algorithms)}")
-        settings[name] = [value_of(f"--set {name}", declared[name], item) for item in _items(values)]
+        settings[name] = [_value(name, declared[name], item) for item in _items(values)]
     return settings
+
+
+def _value(name: str, declared: Sequence[Declared], text: str) -> Any:
+    """The value that a text is for the first of the algorithms that takes it; ValueError where none does."""
+    for found in declared[:-1]:
+        with suppress(ValueError):
+            return value_of(f"--set {name}", found, text)
+    return value_of(f"--set {name}", declared[-1], text)
 
 
 def _summary(swept: Swept, out: Path) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def _figure(scene: Scene, title: str) -> Any:
     columns = min(_COLUMNS, len(scene.panels))
     rows = -(-len(scene.panels) // columns)
     built = Figure(figsize=(columns * _SIZE[0], rows * _SIZE[1]), layout="constrained")
-    built.suptitle(title or None)
+    if title:
+        built.suptitle(title)
     for number, panel in enumerate(scene.panels):
         _draw(built.add_subplot(rows, columns, number + 1), marks(panel, scene))
     return built
