@@ -78,6 +78,8 @@ def _option(name: str, here: Declared | None, there: Declared | None) -> inspect
     words = declared.spec.help.rstrip(".")
     if limits := declared.spec.allowed.partition("number")[2].strip():
         words += f" ({limits})"
+    elif not all(word in words for word in declared.one_of):
+        words += f" ({', '.join(declared.one_of)})"
     if here is None:
         words += f"; only in control, default {declared.default_in_words}."
     else:
