@@ -8,8 +8,7 @@ def test_sliders_boxes_and_cards_work_alike_and_keys_are_no_shortcuts(steady):
     lab.write(
         "toolkit.ipynb",
         "from rlhflab.explore.clip import ClipExplorable\nclip = ClipExplorable()\nclip",
-        "from rlhflab import Board, DPOKnobs, build_dpo\n"
-        "board = Board(lambda: build_dpo('micro', steps=5), knobs=DPOKnobs, name='toolkit', title='Toolkit')\nboard",
+        "from rlhflab import Board, recipes\nboard = Board(recipes.DPO(steps=5), title='Toolkit')\nboard",
     )
     lab.open("toolkit.ipynb")
     lab.run_all()
