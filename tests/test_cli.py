@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import typer
@@ -33,6 +34,7 @@ def toy(monkeypatch):
 
     @dataclass(frozen=True, kw_only=True)
     class ToyDPO(recipes.DPO):
+        algorithm: ClassVar[str] = "dpo"
         steps: int = setting(10, "Updates to make", at_least=1)
 
         def __post_init__(self):
