@@ -199,6 +199,11 @@ class Settings:
         """The live values that a training begins with."""
         return Knobs(self.specs())
 
+    def given(self) -> dict[str, Any]:
+        """The settings by name that were not left to a default which depends on others."""
+        usual: set[str] = vars(self)["_usual"]
+        return {name: getattr(self, name) for name in self.declared() if name not in usual}
+
     def but(self, **changes: Any) -> Self:
         """These settings with some changed; what was left to its default is found anew beside them."""
         usual: set[str] = vars(self)["_usual"]

@@ -145,6 +145,8 @@ def choices_of(recipe: Recipe | None, choices: Mapping[str, Choice | Sequence[An
             continue
         declared = recipe.declared().get(name) if recipe is not None else None
         label = (declared.spec.label if declared else "") or name.replace("_", " ")
-        values = {option: str(option) if option != "" else "nothing" for option in options}
+        own = getattr(recipe, name, None)
+        ordered = sorted(options, key=lambda option: option != own)  # what is chosen at first stands first
+        values = {option: str(option) if option != "" else "nothing" for option in ordered}
         found[name] = Choice(label, values, declared.spec.help if declared else "")
     return found

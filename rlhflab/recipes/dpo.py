@@ -61,7 +61,7 @@ class DPO(DPOSettings, Loading):
         from rlhflab.algorithms.dpo import DPO as OurDPO
         from rlhflab.data.hub import read_data
         from rlhflab.data.pair_source import LongPairs
-        from rlhflab.engines.choice import engine_class, engine_dtype
+        from rlhflab.engines.choice import engine_dtype
         from rlhflab.models.loading import load_policy, load_reference
         from rlhflab.recipes.texts import (
             SHOWN_TOKENS,
@@ -72,7 +72,7 @@ class DPO(DPOSettings, Loading):
         )
 
         self.check_processes()
-        make = self.training or engine_class(self.engine, OurDPO)
+        make = self.trained_by(OurDPO)
         if not self.real:
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)

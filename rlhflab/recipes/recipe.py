@@ -144,6 +144,21 @@ class Loading(Language):
             if on and not self.real:
                 raise ValueError(f"{name} needs a real model: give --model a folder or a hub id")
 
+    def trained_by(self, ours: type[Any]) -> Any:
+        """The class that trains: a variant's own, or that of the engine for the package's class `ours`.
+
+        Raises:
+            ValueError: a variant with TRL's engine, an unknown engine, or TRL is missing, in one line.
+        """
+        from rlhflab.engines.choice import engine_class
+
+        engine = getattr(self, "engine", "lab")
+        if self.training is None:
+            return engine_class(engine, ours)
+        if engine != "lab":
+            raise ValueError(f"engine must be lab with a training of its own, got {engine!r}")
+        return self.training
+
     def loading(self, rows: int, twice: float = 0.0, dtype: str | None = None) -> LoadSettings:
         """How a real model is loaded.
 

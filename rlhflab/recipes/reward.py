@@ -68,11 +68,10 @@ class Reward(RewardSettings, Loading):
 
     def _build(self) -> RewardModelling:
         from rlhflab.algorithms.reward_modelling import RewardModelling
-        from rlhflab.engines.choice import engine_class
         from rlhflab.engines.versions import require_pairs
 
         self.check_processes()
-        make = self.training or engine_class(self.engine, RewardModelling)
+        make = self.trained_by(RewardModelling)
         if self.engine == "trl":
             require_pairs(self.ranked)
         return self._build_real(make) if self.real else self._build_tiny(make)

@@ -85,7 +85,7 @@ class SFT(SupervisedSettings, Loading):
     def _build(self) -> Supervised:
         from rlhflab.algorithms.supervised import Supervised
         from rlhflab.data.hub import read_data
-        from rlhflab.engines.choice import engine_class, engine_dtype
+        from rlhflab.engines.choice import engine_dtype
         from rlhflab.models.loading import load_policy
         from rlhflab.models.logps import join_answers
         from rlhflab.recipes.texts import (
@@ -97,7 +97,7 @@ class SFT(SupervisedSettings, Loading):
         )
 
         self.check_processes()
-        make = self.training or engine_class(self.engine, Supervised)
+        make = self.trained_by(Supervised)
         if not self.real:
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)

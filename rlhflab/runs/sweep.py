@@ -92,12 +92,13 @@ def sweep(
 
     >>> sweep(recipes.PPO(steps=50), "runs/beta", beta=[0.3, 1.0], seed=range(3))       # doctest: +SKIP
     """
-    config = recipe.config()
-    betas = axes.pop("beta", [config["beta"]] if config.get("beta") is not None else [1.0])
-    seeds = axes.pop("seed", [config.get("seed", 0)])
-    grid = Grid(
-        [recipe.algorithm], list(betas), list(seeds), {name: list(values) for name, values in axes.items()}
-    )
+    betas = axes.pop("beta", [getattr(recipe, "beta", 1.0)])
+    seeds = axes.pop("seed", [getattr(recipe, "seed", 0)])
+    kept_apart = {"beta", "seed", "progress", *axes}  # the rest is common: another rest is another sweep
+    common = {name: [value] for name, value in recipe.given().items() if name not in kept_apart}
+    plain = {name: value for name, value in common.items() if isinstance(value[0], str | int | float)}
+    settings = {**plain, **{name: list(values) for name, values in axes.items()}}
+    grid = Grid([recipe.algorithm], list(betas), list(seeds), settings)
     return run_grid(lambda name, world: type(recipe), grid, folder, jobs, None, progress, recipe)
 
 
@@ -276,8 +277,8 @@ def _rows(cells: Sequence[Cell], ends: dict[str, dict[str, Any]]) -> list[Row]:
         row: Row = {"algorithm": cell.algorithm, "beta": cell.beta, "seed": cell.seed, **cell.swept}
         row |= {name: end.get(name) for name in ("status", "steps", "seconds", "error")}
         row["folder"] = f"cells/{cell.name}"
-        if hasattr(cell.recipe, "world"):
-            row["world"] = cell.recipe.world
+        if (world := cell.recipe.config().get("world")) is not None:
+            row["world"] = world
         for block in ("exact", "estimated", "scalars"):
             row |= {f"{block}/{name}": value for name, value in (end.get(block) or {}).items()}
         rows.append(row)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from rlhflab import recipes
 from rlhflab.core.knobs import Knob, Knobs
 from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Record
@@ -100,3 +101,11 @@ def test_a_stream_has_no_state_to_keep():
         stream.state_dict()
     toy = ToyDPO(steps=2, pause=0)
     assert as_algorithm(toy) is toy
+
+
+def test_a_form_begins_with_the_recipes_own_value():
+    recipe = recipes.Reward(ranked=4)
+    found = choices_of(recipe, {"ranked": (2, 4, 8), "blind": ("", "film")})
+    assert list(found["ranked"].options) == [4, 2, 8] and found["ranked"].label == "ranked together"
+    assert list(found["blind"].options.items()) == [("", "nothing"), ("film", "film")]
+    assert shown(recipe, choices={"ranked": (2, 4, 8)})._form.chosen == {"ranked": 4}

@@ -119,3 +119,12 @@ def test_what_a_config_may_not_hold_is_one_line(change, says):
     with pytest.raises(ValueError) as raised:
         recipes.from_config({**recipes.DPO().config(), **change})
     assert str(raised.value).startswith(says) and "\n" not in str(raised.value)
+
+
+def test_a_variant_trains_with_its_own_class_and_not_with_trls():
+    class Variant(recipes.DPO):
+        training = list
+
+    assert Variant().trained_by(dict) is list and recipes.DPO().trained_by(dict) is dict
+    with pytest.raises(ValueError, match="engine must be lab with a training of its own, got 'trl'"):
+        Variant(engine="trl").trained_by(dict)

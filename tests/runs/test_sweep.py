@@ -17,7 +17,7 @@ from rlhflab.runs import drive, sweep_page
 from rlhflab.runs import sweep as sweeping
 from rlhflab.runs.grid import Grid
 from rlhflab.runs.store import Run
-from rlhflab.runs.sweep import Swept, run_grid
+from rlhflab.runs.sweep import Swept, run_grid, sweep
 from tests.toy import BACKDROP, Toy, recipe_class
 
 pytest.importorskip("joblib", reason="sweeps need joblib: python -m pip install joblib")
@@ -341,3 +341,20 @@ def test_control_worlds_are_compared_by_their_returns(tmp_path):
     page = (swept.folder / "sweep.html").read_text(encoding="utf-8")
     assert "Return in CartPole-v1" in page and "ppo, horizon 32" in page
     assert "None" not in page[page.index("Cells</h2>") :]
+
+
+def test_a_recipes_sweep_varies_what_is_named_and_is_bound_to_the_rest(tmp_path):
+    toy, quiet = recipe_class("toy"), {"jobs": 1, "progress": False}
+    first = sweep(toy(steps=4), tmp_path, **quiet, beta=[0.3, 1.0], seed=range(2))
+    assert [(row["beta"], row["seed"], row["steps"]) for row in first.rows] == [
+        (0.3, 0, 4), (1.0, 0, 4), (0.3, 1, 4), (1.0, 1, 4),
+    ]  # fmt: skip
+    assert sweep(toy(steps=4), tmp_path, **quiet, beta=[0.3, 1.0], seed=range(3)).ran == 2
+    with pytest.raises(ValueError, match="holds another sweep: steps 4 there, 5 here"):
+        sweep(toy(steps=5), tmp_path, **quiet, beta=[0.3, 1.0], seed=range(3))
+    assert [row["steps"] for row in sweep(toy(beta=2.0), tmp_path / "b", **quiet, steps=[2, 3]).rows] == [
+        2,
+        3,
+    ]
+    with pytest.raises(ValueError, match="no setting stpes in toy"):
+        sweep(toy(), tmp_path / "c", **quiet, stpes=[2])
