@@ -344,7 +344,7 @@ def shown(value):
 
 FOUND_WHERE_IT_IS_LOADED = {
     "learning_rate": "1e-5",
-    "pairs": "as many as are seen",
+    "pairs": "enough for three epochs",
     "warmup": "a tenth of the updates",
 }
 

@@ -89,7 +89,7 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
     code, out, err = rlhflab(*TOYS)
     assert (code, out) == (130, "")
     assert err == (
-        "rlhflab: interrupted; what has ended is kept in s, and the same command goes on from there\n"
+        "rlhflab: interrupted; finished cells are kept in s, and the same command continues from there\n"
     )
 
 

@@ -147,11 +147,11 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_built(rlhflab, 
     (tmp_path / "file").touch()
     code, _, err = rlhflab("train", "dpo", "--out", "file/run")
     assert code == 2 and one_line(err).startswith(
-        f"rlhflab: nothing can be written to {tmp_path / 'file' / 'run'};"
+        f"rlhflab: cannot write to {tmp_path / 'file' / 'run'};"
     )
     (tmp_path / "runs").touch()
     code, _, err = rlhflab("train", "dpo")
-    assert code == 2 and "give --out FOLDER" in one_line(err) and not toy
+    assert code == 2 and "with --out FOLDER" in one_line(err) and not toy
 
 
 @pytest.fixture

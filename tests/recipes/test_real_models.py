@@ -252,7 +252,7 @@ def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, revi
         record.samples[0].prompt.startswith("The film number ")
         and abs(record.scalars["objective/scores"]) > 0
     )
-    with pytest.raises(ValueError, match="has another vocabulary than the policy"):
+    with pytest.raises(ValueError, match="has a different vocabulary than the policy"):
         recipes.PPO(
             world=reviews_file, model=str(model_folder("opt")), reward=str(tmp_path / "rm"), **LORA, **QUIET
         ).build()
