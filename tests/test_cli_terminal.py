@@ -146,9 +146,7 @@ def test_a_name_that_no_file_can_have_is_one_line(rlhflab, toy):  # noqa: F811
 def test_where_nothing_can_be_written_is_said_before_anything_is_built(rlhflab, toy, tmp_path):  # noqa: F811
     (tmp_path / "file").touch()
     code, _, err = rlhflab("train", "dpo", "--out", "file/run")
-    assert code == 2 and one_line(err).startswith(
-        f"rlhflab: cannot write to {tmp_path / 'file' / 'run'};"
-    )
+    assert code == 2 and one_line(err).startswith(f"rlhflab: cannot write to {tmp_path / 'file' / 'run'};")
     (tmp_path / "runs").touch()
     code, _, err = rlhflab("train", "dpo")
     assert code == 2 and "with --out FOLDER" in one_line(err) and not toy
