@@ -107,7 +107,7 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
         (["--set", "learning-rate=1e-3,fast"], "--set learning_rate must be a number, got 'fast'"),
         (["--set", "pairs=few"], "--set pairs must be a whole number or fresh, got 'few'"),
         (["--set", "skip_bad=maybe"], "--set skip_bad must be true or false, got 'maybe'"),
-        (["--set", "steps=1", "--set", "steps=2"], "--set steps is there twice"),
+        (["--set", "steps=1", "--set", "steps=2"], "--set steps is given twice"),
         (["--set", "clip_range=0.1"], "no setting clip_range in dpo"),
         (["--set", "beta=2"], "beta is no further setting; its values are the grid's betas"),
         (["--set", "steps=0"], "steps must be a whole number ≥ 1, got 0"),

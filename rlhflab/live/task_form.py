@@ -1,6 +1,6 @@
 """A form to choose what a lab trains: a task, its size, and the names of models and data that it uses.
 
-The form blocks nothing: the cells below run with the values it shows. Rerunning its cell keeps them, so "run all" works.
+The form never blocks: the cells below run with the values it shows. Rerunning its cell keeps them, so "run all" works.
 """
 
 from __future__ import annotations
