@@ -81,8 +81,8 @@ def test_labels_that_do_not_exclude_each_other_are_rewarded_by_themselves(model_
             lambda weights: {name: value * float("nan") for name, value in weights.items()},
             "gives NaN or infinity: its weights are damaged",
         ),
-        ({"id2label": {"0": "SCORE"}}, dict, r"is no classifier with two labels, but gives 1 number"),
-        ({"problem_type": "regression"}, dict, "is no classifier with two labels, but gives 2 number"),
+        ({"id2label": {"0": "SCORE"}}, dict, r"is not a classifier with two labels: it gives 1 number"),
+        ({"problem_type": "regression"}, dict, "is not a classifier with two labels: it gives 2 number"),
         ({"id2label": {"0": "A", "1": "B", "2": "C"}}, dict, r"score.weight \[2, 32\], expected \[3, 32\]"),
     ],
 )
