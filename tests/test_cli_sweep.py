@@ -109,11 +109,11 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
         (["--set", "skip_bad=maybe"], "--set skip_bad must be true or false, got 'maybe'"),
         (["--set", "steps=1", "--set", "steps=2"], "--set steps is given twice"),
         (["--set", "clip_range=0.1"], "no setting clip_range in dpo"),
-        (["--set", "beta=2"], "beta is not a further setting; its values are the grid's betas"),
+        (["--set", "beta=2"], "beta is not a further setting; give it as the grid's betas"),
         (["--set", "steps=0"], "steps must be a whole number ≥ 1, got 0"),
         (["--jobs", "0"], "jobs must be ≥ 1, got 0"),
         (["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "jobs are for this machine"),
-        (["--out", "full"], "full holds something other than a sweep; take a new or empty folder"),
+        (["--out", "full"], "full holds something other than a sweep; use a new or empty folder"),
     ],
 )
 @needs_joblib

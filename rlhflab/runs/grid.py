@@ -73,7 +73,7 @@ class Grid:
             require_seed(seed)
         for name, axis in (("algorithm", "algorithms"), ("beta", "betas"), ("seed", "seeds")):
             if name in self.settings:
-                raise ValueError(f"{name} is not a further setting; its values are the grid's {axis}")
+                raise ValueError(f"{name} is not a further setting; give it as the grid's {axis}")
 
     def cells(
         self, recipe_class: RecipeClass, make: Make = lambda found, given: found(**given)

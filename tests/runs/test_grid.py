@@ -85,7 +85,7 @@ def test_names_stay_apart_where_a_value_is_no_file_name():
         (dict(algorithms=["toy"], betas=[float("nan")]), "beta must be a number > 0, got nan"),
         (dict(algorithms=["toy"], seeds=[-1]), "seed must be ≥ 0, got -1"),
         (dict(algorithms=["toy"], settings={"steps": []}), "steps must have at least one value"),
-        (dict(algorithms="a", settings={"seed": [1]}), "seed is not a further setting; its values are the grid's"),
+        (dict(algorithms="a", settings={"seed": [1]}), "seed is not a further setting; give it as the grid's seeds"),
         (dict(algorithms=["toy", "plain"], settings={"clip": [1]}), "no setting clip in toy, plain"),
         (dict(algorithms=["plain"], settings={"diverge_at": [1]}), "no setting diverge_at in plain"),
     ],

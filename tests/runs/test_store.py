@@ -100,7 +100,7 @@ def test_other_damage_is_named_with_file_and_line(run, damage):
 
 
 def test_create_refuses_what_is_there(run, tmp_path):
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="holds a run;"):
         Run.create(run.folder, {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
