@@ -233,7 +233,7 @@ def test_a_prompt_that_all_answers_repeat_is_kept_once_and_said(tmp_path):
     assert "'prompt', as it is, which all answers repeat" in found.note
     found = write(tmp_path, [*rows, {"prompt": "q", **TWO}])
     assert found.pairs[0].chosen == "p 0: yes"  # a few may begin so by chance
-    assert "in 3 pairs both answers begin with it, which is not changed" in found.note
+    assert "in 3 pairs both answers begin with it, which is left unchanged" in found.note
 
 
 def test_the_note_says_in_one_line_what_was_read(tmp_path):

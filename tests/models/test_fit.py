@@ -40,11 +40,11 @@ def edited(model_folder, tmp_path):
     [
         (
             {"num_hidden_layers": 4},
-            r"18 are missing \(model.layers.2.*\); .* another depth: config.json says 4 layers, the weights are of 2",
+            r"18 are missing \(model.layers.2.*\); .* another depth: config.json says 4 layers, the weights have 2",
         ),
         (
             {"num_hidden_layers": 1},
-            r"9 are not the model's \(model.layers.1.*\); .* depth: config.json says 1 layers, the weights are of 2",
+            r"9 are not the model's \(model.layers.1.*\); .* depth: config.json says 1 layers, the weights have 2",
         ),
         ({"intermediate_size": 96}, r"6 have another shape \(.*down_proj.weight \[32, 64\], expected \[32, 96\]"),
         ({"hidden_size": 64}, r"lm_head.weight \[400, 32\], expected \[400, 64\]"),

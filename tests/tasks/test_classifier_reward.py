@@ -75,7 +75,7 @@ def test_labels_that_do_not_exclude_each_other_are_rewarded_by_themselves(model_
             lambda weights: {name: value for name, value in weights.items() if "score" not in name},
             r"weights of reward .* 1 is missing \(score.weight\); it looks .* without its classification head",
         ),
-        ({"num_hidden_layers": 3}, dict, "another depth: config.json says 3 layers, the weights are of 2"),
+        ({"num_hidden_layers": 3}, dict, "another depth: config.json says 3 layers, the weights have 2"),
         (
             {},
             lambda weights: {name: value * float("nan") for name, value in weights.items()},
