@@ -161,9 +161,7 @@ def no_cache(monkeypatch, tmp_path):
 
 
 def test_without_a_cache_folder_there_is_a_temporary_one_and_a_warning(no_cache, tmp_path):
-    with pytest.warns(
-        UserWarning, match="nothing can be written to .*set RLHFLAB_CACHE to a folder that keeps it$"
-    ):
+    with pytest.warns(UserWarning, match="cannot write to .*set RLHFLAB_CACHE to a folder that keeps it$"):
         folder = files.cache_folder()
     assert folder.is_dir() and folder.parent == tmp_path
     with warnings.catch_warnings():

@@ -214,7 +214,7 @@ def test_names_configurations_and_splits(hub):
     ("name", "says"),
     [
         ("some/gated", "it is gated: accept its terms .* HF_TOKEN"),
-        ("some/none", "the hub knows no such name, or it is private"),
+        ("some/none", "the hub has no such name, or it is private"),
         ("some/far", "the hub cannot be reached; .* give the folder or file of a copy"),
     ],
 )

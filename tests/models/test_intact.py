@@ -34,7 +34,7 @@ def folder(tmp_path):
         (SHARDS[1], b"", "is empty"),
         (SHARDS[1], b"<!DOCTYPE html><html>", "is a web page"),
         (SHARDS[1], b"nonsense" * 9, "is damaged, truncated or not a safetensors file"),
-        (SHARDS[1], None, r"cut off .*incomplete metadata"),
+        (SHARDS[1], None, r"truncated .*incomplete metadata"),
         ("tokenizer.json", POINTER, "is a Git LFS pointer"),
         ("tokenizer.json", b'{"model": ', "is not readable JSON: JSONDecodeError"),
         ("tokenizer.model", POINTER, "is a Git LFS pointer"),

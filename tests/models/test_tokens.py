@@ -58,5 +58,5 @@ def test_without_files_there_is_none(model_folder, tmp_path, kind):
     shutil.copytree(model_folder(kind), tmp_path / "m")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "m" / name).unlink()
-    with pytest.raises(Fault, match=r"tokenizer of 'm'.*(there is no vocabulary|has no vocabulary)"):
+    with pytest.raises(Fault, match=r"tokenizer of 'm'.*has no vocabulary"):
         load_tokenizer(str(tmp_path / "m"), 400, "'m'")
