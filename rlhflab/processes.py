@@ -4,7 +4,6 @@
 
 All processes draw the same random numbers, so each of them knows the whole batch. Each computes with its own rows; the
 gradients are summed, and a record's values are gathered, so that N processes give the same result as one.
-
 accelerate finds the other processes and chooses the device. Without a call of `join`, everything here acts as for a
 single process.
 
