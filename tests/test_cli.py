@@ -492,7 +492,7 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
             ["ppo", "--world", "CartPole-v1", "--beta", "1"],
             "--beta is not a setting of ppo in the world CartPole-v1",
         ),
-        (["ppo", "--gamma", "0.9"], "--gamma is not a setting of ppo in a world of language"),
+        (["ppo", "--gamma", "0.9"], "--gamma is not a setting of ppo in a language world"),
         (
             ["dpo", "--world", "CartPole-v1"],
             "unknown world 'CartPole-v1'; use micro, reviews, an existing file",

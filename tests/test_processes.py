@@ -156,7 +156,7 @@ def test_what_one_process_cannot_do_ends_all(two, model_folder, tmp_path):
     [
         (
             ("sft",),
-            "rlhflab: sft on micro trains in one process; several are for reward, dpo, ppo on language",
+            "rlhflab: sft on micro trains in one process; only reward, dpo, ppo on language can use several",
         ),
         (("dpo", "--batch-size", 1), "batch_size must be ≥ 2, a row for each of 2 processes, got 1"),
     ],
