@@ -1,4 +1,4 @@
-"""`python -m rlhflab` is the command line, also where scripts are not on the path."""
+"""`python -m rlhflab` is the command line, even if scripts are not on the path."""
 
 from rlhflab.cli import main
 

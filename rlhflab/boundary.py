@@ -1,7 +1,7 @@
-"""The boundary to what a person gave: files, models, rewards, environments.
+"""The boundary to user input: files, models, rewards, environments.
 
-Whatever goes wrong inside, of whatever class, is a `Fault`: one line that names what was given and the cause. Only
-calls into what is not ours stand inside, so that a mistake of ours keeps its traceback.
+Any error inside becomes a `Fault`: one line that names the input and the cause. Only calls into code that is not ours
+are inside, so that a bug of ours keeps its traceback.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _TYPED = ("<ipython-input", "<python-input", "<stdin>")  # newer IPythons name a
 
 
 class Fault(OneLine, ValueError):
-    """What a person gave is wrong or has failed: the line says what it is, and why."""
+    """User input is wrong or has failed: the line says what, and why."""
 
 
 @contextmanager
 def given(what: str, reason: Callable[[BaseException], str] | None = None) -> Iterator[None]:
-    """Run what a person gave, or read it: any exception becomes a `Fault`, "what: reason".
+    """Run or read user input: any exception becomes a `Fault`, "what: reason".
 
-    Memory that runs out and Ctrl-C pass through, and so does what is one line already; SystemExit counts as a failure.
+    Out of memory, Ctrl-C and errors that are already one line pass through; SystemExit counts as a failure.
 
     Args:
-        what: what was given, for the message: "reward rewards.py:score".
+        what: the input, for the message: "reward rewards.py:score".
         reason: an exception → why, in words; by default `cause`.
     """
     try:
@@ -48,7 +48,7 @@ def given(what: str, reason: Callable[[BaseException], str] | None = None) -> It
 
 
 def cause(error: BaseException) -> str:
-    """An exception in one line: its class and message, and where in a person's own code it was raised.
+    """An exception in one line: its class and message, and its place in the user's own code.
 
     >>> cause(KeyError("score"))
     "KeyError: 'score'"
@@ -62,13 +62,13 @@ def cause(error: BaseException) -> str:
 
 
 def own_line(error: BaseException) -> traceback.FrameSummary | None:
-    """Innermost line of a person's own code, in a file or a notebook's cell; None where there is none on the way."""
+    """Innermost line of the user's own code, in a file or a notebook's cell; None if the traceback has none."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame for frame in reversed(frames) if is_own(frame.filename)), None)
 
 
 def is_own(filename: str) -> bool:
-    """Whether code is a person's own, from a file or a cell: neither this package's nor a library's."""
+    """Whether code is the user's own, from a file or a cell: neither this package's nor a library's."""
     if filename.startswith(_TYPED):
         return True
     path = Path(filename)
@@ -83,13 +83,13 @@ def _place(error: BaseException) -> str:
 
 @contextmanager
 def one_line(what: str, otherwise: str = "") -> Iterator[None]:
-    """What goes wrong while something is loaded from a hub or a folder, as `Fault` with its remedy.
+    """Turn errors while loading something from a hub or a folder into a `Fault` with its remedy.
 
     Args:
         what: what is being loaded, for the message, such as "model 'gpt2'".
         otherwise: what could be given instead, for the message.
     """
-    retries = logging.getLogger("huggingface_hub.utils._http")  # it tells of each, and the line says it all
+    retries = logging.getLogger("huggingface_hub.utils._http")  # logs every retry; the final line is enough
     level = retries.level
     retries.setLevel(logging.ERROR)
     hint = f" ({otherwise})" if otherwise else ""
@@ -101,23 +101,27 @@ def one_line(what: str, otherwise: str = "") -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Looks through the whole chain of causes: the libraries wrap a hub's answer in errors of their own."""
+    """The reason, from the whole chain of causes: libraries wrap a hub's answer in their own errors."""
     chain = list(_causes(error))
     names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     text = " ".join(" ".join(str(error).split()).split(" Traceback ")[0].split())
     if "GatedRepoError" in names or re.search(r"\bgated (repo|dataset)", text):
-        return "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN"
+        return (
+            "it is gated: accept its terms on its hub page, then give a token by `hf auth login` or HF_TOKEN"
+        )
     if "trust_remote_code" in text:
         return "it comes with code of its own, which is not run; give --trust-remote-code if you trust its authors"
     if "RepositoryNotFoundError" in names or "DatasetNotFoundError" in names or "not a valid model" in text:
-        return "the hub knows no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
+        return (
+            "the hub has no such name, or it is private; for that give a token by `hf auth login` or HF_TOKEN"
+        )
     if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError"}:
         return (
             "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE, or give "
             "the folder or file of a copy"
         )
     if "instantiate the backend tokenizer" in text:
-        return "there is no vocabulary (tokenizer.json) in it; copy the tokenizer's files from the model it was made of"
+        return "it has no vocabulary (tokenizer.json); copy the tokenizer's files from the model it was made from"
     if "Unrecognized configuration class" in text:
         return "transformers has no model of this kind for its architecture"
     if "safetensors" in text and ("no file named" in text or "does not appear to have" in text):

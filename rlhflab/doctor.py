@@ -1,4 +1,4 @@
-"""The doctor: what is installed, which device and precision a training would use, and what mends what is missing."""
+"""The doctor: what is installed, which device and precision a training would use, and how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Check:
     """One line of the report.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         found: what was found, in words.
-        fix: the exact command or step that mends it; empty where nothing is to be done.
-        problem: whether a training cannot work as long as it is not mended.
+        fix: the exact command or step that fixes it; empty if nothing is to be done.
+        problem: whether training cannot work until it is fixed.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Check:
 
 
 def report(device: str | None = None) -> list[Check]:
-    """Look at everything and return one check a line; never raises.
+    """Check everything and return one check per line; never raises.
 
     Args:
         device: a device on which an update of every kind is made, "cpu", "cuda" or "mps"; by default none.
@@ -76,7 +76,7 @@ def doctor(device: str | None = None) -> bool:
         device: see `report`.
 
     Raises:
-        ValueError: a device that is not there.
+        ValueError: a device that is not available.
     """
     if device is not None:
         from rlhflab.models.devices import choose_device
@@ -89,7 +89,7 @@ def doctor(device: str | None = None) -> bool:
         fix = f"   → {check.fix}" if check.fix else ""
         print(f"{mark} {check.name:<{names}}  {check.found:<{found if fix else 0}}{fix}")
     problems = sum(check.problem for check in checks)
-    print(f"{problems} to mend before training." if problems else "Ready to train.")
+    print(f"{problems} to fix before training." if problems else "Ready to train.")
     return not problems
 
 
@@ -122,14 +122,16 @@ def _device() -> list[Check]:
 
         device = choose_device("auto")
         words, dtype = device_words(device), choose_dtype(device)
-    except Exception as error:  # a broken CUDA or a half-installed package: that is what a doctor is for
+    except (
+        Exception
+    ) as error:  # a broken CUDA or a half-installed package: finding these is the doctor's purpose
         found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return [Check("device", found, "mend the packages above, then run the doctor again", problem=True)]
+        return [Check("device", found, "fix the packages above, then run the doctor again", problem=True)]
     return [Check("device", words), Check("precision", str(dtype).removeprefix("torch."))]
 
 
 def _trials(device: str) -> list[Check]:
-    """An update of every kind on a device; how quick the tiny model is there; what is known of Apple's."""
+    """An update of every kind on a device; the speed of the tiny model there; notes on Apple GPUs."""
     import torch
 
     from rlhflab.models.devices import choose_device
@@ -142,14 +144,14 @@ def _trials(device: str) -> list[Check]:
         found = outcome.error or f"{outcome.seconds:.1f} s"
         checks.append(Check(outcome.name, found, fix if outcome.error else "", bool(outcome.error)))
     if device == "mps":
-        checks.append(Check("float64", "not on MPS: exact tables are on the CPU, sampling takes float32"))
+        checks.append(Check("float64", "not on MPS: exact tables are on the CPU, sampling uses float32"))
         checks.append(
             Check("4 bits", "bitsandbytes has them for MPS; its optimisers, which nothing here uses, not")
         )
     if device != "cpu":
         try:
             checks.append(Check("tiny model", compared(choose_device(device))))
-        except Exception as error:  # its trial above says more
+        except Exception as error:  # its trial above has the details
             checks.append(Check("tiny model", f"not compared with the CPU: {type(error).__name__}: {error}"))
     if device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 1e6

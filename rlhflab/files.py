@@ -1,4 +1,4 @@
-"""Files: one way to write them, whole or not at all; one folder for what can be made again; what runs in a page."""
+"""Files: atomic writes, and the cache folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CACHE = "RLHFLAB_CACHE"  # the environment variable for the cache folder
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path`; when the block ends well that file takes `path`'s place at once.
+    """Yield a temporary path beside `path`; if the block succeeds, that file atomically replaces `path`.
 
-    A crash at any instant leaves the former file or the new one, whole. An exception in the block removes what
-    was written beside.
+    A crash at any instant leaves the old file or the new one, complete. An exception in the block removes the
+    temporary file.
 
     Args:
         path: the file to create or replace; its folder must exist.
@@ -40,13 +40,13 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 
 
 def cache_folder(holding: str = "") -> Path:
-    """The folder for what can be made again: $RLHFLAB_CACHE, else rlhflab in the user's cache folder.
+    """The folder for files that can be recreated: $RLHFLAB_CACHE, else rlhflab in the user's cache folder.
 
-    Where nothing can be written to it, it is a temporary folder of this process and those it starts, and a warning
-    names the variable.
+    If it is not writable, a temporary folder is used by this process and those it starts, and a warning names the
+    variable.
 
     Args:
-        holding: what is to be read there: where the folder has it, it need not be writable.
+        holding: a name to be read there: if the folder has it, it need not be writable.
     """
     folder = wanted_cache_folder()
     if folder is not None and ((holding and (folder / holding).exists()) or can_write(folder)):
@@ -54,7 +54,7 @@ def cache_folder(holding: str = "") -> Path:
     temporary = Path(tempfile.mkdtemp(prefix="rlhflab-"))
     os.environ[CACHE] = str(temporary)
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    why = "no home folder is known" if folder is None else f"nothing can be written to {folder}"
+    why = "no home folder is known" if folder is None else f"cannot write to {folder}"
     warnings.warn(
         f"{why}: what is trained or measured once is kept in {temporary} until this process ends; set {CACHE} to a "
         "folder that keeps it",
@@ -64,17 +64,17 @@ def cache_folder(holding: str = "") -> Path:
 
 
 def wanted_cache_folder() -> Path | None:
-    """The cache folder that the environment asks for, there or not; None where there is no home folder."""
+    """The cache folder that the environment asks for, existing or not; None without a home folder."""
     try:
         if folder := os.environ.get(CACHE):
             return Path(folder).expanduser().absolute()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhflab"
-    except RuntimeError:  # no HOME, and nobody of this number among the users
+    except RuntimeError:  # no HOME, and an unknown user id
         return None
 
 
 def can_write(folder: Path) -> bool:
-    """Whether a file can be written in a folder, or where it is to be made."""
+    """Whether a file can be written in a folder, or the folder can be created."""
     try:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         with tempfile.TemporaryFile(dir=there):

@@ -1,8 +1,8 @@
-"""Out of memory, whoever says so: which errors mean it, what they tell, and how the memory is let go.
+"""Out of memory: which errors mean it, what they say, and how the memory is released.
 
 PyTorch, NumPy, bitsandbytes and Python each have their own error. Here all of them become `OutOfMemory`: one line with
-how much was asked for, how much was free, and the settings that take less. The error that it replaces is not kept: its
-traceback holds the frames of the failed step, and these hold activations and graphs.
+how much was asked for, how much was free, and the settings that need less. The original error is not kept: its
+traceback holds the frames of the failed step, which hold activations and graphs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEANS = re.compile(
     r"STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, …
     re.IGNORECASE,
 )
-"""What the message of a RuntimeError says where it means that memory is short."""
+"""Messages of a RuntimeError that mean out of memory."""
 
 _UNITS = {"bytes": 1, "byte": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 _SIZE = r"([\d.]+) ?([KMGTP](?=i?B)|bytes?\b|B\b)"
@@ -41,8 +41,8 @@ class Way(NamedTuple):
     """Settings that take less memory.
 
     Attributes:
-        changes: setting → its new value; None for half of what it is.
-        then: bytes that are needed with them; 0 where that is not known.
+        changes: setting → its new value; None for half of the current one.
+        then: bytes needed with them; 0 if unknown.
     """
 
     changes: Mapping[str, Any]
@@ -70,19 +70,19 @@ class Way(NamedTuple):
 
 
 class DoesNotFit(OneLine):
-    """What does not fit into memory, and what takes less.
+    """Something does not fit into memory; with settings that need less.
 
     Args:
         what: the line up to the remedies.
         ways: the settings that help, best first.
-        otherwise: what helps where no setting does.
+        otherwise: what helps if no setting does.
     """
 
     options = False
     """Whether `str` names settings as options of the command line."""
 
     def __init__(self, what: str, ways: Sequence[Way] = (), otherwise: str = "") -> None:
-        super().__init__(what, ways, otherwise)  # all of it, so that a copy can be made in another process
+        super().__init__(what, ways, otherwise)  # all of it, so that it can be pickled
         self.what, self.ways, self.otherwise = what, list(ways), otherwise
 
     def words(self, options: bool) -> str:
@@ -104,7 +104,7 @@ class OutOfMemory(DoesNotFit, RuntimeError):
 
 
 class NoRoom(DoesNotFit, ValueError):
-    """A training is refused because its estimate is more than what is free."""
+    """A training is rejected because its estimate exceeds the free memory."""
 
     options = True
 
@@ -127,18 +127,18 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 def out_of_memory(
     error: BaseException, place: str, ways: Sequence[Way] = (), otherwise: str = ""
 ) -> OutOfMemory | None:
-    """Return what to raise in the place of an error that means that memory ran out, and let go what it holds.
+    """Return the exception to raise instead of an out-of-memory error, and release what that error holds.
 
-    To be raised outside of the `except` clause: inside, Python would remember `error` in the new one.
+    Raise it outside the `except` clause: inside, Python would keep `error` in the new exception.
 
     Args:
-        error: as it was caught. Its frames are cleared, and those of the errors that it came from.
+        error: as caught. Its frames are cleared, and those of its causes.
         place: what was being done, for the message: "in step 3 of dpo".
         ways: the settings that help.
-        otherwise: what helps where no setting does; by default what uses the same memory beside this.
+        otherwise: what helps if no setting does; by default closing what else uses the memory.
 
     Returns:
-        None where the error means something else; then nothing is changed. An `OutOfMemory` keeps its line.
+        None if the error means something else; then nothing is changed. An `OutOfMemory` keeps its line.
     """
     if not is_out_of_memory(error):
         return None
@@ -158,7 +158,7 @@ def out_of_memory(
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that it remembers."""
+    """An error and all its causes and contexts."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -170,12 +170,12 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def release() -> None:
-    """Give memory back that nothing uses: circles of objects, and what PyTorch keeps for its next tensors."""
+    """Release unused memory: reference cycles, and what PyTorch keeps for later tensors."""
     gc.collect()
-    torch = sys.modules.get("torch")  # never the reason to import it
+    torch = sys.modules.get("torch")  # only if it is already imported
     if torch is None:
         return
-    with suppress(RuntimeError):  # a device that is lost has nothing to give back
+    with suppress(RuntimeError):  # a lost device has nothing to release
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         elif torch.backends.mps.is_available():
@@ -183,7 +183,7 @@ def release() -> None:
 
 
 def amounts(error: BaseException) -> str:
-    """How much was asked for, was free and is in use: as the error tells it, else as the device does.
+    """How much was asked for, was free and is in use: from the error, else from the device.
 
     >>> amounts(RuntimeError("you tried to allocate 8589934592 bytes. 1.50 GiB is free"))
     '8.00 GiB asked for, 1.50 GiB free, 6.50 GiB too little'
@@ -217,7 +217,7 @@ def amounts(error: BaseException) -> str:
 
 
 def _device_says(text: str) -> tuple[str, float, float]:
-    """Where memory ran out, the bytes free there, and all of them, where the error does not tell."""
+    """Where memory ran out, the free and the total bytes there, if the error does not say."""
     torch = sys.modules.get("torch")
     if torch is not None and re.search(r"cu(da|blas|dnn|sparse|solver)|hip", text, re.IGNORECASE):
         with suppress(RuntimeError, AssertionError):

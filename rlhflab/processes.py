@@ -1,13 +1,13 @@
-"""Several processes that train one model together: each takes its share of every batch.
+"""Several processes that train one model together: each takes its part of every batch.
 
     accelerate launch --multi_gpu --num_processes 2 -m rlhflab train dpo …
 
-All processes draw the same random numbers, so each of them knows the whole batch. It computes with its own rows; the
-gradients are summed, and what a record shows is gathered, so that N processes do what one does with the same batch.
-accelerate finds the other processes and chooses the device. Where nobody has called `join`, everything here acts as
-for a process that is alone.
+All processes draw the same random numbers, so each of them knows the whole batch. Each computes with its own rows; the
+gradients are summed, and a record's values are gathered, so that N processes give the same result as one.
+accelerate finds the other processes and chooses the device. Without a call of `join`, everything here acts as for a
+single process.
 
-Left out: a model that is itself spread over processes (each holds all of it), and sums that overlap with the backward
+Left out: a model that is itself split over processes (each holds all of it), and sums that overlap with the backward
 pass.
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's and mpirun's
 AT_ONCE = 2**24
-"""Numbers of gradients that are summed together."""
+"""How many numbers of gradients are summed together."""
 
 _state: Any = None  # accelerate's PartialState, once joined
 
 
 class ProcessLost(RuntimeError):
-    """Another process of the training has ended; why, it has said itself."""
+    """Another process of the training has ended; it has already reported why."""
 
 
 def launched() -> int:
@@ -39,13 +39,13 @@ def launched() -> int:
 
 
 def started_as_one() -> bool:
-    """Whether somebody asked accelerate for several processes on CPUs with --cpu, which starts one all the same."""
+    """Whether accelerate was asked for several processes on CPUs with --cpu, with which it starts only one."""
     asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
     return asked and launched() == 1
 
 
 def join(device: str = "auto") -> None:
-    """Become one of the processes that a launcher has started; nothing happens where there is but one.
+    """Become one of the processes that a launcher has started; does nothing for a single process.
 
     Args:
         device: "cpu" for processes on CPUs, or "auto" with RLHFLAB_DEVICE=cpu; otherwise each takes the GPU of its
@@ -75,8 +75,8 @@ def join(device: str = "auto") -> None:
 def end(code: int) -> NoReturn:
     """Leave Python with an exit code.
 
-    One of several processes leaves at once: gloo's threads now and then abort a process that takes itself apart
-    ("terminate called without an active exception"), and a launcher would take its training for one that failed.
+    One of several processes exits immediately: gloo's threads sometimes abort a process during shutdown ("terminate
+    called without an active exception"), and a launcher would treat its training as failed.
     """
     if _state is None:
         sys.exit(code)
@@ -91,12 +91,12 @@ def count() -> int:
 
 
 def device() -> Any:
-    """The torch.device that this process has among several, where they meet; None for one that is alone."""
+    """The torch.device of this process among several; None for a single process."""
     return None if _state is None else _state.device
 
 
 def rank() -> int:
-    """This one's number, from 0."""
+    """The number of this process, from 0."""
     return 0 if _state is None else int(_state.process_index)
 
 
@@ -106,29 +106,29 @@ def is_main() -> bool:
 
 
 def speaks() -> bool:
-    """Whether this process tells what is wrong: the main one, also before it has joined the others."""
+    """Whether this process prints errors: the main one, also before it has joined the others."""
     return is_main() if _state is not None or launched() == 1 else int(os.environ.get("RANK") or 0) == 0
 
 
 def share(rows: int, of: int | None = None) -> slice:
-    """Which of the batch's `rows` are this process's, or those of process `of`; sizes differ by one at most."""
+    """The part of the batch's `rows` that belongs to this process, or to process `of`; sizes differ by at most one."""
     of = rank() if of is None else of
     return slice(rows * of // count(), rows * (of + 1) // count())
 
 
 def largest_share(rows: int) -> int:
-    """Rows of the process that has most."""
+    """Rows of the process that has the most."""
     return -(-rows // count())
 
 
 def require_rows(rows: int, name: str = "batch_size") -> None:
-    """Raise ValueError in one line where a batch has no row for some process."""
+    """Raise ValueError in one line if a batch has fewer rows than there are processes."""
     if rows < count():
         raise ValueError(f"{name} must be ≥ {count()}, a row for each of {count()} processes, got {rows}")
 
 
 def whole(part: Tensor, rows: int) -> Tensor:
-    """Gather a batch: [rows, …] from every process's [its share of rows, …], without gradient."""
+    """Gather a batch: [rows, …] from every process's part, without gradient."""
     if count() == 1:
         return part
     import torch
@@ -187,7 +187,7 @@ def sum_gradients(parameters: Iterable[Any]) -> None:
 
 
 def agree(decision: bool) -> bool:
-    """What the main process has decided; all have to ask."""
+    """The main process's decision; all processes must call this."""
     if count() == 1:
         return decision
     return bool(largest(int(decision and is_main()), _state.device))
@@ -195,7 +195,7 @@ def agree(decision: bool) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """All processes get to the end of this, or none: where one raises ValueError or OSError, all raise ValueError."""
+    """All processes complete the block, or none: if one raises ValueError or OSError, all raise ValueError."""
     if count() == 1:
         yield
         return
@@ -216,9 +216,9 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process of a machine does this first, so that the others find what it left in a cache.
+    """The main process of a machine runs the block first, so that the others find its results in a cache.
 
-    They come after it where it failed too (accelerate's own would let them wait).
+    They also follow if it fails (with accelerate's own version they would wait forever).
     """
     if count() == 1:
         yield

@@ -1,4 +1,4 @@
-"""What can be missing outside this package, and the line that mends it; nothing heavy is imported here."""
+"""What can be missing outside this package, and the line that fixes it; nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def version_of(package: str) -> str | None:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The first three numbers of a version, to be compared.
+    """The first three numbers of a version, for comparison.
 
     >>> numbers("0.16.0+cu128")
     (0, 16, 0)
@@ -31,11 +31,11 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def torchao_clash(torchao: str, peft: str | None) -> str | None:
-    """Why PEFT raises ImportError for every LoRA model beside this torchao; None where it does not.
+    """Why PEFT raises ImportError for every LoRA model with this torchao; None if it does not.
 
-    PEFT looks at torchao for every LoRA layer, quantised or not. From 0.19 on it refuses one older than 0.16; before,
-    one older than 0.4, and it imports `LinearActivationQuantizedTensor`, which torchao 0.18 removed. (Tried with PEFT
-    0.18.0 to 0.21.2 beside torchao 0.3.1 to 0.18.0.) A PEFT that is missing counts as the newest.
+    PEFT checks torchao for every LoRA layer, quantised or not. From 0.19 on it rejects versions older than 0.16;
+    before, those older than 0.4, and it imports `LinearActivationQuantizedTensor`, which torchao 0.18 removed. (Tested
+    with PEFT 0.18.0 to 0.21.2 and torchao 0.3.1 to 0.18.0.) A missing PEFT counts as the newest.
 
     Returns:
         which torchao is meant, as in "older than 0.16".
@@ -48,14 +48,14 @@ def torchao_clash(torchao: str, peft: str | None) -> str | None:
 
 
 def unfit_torchao() -> tuple[str, str] | None:
-    """The installed torchao's version, and which versions PEFT cannot use; None where nothing is wrong."""
+    """The installed torchao's version, and which versions PEFT cannot use; None if nothing is wrong."""
     version = version_of("torchao")
     why = None if version is None else torchao_clash(version, version_of("peft"))
     return None if version is None or why is None else (version, why)
 
 
 def require_lora() -> None:
-    """Raise ValueError in one line where PEFT cannot make LoRA adapters here."""
+    """Raise ValueError in one line if PEFT cannot make LoRA adapters here."""
     if find_spec("peft") is None:
         raise ValueError("LoRA needs peft: python -m pip install peft")
     if (unfit := unfit_torchao()) is not None:
@@ -67,7 +67,7 @@ def require_lora() -> None:
 
 
 def require_four_bit() -> None:
-    """Raise ValueError in one line where bitsandbytes is missing or too old."""
+    """Raise ValueError in one line if bitsandbytes is missing or too old."""
     version = version_of("bitsandbytes")
     if version is None:
         raise ValueError("4-bit weights need bitsandbytes: python -m pip install bitsandbytes")
@@ -79,17 +79,17 @@ def require_four_bit() -> None:
 
 
 def require_package(package: str, purpose: str) -> None:
-    """Raise ValueError in one line where `package` is not installed; `purpose` is what needs it."""
+    """Raise ValueError in one line if `package` is not installed; `purpose` is what needs it."""
     if find_spec(package) is None:
         raise ValueError(f"{purpose} needs {package}: python -m pip install {package}")
 
 
 class OneLine(Exception):
-    """An error whose line says all: notebooks show it without a traceback."""
+    """An error that is fully described by one line: notebooks show it without a traceback."""
 
     @property
     def line(self) -> str:
-        """What a person at a notebook reads."""
+        """The line shown in a notebook."""
         return str(self)
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
@@ -97,12 +97,12 @@ class OneLine(Exception):
 
 
 class Refusal(OneLine, ValueError):
-    """What is wrong and what mends it, in one line."""
+    """What is wrong and how to fix it, in one line."""
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """A ValueError, whose line says all, becomes a `Refusal`: for the cells of a notebook."""
+    """Turn a ValueError into a `Refusal`, which a notebook's cell shows in one line."""
     try:
         yield
     except ValueError as error:
@@ -110,12 +110,12 @@ def plainly() -> Iterator[None]:
 
 
 def headline(error: BaseException) -> str:
-    """An error in one line: by itself where that says all, else after the name of its class."""
+    """An error in one line: its own message if that is enough, else with the name of its class."""
     return error.line if isinstance(error, OneLine) else f"{type(error).__name__}: {error}"
 
 
 def require_gymnasium() -> Any:
-    """Return the package; ValueError with the remedy where it is missing or too old."""
+    """Return the package; ValueError with the remedy if it is missing or too old."""
     remedy = "python -m pip install 'gymnasium>=1.0'"
     try:
         import gymnasium

@@ -1,4 +1,4 @@
-"""JSON without NaN and infinity, for which it has no words: {"$float": "nan"} in files, null for others."""
+"""JSON has no NaN and infinity: they become {"$float": "nan"} in our files, null for other programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def dumps(data: Any, **layout: Any) -> str:
-    """Return plain data as JSON that `loads` gives back, whatever the floats; `layout` as for json.dumps.
+    """Return plain data as JSON that `loads` restores, with any floats; `layout` as for json.dumps.
 
     >>> dumps([1.0, float("inf")]), loads(dumps([1.0, float("inf")]))
     ('[1.0, {"$float": "inf"}]', [1.0, inf])
@@ -30,7 +30,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def json_line(data: Any) -> str:
-    """Return plain data as one line of JSON for other programs: what is not finite becomes null.
+    """Return plain data as one line of JSON for other programs: NaN and infinity become null.
 
     >>> json_line({"regret": float("nan")})
     '{"regret": null}'

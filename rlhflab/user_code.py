@@ -1,8 +1,8 @@
-"""Python code that a person wrote, by the name of its module or file, imported as Python itself would.
+"""The user's Python code, by the name of its module or file, imported as Python itself would.
 
 A file becomes a module named after it: in sys.modules, where dataclasses look for it, with its folder first on
-sys.path, so that it can import what lies beside it. It is read anew at each call, and so is what it imports from
-beside it: a notebook sees every change, and two folders may have helpers of the same name.
+sys.path, so that it can import its neighbours. It is read anew at each call, and so are the neighbours it imports: a
+notebook sees every change, and two folders may have helpers of the same name.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from types import ModuleType
 from rlhflab.boundary import Fault, given, is_own
 
 _run: dict[str, ModuleType] = {}
-"""The modules that files became, by name; of two files of one name the last."""
+"""Modules made from files, by name; of two files with the same name, the last."""
 _beside: dict[str, ModuleType] = {}
-"""What the last file imported from beside itself."""
+"""The neighbours that the last file imported."""
 
 
 def is_file(where: str) -> bool:
-    """Whether `where` means a file of Python code, whether it exists or not, and not a module."""
+    """Whether `where` means a Python file, existing or not, rather than a module."""
     return where.endswith(".py")
 
 
@@ -34,12 +34,12 @@ def module_of(where: str, what: str) -> ModuleType:
 
     Args:
         where: FILE.py, or a module's dotted name; the working folder is put on the path.
-        what: what the person gave, for the message.
+        what: the user's input, for the message.
 
     Raises:
-        Fault: it does not exist or fails: one line, with the number of its own line.
+        Fault: it does not exist or fails: one line, with the line number in that file.
     """
-    importlib.invalidate_caches()  # it may have been written a moment ago
+    importlib.invalidate_caches()  # it may have just been written
     if is_file(where):
         return _module_from(Path(where).expanduser(), what)
     _take_out([where.partition(".")[0]])
@@ -59,7 +59,7 @@ def _module_from(path: Path, what: str) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     _put_first_on_path(str(path.parent))
     before, writes = set(sys.modules), sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # what is kept tells versions apart by the second and the size only
+    sys.dont_write_bytecode = True  # cached bytecode distinguishes versions only by second and size
     try:
         with given(what):
             exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(module))
@@ -78,14 +78,14 @@ def _module_from(path: Path, what: str) -> ModuleType:
 
 
 def _take_out(names: Iterable[str]) -> None:
-    """Let files' modules of these names go from sys.modules, so that another one can be found under the name."""
+    """Remove files' modules of these names from sys.modules, so that others can be found under the names."""
     for name in names:
         if name in sys.modules and sys.modules[name] in (_run.get(name), _beside.get(name)):
             del sys.modules[name]
 
 
 def _free_name(path: Path) -> str:
-    """The file's stem; with a number where an installed module, or another file that is in use, has that name."""
+    """The file's stem; with a number if an installed module, or another file in use, has that name."""
     stem = path.stem
     if stem in sys.modules:
         taken = getattr(sys.modules[stem], "__file__", None) != str(path)

@@ -1,4 +1,4 @@
-"""What all widgets share: a page that is one module, and messages that are answered also while a cell runs."""
+"""Base of all widgets: a page as a single module, and messages that are answered even while a cell runs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _IMPORT = re.compile(
 def page_module(entry: Path) -> str:
     """Return a page's script and all that it imports as one JavaScript module: a widget's `_esm`.
 
-    A widget's page is one text, and in JupyterLab, Notebook, VS Code and Colab alike it must not need the network. The
-    scripts are ordinary modules, as editors, node and eslint know them, with imports of two kinds:
+    A widget's page is one text, and must not need the network in JupyterLab, Notebook, VS Code or Colab. The scripts
+    are ordinary modules, as editors, node and eslint know them, with imports of two kinds:
 
         import { make, mount } from "../../static/dom.js";
         import BOARD_CSS from "./board.css" with { type: "text" };
 
-    What a script imports is put before it, each file once, and the import is taken out; a style sheet becomes a
-    constant. Nothing else is changed, so a line looks in the browser as it does in the file. All files then share one
-    scope: two that are put together cannot use one name at their top level (a SyntaxError, which the tests find), and
-    an import cannot rename.
+    Imported files are put before the script, each once, and the import is removed; a style sheet becomes a constant.
+    Nothing else is changed, so a line looks the same in the browser as in the file. All files then share one scope: two
+    files cannot use the same name at their top level (a SyntaxError, which the tests find), and an import cannot
+    rename.
 
     Args:
         entry: the script that exports the widget, `export default { render }`.
 
     Raises:
-        ValueError: an import of another kind, of a name that the file does not export, or in a circle.
+        ValueError: an import of another kind, of a name that the file does not export, or in a cycle.
     """
     texts: dict[Path, str] = {}  # each file after what it imports
 
@@ -66,13 +66,13 @@ def page_module(entry: Path) -> str:
 class PageWidget(anywidget.AnyWidget):
     """An anywidget whose messages stay in the subshell that JupyterLab chose for them.
 
-    ipykernel 7.4 sends what the page says to the shell that last wrote on the comm instead. For a widget written to
-    by a thread that is the shell of any former request: a cell that runs (sliders then act only after it) or a
-    subshell that was deleted when the page was opened again (then nothing acts).
+    ipykernel 7.4 routes the page's messages to the shell that last wrote on the comm instead. For a widget written to
+    by a thread, that is the shell of some earlier request: a running cell (sliders then act only after it) or a
+    subshell that was deleted when the page was reopened (then nothing acts).
     """
 
     def open(self) -> None:
         """Open the comm to the page."""
         super().open()
         if self.comm is not None:
-            self.comm._reply_subshell_for = None  # ipykernel asks for this attribute, and takes None
+            self.comm._reply_subshell_for = None  # ipykernel reads this attribute, and accepts None

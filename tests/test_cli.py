@@ -231,7 +231,7 @@ def test_resuming_a_finished_run_changes_nothing(rlhflab, toy, tmp_path):
         (["train", "dpo", "--beta", "nan"], "beta must be a number > 0, got nan"),
         (["train", "dpo", "--beta", "-1"], "beta must be a number > 0, got -1"),
         (["train", "dpo", "--world", "mars"], "unknown world 'mars'; allowed: micro or a JSONL file"),
-        (["train", "dpo", "--resume", "."], "is no run: no config.json in it"),
+        (["train", "dpo", "--resume", "."], "is not a run: it has no config.json"),
         (["train", "dpo", "--resume", ".", "--beta", "2"], "--beta is not allowed with it"),
         (["train", "dpo", "--resume", ".", "--batch-size", "2"], "--batch-size is not allowed with it"),
         (["train", "dpo", "--resume", ".", "--out", "x"], "--out is not allowed with it"),
@@ -239,7 +239,7 @@ def test_resuming_a_finished_run_changes_nothing(rlhflab, toy, tmp_path):
         (["train", "dpo", "--bogus"], "No such option"),
         (["train", "ppp"], "No such command"),
         (["report"], "Missing argument"),
-        (["report", "nowhere"], "nowhere is no run"),
+        (["report", "nowhere"], "nowhere is not a run"),
     ],
 )
 def test_bad_values_end_with_code_2_and_one_line(rlhflab, toy, tmp_path, arguments, says):
@@ -346,7 +346,7 @@ def shown(value):
 
 FOUND_WHERE_IT_IS_LOADED = {
     "learning_rate": "1e-5",
-    "pairs": "as many as are seen",
+    "pairs": "enough for three epochs",
     "warmup": "a tenth of the updates",
 }
 
@@ -494,7 +494,7 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
             ["ppo", "--world", "CartPole-v1", "--beta", "1"],
             "--beta is not a setting of ppo in the world CartPole-v1",
         ),
-        (["ppo", "--gamma", "0.9"], "--gamma is not a setting of ppo in a world of language"),
+        (["ppo", "--gamma", "0.9"], "--gamma is not a setting of ppo in a language world"),
         (
             ["dpo", "--world", "CartPole-v1"],
             "unknown world 'CartPole-v1'; use micro, reviews, an existing file",

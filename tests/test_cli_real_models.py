@@ -223,7 +223,7 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
         (["dpo", "--reference", "preferred"], "reference must be sft with a real model"),
         (["dpo", "--learning-rate", "-1"], "learning_rate must be a number > 0, got -1"),
         (["ppo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
-        (["ppo", "--reward", "none.py:f"], "reward 'none.py:f' names no function: there is no file"),
+        (["ppo", "--reward", "none.py:f"], "reward 'none.py:f' does not name a function: there is no file"),
         (
             ["ppo", "--reward", "textwrap:dedent"],
             r"reward 'textwrap:dedent' takes \(text\); it must take \(prompts, ",
@@ -234,7 +234,7 @@ def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):
         ),
         (
             ["ppo", "--reward", "math:sqrt", "--value", "own", "--lora"],
-            "value must be shared or none where the policy",
+            "value must be shared or none if the policy",
         ),
         (["trpo"], "reward must be the folder of a reward-model run, .*with a real model, got 'true'"),
         (["reinforce", "--four-bit"], "give --lora with --four-bit"),

@@ -89,7 +89,7 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
     code, out, err = rlhflab(*TOYS)
     assert (code, out) == (130, "")
     assert err == (
-        "rlhflab: interrupted; what has ended is kept in s, and the same command goes on from there\n"
+        "rlhflab: interrupted; finished cells are kept in s, and the same command continues from there\n"
     )
 
 
@@ -107,13 +107,13 @@ def test_ctrl_c_says_how_to_go_on(rlhflab, toys, monkeypatch):
         (["--set", "learning-rate=1e-3,fast"], "--set learning_rate must be a number, got 'fast'"),
         (["--set", "pairs=few"], "--set pairs must be a whole number or fresh, got 'few'"),
         (["--set", "skip_bad=maybe"], "--set skip_bad must be true or false, got 'maybe'"),
-        (["--set", "steps=1", "--set", "steps=2"], "--set steps is there twice"),
+        (["--set", "steps=1", "--set", "steps=2"], "--set steps is given twice"),
         (["--set", "clip_range=0.1"], "no setting clip_range in dpo"),
-        (["--set", "beta=2"], "beta is no further setting; its values are the grid's betas"),
+        (["--set", "beta=2"], "beta is not a further setting; give it as the grid's betas"),
         (["--set", "steps=0"], "steps must be a whole number ≥ 1, got 0"),
         (["--jobs", "0"], "jobs must be ≥ 1, got 0"),
         (["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "jobs are for this machine"),
-        (["--out", "full"], "full holds something that is no sweep; take a new or empty folder"),
+        (["--out", "full"], "full holds something other than a sweep; use a new or empty folder"),
     ],
 )
 @needs_joblib

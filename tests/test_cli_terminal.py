@@ -146,12 +146,10 @@ def test_a_name_that_no_file_can_have_is_one_line(rlhflab, toy):  # noqa: F811
 def test_where_nothing_can_be_written_is_said_before_anything_is_built(rlhflab, toy, tmp_path):  # noqa: F811
     (tmp_path / "file").touch()
     code, _, err = rlhflab("train", "dpo", "--out", "file/run")
-    assert code == 2 and one_line(err).startswith(
-        f"rlhflab: nothing can be written to {tmp_path / 'file' / 'run'};"
-    )
+    assert code == 2 and one_line(err).startswith(f"rlhflab: cannot write to {tmp_path / 'file' / 'run'};")
     (tmp_path / "runs").touch()
     code, _, err = rlhflab("train", "dpo")
-    assert code == 2 and "give --out FOLDER" in one_line(err) and not toy
+    assert code == 2 and "with --out FOLDER" in one_line(err) and not toy
 
 
 @pytest.fixture
@@ -163,9 +161,7 @@ def no_cache(monkeypatch, tmp_path):
 
 
 def test_without_a_cache_folder_there_is_a_temporary_one_and_a_warning(no_cache, tmp_path):
-    with pytest.warns(
-        UserWarning, match="nothing can be written to .*set RLHFLAB_CACHE to a folder that keeps it$"
-    ):
+    with pytest.warns(UserWarning, match="cannot write to .*set RLHFLAB_CACHE to a folder that keeps it$"):
         folder = files.cache_folder()
     assert folder.is_dir() and folder.parent == tmp_path
     with warnings.catch_warnings():

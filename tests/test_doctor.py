@@ -42,7 +42,7 @@ def test_a_missing_core_package_is_a_problem(installed, capsys):
     assert (check.problem, check.fix) == (True, "python -m pip install peft")
     assert doctor.doctor() is False
     out = capsys.readouterr().out
-    assert "python -m pip install peft" in out and "1 to mend" in out
+    assert "python -m pip install peft" in out and "1 to fix" in out
 
 
 def test_a_missing_extra_is_no_problem(installed):

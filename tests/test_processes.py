@@ -156,7 +156,7 @@ def test_what_one_process_cannot_do_ends_all(two, model_folder, tmp_path):
     [
         (
             ("sft",),
-            "rlhflab: sft on micro trains in one process; several are for reward, dpo, ppo on language",
+            "rlhflab: sft on micro trains in one process; only reward, dpo, ppo on language can use several",
         ),
         (("dpo", "--batch-size", 1), "batch_size must be ≥ 2, a row for each of 2 processes, got 1"),
     ],
@@ -180,7 +180,7 @@ def test_accelerate_starts_one_process_where_it_is_told_cpu(rlhflab, monkeypatch
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     code, _, err = rlhflab("train", "dpo", "--beta", 0)
-    assert code == 2 and "accelerate launch --cpu starts no more" in err.splitlines()[0]
+    assert code == 2 and "accelerate launch --cpu starts just one" in err.splitlines()[0]
 
 
 def test_only_the_first_of_several_processes_says_what_is_wrong(rlhflab, monkeypatch):

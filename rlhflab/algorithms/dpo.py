@@ -1,4 +1,4 @@
-"""DPO as an iterator: one update a step, everything a board shows in its record.
+"""DPO as an iterator: one update per step, with everything a board shows in its record.
 
 Source: Rafailov et al. (2023), "Direct Preference Optimization". The policy runs without dropout, as in TRL.
 """
@@ -30,9 +30,9 @@ class DPO(Fit):
         policy: π_θ, any Hugging Face causal LM; trained in place.
         pairs: a `FixedPairs`, `LongPairs` or `FreshPairs`; it holds the reference's log-probabilities.
         config: the settings, β among them.
-        evaluator: exact or estimated evaluation and samples, where the world offers them.
-        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        evaluator: exact or estimated evaluation and samples, if the world offers them.
+        tokenizer: saved with the policy by `save_model`; None to save none.
+        notes: on model and data, one line each, by name, for the run and its reader.
     """
 
     name = "dpo"
@@ -73,8 +73,8 @@ class DPO(Fit):
         """Make one update.
 
         Returns:
-            what the policy thought of this process's rows before it, detached: losses, chosen rewards and rejected
-            rewards, [rows] each, and log π_θ [2·rows]; and the scalars that are measured besides.
+            the policy's values for this process's rows before the update, detached: losses, chosen rewards and
+            rejected rewards, [rows] each, and log π_θ [2·rows]; and the other measured scalars.
         """
         logps = sequence_logps(
             self.policy, rows.answers if rows.reads is None else rows.reads, self.pairs.start
@@ -92,7 +92,7 @@ class DPO(Fit):
         ref_rejected: Tensor,
         beta: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of each pair, and its implicit rewards, detached; a subclass may have another loss.
+        """The loss of each pair, and its implicit rewards, detached; a subclass may define another loss.
 
         Args:
             policy_chosen, policy_rejected, ref_chosen, ref_rejected: [pairs], log-probabilities of the answers.
@@ -119,7 +119,7 @@ class DPO(Fit):
         )
 
     def position(self) -> dict[str, Any]:
-        """The place in the data."""
+        """The position in the data."""
         return {"pairs": self.pairs.state_dict()}
 
     def _return_to(self, state: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ class DPO(Fit):
 
 
 TIE = 1e-5
-"""Nats: a margin up to β times this is rounding, as all are at the first update, where π_θ is π_ref."""
+"""Nats: a margin up to β times this counts as rounding, as all do at the first update, where π_θ is π_ref."""
 
 
 def _scalars(
@@ -140,7 +140,7 @@ def _scalars(
 ) -> dict[str, float]:
     """Batch means under TRL's names; a pair is right where its margin is above `tie`.
 
-    Plain Python is six times quicker here than as many small tensor operations.
+    Plain Python is six times faster here than many small tensor operations.
     """
     size = len(losses)
     margins = [c - r for c, r in zip(chosen, rejected, strict=True)]

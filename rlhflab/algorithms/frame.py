@@ -1,4 +1,4 @@
-"""What all algorithms but the race are: an iterator of records with live knobs, a schedule and a state."""
+"""The base class of all algorithms but the race: an iterator of records with live knobs, a schedule and a state."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Frame(ABC):
 
     Args:
         config: the settings; its knobs are read once a step.
-        backdrop: the exact frontier where there is one, else None.
-        tokenizer: written beside the model by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        backdrop: the exact frontier if there is one, else None.
+        tokenizer: saved with the model by `save_model`; None to save none.
+        notes: on model and data, one line each, by name, for the run and its reader.
 
     Attributes:
-        fitted: name of the attribute that holds the model that is trained.
+        fitted: name of the attribute that holds the trained model.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Frame(ABC):
     fitted: ClassVar[str] = "policy"
     policy: Any
     built_with: Mapping[str, Any] = MappingProxyType({"batch_size": None})
-    """The builder's settings where there was one: what could be made smaller where memory runs out."""
+    """The settings that it was built with, if any: those that could be made smaller when memory runs out."""
 
     def __init__(
         self,
@@ -53,20 +53,20 @@ class Frame(ABC):
         self.tokenizer, self.notes = tokenizer, dict(notes or {})
         self.steps, self.step = config.steps, 0
         self._begun: tuple[int, dict[str, Any]] | None = (
-            None  # the update under way: `_writes` and position before
+            None  # `_writes` and position before the current update
         )
         self._draft: Record | None = (
-            None  # its record, once the weights are changed and only the evaluation is left
+            None  # its record, once the weights are updated and only the evaluation is left
         )
 
     def __iter__(self) -> Iterator[Record]:
         return self
 
     def __next__(self) -> Record:
-        """Make one update and return its record; raises TrainingDiverged on NaN, OutOfMemory where memory runs out.
+        """Make one update and return its record; raises TrainingDiverged on NaN, OutOfMemory when memory runs out.
 
         An update that fails does not count: the next call tries again, with the next batch, or with the same one after
-        `rewind`. Where only the evaluation after it has failed, the next call makes that alone.
+        `rewind`. If only the evaluation after it has failed, the next call repeats only that.
         """
         if self.step >= self.steps:
             raise StopIteration
@@ -85,14 +85,14 @@ class Frame(ABC):
 
     @property
     def halfway(self) -> bool:
-        """Whether an update has begun, and failed or is under way."""
+        """Whether an update has begun and is not complete: it failed or is in progress."""
         return self._begun is not None
 
     def rewind(self) -> bool:
-        """After an update that failed, go back to the last whole one: what comes next is as if it had never begun.
+        """After a failed update, go back to the last complete one, as if the failed one had never begun.
 
         Returns:
-            False where that is not possible, because weights have been changed; then nothing is done.
+            False, and nothing is done, if the weights have already been changed.
         """
         if self._begun is not None and self._draft is None:
             writes, position = self._begun
@@ -104,7 +104,7 @@ class Frame(ABC):
 
     @abstractmethod
     def position(self) -> dict[str, Any]:
-        """What an update changes before the weights: random states, the place in the data, an environment's state."""
+        """What an update changes before the weights: random states, position in the data, an environment's state."""
 
     @abstractmethod
     def _return_to(self, state: Mapping[str, Any]) -> None:
@@ -116,21 +116,21 @@ class Frame(ABC):
         return 0 if optimiser is None else optimiser.writes
 
     def release(self) -> None:
-        """Let go what an update that failed has left: gradients, and what keeps a graph alive."""
+        """Release what a failed update has left: gradients, and references that keep a graph alive."""
         optimiser: Optimiser | None = getattr(self, "_optimiser", None)
         if optimiser is not None:
             optimiser.release()
 
     @abstractmethod
     def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:
-        """Make update number `step`; `factor` in (0, 1] is the schedule's on the step size."""
+        """Make update number `step`; `factor` in (0, 1] is the schedule's factor on the step size."""
 
     def _judged(self, record: Record) -> Record:
-        """The record of an update with what is measured after it; changes nothing, so that it can be tried again."""
+        """Add to an update's record what is measured after it; changes no state, so that it can be repeated."""
         return record
 
     def _due(self, every: int) -> bool:
-        """Whether something comes now that comes every so many updates, at the first and at the last."""
+        """Whether a periodic event is due: every `every` updates, and at the first and the last one."""
         return self.step % every == 0 or self.step in (1, self.steps)
 
     def _evaluated(
@@ -140,7 +140,7 @@ class Frame(ABC):
         model: Any,
         beta: float,
     ) -> Record:
-        """A record with what `evaluator` says of `model` at `beta` where that is due, after a look at the weights."""
+        """Add an evaluation of `model` at `beta` to a record if one is due and the weights are finite."""
         if evaluator is None or not self._due(self.config.evaluate_every):
             return record
         require_finite(self.step, {"a weight": finite_or_nan(model.parameters())}, record.knobs)
@@ -148,12 +148,12 @@ class Frame(ABC):
         return replace(record, **found._replace(arrays={**record.arrays, **found.arrays})._asdict())
 
     def save_model(self, folder: Any) -> None:
-        """Write the policy, or its adapters, so that `--model FOLDER` can read it."""
+        """Save the policy, or its adapters, so that `--model FOLDER` can read it."""
         if self.tokenizer is not None:
             save_model(self.policy, self.tokenizer, folder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, knobs, device and precision, position, what is learnt; and an update's draft that lacks evaluation."""
+        """Step, knobs, device and precision, position, weights; and a record that still lacks its evaluation."""
         state = {"step": self.step, "knobs": self.knobs.snapshot(), "arithmetic": self.arithmetic()}
         draft = {} if self._draft is None else {"draft": self._draft.to_dict()}
         return _joined(_joined({**state, **draft}, self.position()), self._learnt())
@@ -173,16 +173,16 @@ class Frame(ABC):
         return {"device": device_name(weight.device), "precision": str(precision).removeprefix("torch.")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken: exactly with the same arithmetic, else with a note that says so."""
-        before, now = state.get("arithmetic"), self.arithmetic()  # absent in checkpoints of before it
+        """Continue where `state` was taken: exactly if the arithmetic is the same, else with a note that says so."""
+        before, now = state.get("arithmetic"), self.arithmetic()  # absent in older checkpoints
         if before is not None and dict(before) != now:
             new_scale = now["precision"] == "float16" != before["precision"]
             words = ["{device} in {precision}".format(**each) for each in (before, now)]
             self.notes["resumed"] = (
-                f"the run was on {words[0]} and goes on on {words[1]}: weights, optimiser, random numbers and data are "
-                "the same, rounding differs from here on"
+                f"the run was on {words[0]} and continues on {words[1]}: weights, optimiser, random numbers and data "
+                "are the same, rounding differs from here on"
                 + (
-                    "; the loss's new scale is too large at first, so that a few updates may be skipped"
+                    "; the loss's new scale is too large at first, so a few updates may be skipped"
                     * new_scale
                 )
             )
@@ -198,7 +198,7 @@ class Frame(ABC):
 class Fit(Frame):
     """The frame of an algorithm that fits one model to data by gradient descent.
 
-    The state has the model under the name of its attribute, `fitted`.
+    The state holds the model under the name of its attribute, `fitted`.
     """
 
     _optimiser: Optimiser
@@ -217,7 +217,7 @@ class Fit(Frame):
 
 
 def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two states as one; where both have a mapping of one name, that is joined."""
+    """Merge two states; mappings of the same name are merged too."""
     both = {name: {**first[name], **second[name]} for name in first.keys() & second.keys()}
     return {**first, **second, **both}
 
@@ -231,6 +231,6 @@ def require_finite(step: int, scalars: Mapping[str, float], knobs: Mapping[str, 
 
 
 def finite_or_nan(parameters: Iterable[Tensor]) -> float:
-    """0.0 if every weight that is trained could be squared and summed to a finite number, else NaN."""
+    """0.0 if the sum of squares of all trainable weights is finite, else NaN."""
     squares = (weight.detach().float().square().sum() for weight in parameters if weight.requires_grad)
     return 0.0 if sum(map(float, squares)) < float("inf") else float("nan")

@@ -32,8 +32,8 @@ class Optimiser:
         max_grad_norm: gradients are scaled down to this norm; 1.0 is TRL's default.
         weight_decay: AdamW's, usually 0 in preference optimisation.
         eps: AdamW's; with a larger one small gradients give small steps.
-        scaled: whether the loss is scaled, as float16 needs it: small gradients would be 0 in it. An update whose
-            gradient overflows is left out, and the scale halved.
+        scaled: whether the loss is scaled, as float16 needs, in which small gradients would be 0. An update whose
+            gradient overflows is skipped, and the scale halved.
 
     Attributes:
         adam: the torch optimiser itself; its learning rate is set by each step.
@@ -56,11 +56,11 @@ class Optimiser:
         self._writes = writes = [0]
         self.adam.register_step_pre_hook(
             lambda *_: writes.__setitem__(0, writes[0] + 1)
-        )  # whoever makes the step
+        )  # which makes the step
 
     @property
     def writes(self) -> int:
-        """How many steps have begun that change the weights, or the loss's scale at least."""
+        """How many steps have begun that change the weights, or at least the loss's scale."""
         return self._writes[0]
 
     def step(self, loss: Tensor, learning_rate: float, share: float | Tensor | None = None) -> Tensor:
@@ -69,19 +69,19 @@ class Optimiser:
         Args:
             loss: minimised.
             learning_rate: of this update.
-            share: where several processes each have a part of the batch, what part in [0, 1] of its rows or tokens
-                the mean `loss` is over: the gradient is then that of the mean over all. None where `loss` is over the
-                whole batch, in every process.
+            share: with several processes, the fraction in [0, 1] of the batch's rows or tokens that the mean `loss` is
+                over in this process; the gradient is then that of the mean over all. None if `loss` is over the whole
+                batch in every process.
 
         Returns:
-            the gradient norm before clipping, a scalar; 0 where a scaled gradient overflowed and nothing was updated.
+            the gradient norm before clipping, a scalar; 0 if a scaled gradient overflowed and nothing was updated.
         """
         share = None if processes.count() == 1 else share
         if share is not None:
             loss = loss * share
         for group in self.adam.param_groups:
             group["lr"] = learning_rate
-        for parameter in self.parameters:  # what zero_grad does, without its hooks
+        for parameter in self.parameters:  # as zero_grad does, without its hooks
             parameter.grad = None
         if self._scaler is not None:
             return self._scaled_step(loss, self._scaler, share is not None)
@@ -103,21 +103,21 @@ class Optimiser:
         return torch.where(norm.isfinite(), norm, 0.0)
 
     def release(self) -> None:
-        """Let the gradients go, and be ready for the next step where the last one was broken off."""
+        """Release the gradients, and get ready for the next step if the last one was interrupted."""
         for parameter in self.parameters:
             parameter.grad = None
-        if self._scaler is not None:  # it may have unscaled gradients that no update followed
+        if self._scaler is not None:  # it may have unscaled gradients without an update
             scale = self._scaler.state_dict()
             self._scaler = torch.amp.GradScaler(self.parameters[0].device.type)
             self._scaler.load_state_dict(scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adam's moments, by parameter position (string keys), and the loss's scale where there is one."""
+        """Adam's moments, by parameter position (string keys), and the loss's scale if there is one."""
         moments = {str(index): dict(state) for index, state in self.adam.state_dict()["state"].items()}
         return moments if self._scaler is None else {**moments, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`. A scale is taken over where there is one on both sides; else it begins anew."""
+        """Inverse of `state_dict`. A scale is restored if there is one on both sides; else it starts anew."""
         whole = self.adam.state_dict()
         whole["state"] = {int(index): dict(moments) for index, moments in state.items() if index != "scaler"}
         if self._scaler is not None and "scaler" in state:

@@ -1,4 +1,4 @@
-"""What REINFORCE, TRPO and PPO share: the frame of an iteration. Each algorithm is its own `_update`."""
+"""The common part of REINFORCE, TRPO and PPO: the frame of an iteration. Each algorithm defines its own `_update`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rlhflab.tasks.rollout import Collected, Rollout, Task
 
 
 class Update(NamedTuple):
-    """What an update leaves for the record."""
+    """What an update contributes to the record."""
 
     scalars: Mapping[str, float]
     arrays: Mapping[str, tuple[float, ...]] = {}
 
 
 class Estimated(NamedTuple):
-    """What a rollout says of its actions, [batch, time], and the share of the returns' variance that V explains."""
+    """Advantages and returns of a rollout, [batch, time], and the fraction of the returns' variance that V explains."""
 
     advantages: Tensor
     returns: Tensor
@@ -38,8 +38,8 @@ class PolicyGradient(Frame):
     Args:
         task: where the policy acts.
         config: the settings.
-        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        tokenizer: saved with the policy by `save_model`; None to save none.
+        notes: on model and data, one line each, by name, for the run and its reader.
     """
 
     _optimiser: Optimiser | None
@@ -69,7 +69,7 @@ class PolicyGradient(Frame):
         return self._evaluated(record, lambda *_: self.task.judge(record.knobs), self.policy, 0.0)
 
     def release(self) -> None:
-        """Let go what an update that failed has left, in the task too."""
+        """Release what a failed update has left, in the task too."""
         super().release()
         self.task.release()
 
@@ -90,22 +90,22 @@ class PolicyGradient(Frame):
 
     @abstractmethod
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
-        """Improve the policy with one rollout; `factor` in (0, 1] is the schedule's on the step size."""
+        """Improve the policy with one rollout; `factor` in (0, 1] is the schedule's factor on the step size."""
 
     @property
     def scaled(self) -> bool:
-        """Whether a loss is to be scaled; see `Optimiser`."""
+        """Whether the loss is scaled; see `Optimiser`."""
         return getattr(self.policy, "dtype", None) == torch.float16
 
     def position(self) -> dict[str, Any]:
-        """The task's; algorithms add their own random states."""
+        """The task's position; algorithms add their own random states."""
         return {"task": self.task.position()}
 
     def _return_to(self, state: Mapping[str, Any]) -> None:
         self.task.return_to(state["task"])
 
     def _learnt(self) -> dict[str, Any]:
-        """The task's weights, and the optimiser where there is one."""
+        """The task's weights, and the optimiser if there is one."""
         state: dict[str, Any] = {"task": self.task.learnt()}
         return state if self._optimiser is None else {**state, "optimiser": self._optimiser.state_dict()}
 
@@ -116,7 +116,7 @@ class PolicyGradient(Frame):
 
 
 def spread(values: Tensor, where: Tensor | None = None, most: int = 256) -> tuple[float, ...]:
-    """At most `most` of the values, evenly chosen from their sorted order: enough for a histogram.
+    """At most `most` of the values, evenly spaced in sorted order: enough for a histogram.
 
     With `where`, bool of the same shape, only those of the chosen values at which it is True.
     """

@@ -70,7 +70,7 @@ class PPO(PolicyGradient):
             for whole in order.chunk(config.minibatches):
                 rows = whole[processes.share(len(whole))]
                 part = rollout.rows(rows)
-                share = part.mask.sum() / rollout.mask[whole].sum()
+                share = part.mask.sum() / rollout.mask[whole].sum()  # this process's, by tokens
                 distribution, values = self.task.outputs(part)
                 logps = distribution.log_prob(part.actions)
                 policy_loss, seen = ppo_clip_loss(
@@ -106,7 +106,7 @@ class PPO(PolicyGradient):
         return Update(scalars, {"ratio": spread(ratio), "ratio_clipped": spread(ratio, beyond)})
 
     def position(self) -> dict[str, Any]:
-        """The task's, and the order of minibatches."""
+        """The task's position, and the order of minibatches."""
         return {**super().position(), "order": self._order.get_state()}
 
     def _return_to(self, state: Mapping[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""REINFORCE with a leave-one-out baseline: one gradient step a rollout, straight up the policy gradient.
+"""REINFORCE with a leave-one-out baseline: one step per rollout along the policy gradient.
 
     ∇J = E[ Σ_t A·∇log π_θ(a_t|s_t) ],    A_i = R_i − mean_{j≠i} R_j  over the other rollouts from the same start
 
 R is the whole return, KL term included. For answers the baseline makes the noise vanish at the optimum, where
-r − β·log(π*/π_ref) = β·log Z(x) for every answer. For control R is the return to go, Σ_{k≥t} γ^{k−t}·r_k: what was
-earned before an action is no merit of it.
+r − β·log(π*/π_ref) = β·log Z(x) for every answer. For control R is the return to go, Σ_{k≥t} γ^{k−t}·r_k: an action
+gets no credit for earlier rewards.
 
 Source: Williams (1992); the baseline is Kool et al. (2019); for RLHF Ahmadian et al. (2024), "Back to basics".
 """

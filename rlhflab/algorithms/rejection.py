@@ -1,9 +1,9 @@
-"""Rejection sampling fine-tuning: draw n answers a prompt, keep the best by the reward, fine-tune on them; again.
+"""Rejection sampling fine-tuning: draw n answers per prompt, keep the best by the reward, fine-tune on them; repeat.
 
     L(θ) = −E_(x, y best of n under π_old) log π_θ(y | x)
 
-One round trained to convergence gives the best-of-n policy of the policy that it began with: its expected reward is
-that of the best of n, and it costs at most log n − (n − 1)/n nats. Repeated rounds go on towards the argmax.
+One round trained to convergence gives the best-of-n policy of its starting policy: its expected reward is that of the
+best of n, at a cost of at most log n − (n − 1)/n nats. Repeated rounds approach the argmax.
 
 Also known as best-of-n distillation, expert iteration or RAFT. Source: Dong et al. (2023), "RAFT: Reward ranked
 finetuning for generative foundation model alignment"; Touvron et al. (2023), "Llama 2", section 3.2.3.
@@ -31,7 +31,7 @@ class Rejection(PolicyGradient):
     """Rejection sampling fine-tuning; iterate for one update at a time. A round's first update draws its answers.
 
     Args:
-        task: where the policy acts; it draws `config.best_of` answers to a prompt, one after the other.
+        task: where the policy acts; it draws `config.best_of` answers per prompt, in consecutive rows.
         config: the settings.
         tokenizer, notes: see `PolicyGradient`.
     """
@@ -76,8 +76,10 @@ class Rejection(PolicyGradient):
         return Record(self.step, scalars, knobs)
 
     def _draw(self, knobs: Mapping[str, float]) -> dict[str, float]:
-        """Draw a round's answers with the policy as it is, and keep the best to each prompt."""
-        drawn = [self.task.collect({**knobs, "beta": 0.0}) for _ in range(self.config.draws)]  # rewards alone
+        """Draw a round's answers with the current policy, and keep the best for each prompt."""
+        drawn = [
+            self.task.collect({**knobs, "beta": 0.0}) for _ in range(self.config.draws)
+        ]  # rewards only, without the KL term
         self._kept = [best_answers(collected.rollout, self.config.best_of) for collected in drawn]
         names = ("objective/scores", "objective/kl", "policy/entropy_avg", "answer_length", "stopped")
         means = {name: sum(each.scalars[name] for each in drawn) / len(drawn) for name in names}
@@ -85,10 +87,10 @@ class Rejection(PolicyGradient):
         return {**means, "rejection/kept_scores": best}
 
     def _update(self, collected: Collected, knobs: Mapping[str, float], factor: float) -> Update:
-        raise NotImplementedError("a round's updates share its answers; see _advance")
+        raise NotImplementedError("all updates of a round use the same answers; see _advance")
 
     def position(self) -> dict[str, Any]:
-        """The task's, the round's answers and their order."""
+        """The task's position, the round's answers and their order."""
         kept = {str(place): _tensors(rollout) for place, rollout in enumerate(self._kept)}
         return {**super().position(), "kept": kept, "order": self._order.state_dict()}
 
@@ -100,19 +102,19 @@ class Rejection(PolicyGradient):
 
 
 def best_answers(rollout: Rollout, n: int) -> Rollout:
-    """The answer with the highest reward among every n rows of one prompt, the first of equals.
+    """The answer with the highest reward among the n rows of each prompt; of equals, the first.
 
     Args:
-        rollout: [prompts · n, time]; the n answers to a prompt are one after the other.
-        n: answers a prompt.
+        rollout: [prompts · n, time]; the n answers to a prompt are in consecutive rows.
+        n: answers per prompt.
 
     Raises:
-        ValueError: the rows are not n to a prompt.
+        ValueError: a prompt does not have n consecutive rows.
     """
     groups = rollout.groups.view(-1, n) if len(rollout) % n == 0 else rollout.groups.view(-1, 1)
     if groups.shape[1] != n or not bool((groups == groups[:, :1]).all()):
         raise ValueError(
-            f"{n} answers to a prompt are needed, one after the other, got {rollout.groups.tolist()[:8]} …"
+            f"each prompt must have {n} answers in consecutive rows, got prompts {rollout.groups.tolist()[:8]} …"
         )
     best: Tensor = rollout.rewards.sum(1).view(-1, n).argmax(1)
     return rollout.rows(best + n * best.new_tensor(range(len(best))))

@@ -3,7 +3,7 @@
     L = −E log σ(r_φ(x, y_w) − r_φ(x, y_l))        K = 2
     L = −E log ∏_k exp r_k / Σ_{j≥k} exp r_j       K > 2
 
-Only differences at one prompt count, so r_φ is known up to a shift for every prompt: it is centred before use.
+Only differences for the same prompt count, so r_φ is known up to a shift per prompt: it is centred before use.
 
 Source: Ouyang et al. (2022), section 3.5; Rafailov et al. (2023), eqs. 2 and 18.
 """
@@ -36,9 +36,9 @@ class RewardModelling(Fit):
         reward_model: from `models.reward`; trained in place, without dropout.
         rankings: the pool; its last `config.held_out` rankings are held out.
         config: the settings.
-        judge: exact comparison with the true reward, where the world offers it.
-        tokenizer: written beside the reward model by `save_model`, where it is not the world's.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        judge: exact comparison with the true reward, if the world offers it.
+        tokenizer: saved with the reward model by `save_model`, if it is not the world's.
+        notes: on model and data, one line each, by name, for the run and its reader.
     """
 
     name = "reward"
@@ -90,8 +90,8 @@ class RewardModelling(Fit):
         """Make one update.
 
         Returns:
-            scores [rows, K] and losses [rows] of this process's rows before it, detached; scalars that are measured
-            besides.
+            scores [rows, K] and losses [rows] of this process's rows before the update, detached; other measured
+            scalars.
         """
         scores = self._ranked_scores(rows)
         losses = plackett_luce_loss(scores)
@@ -112,7 +112,7 @@ class RewardModelling(Fit):
         return {f"eval/{name}": found[name] for name in ("loss", "accuracy", "margin")}
 
     def save_model(self, folder: Any) -> None:
-        """Write the reward model, with its tokenizer if it is known, so that `--reward FOLDER` can read it."""
+        """Save the reward model, with its tokenizer if known, so that `--reward FOLDER` can read it."""
         save_reward_model(self.reward_model, folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
@@ -133,8 +133,8 @@ def ranking_scalars(scores: Tensor, losses: Tensor) -> dict[str, float]:
         losses: [batch].
 
     Returns:
-        `loss` (nats per ranking), `accuracy` (share of the K(K−1)/2 pairs ranked as labelled), `margin` (first minus
-        last), `min_reward`, `mean_reward`, `max_reward`.
+        `loss` (nats per ranking), `accuracy` (fraction of the K(K−1)/2 pairs ranked as labelled), `margin` (first
+        minus last), `min_reward`, `mean_reward`, `max_reward`.
     """
     ranked = scores.shape[1]
     better, worse = torch.triu_indices(ranked, ranked, 1)

@@ -1,4 +1,4 @@
-"""What builders and algorithms do where memory runs out: say where, and what takes less; nothing is left behind."""
+"""Handling of out of memory in builds and updates: say where, and what needs less; leave nothing behind."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PHASES = {
     "load_weights": "in loading the weights",
     "load_reference": "in copying the reference",
 }
-"""Function that was running, by its qualified name → what it does; the innermost counts, but an evaluation is whole."""
+"""Qualified name of a running function → what it does; the innermost counts, but all of an evaluation is one phase."""
 
 Made = TypeVar("Made")
 
 
 def phase_of(error: BaseException) -> str:
-    """What was being done where an error was raised, as its traceback tells; "" where that has no name here."""
+    """The phase in which an error was raised, from its traceback; "" if it has no name here."""
     found = ""
     for each in reversed([*chain(error)]):
         for frame, _ in traceback.walk_tb(each.__traceback__):
@@ -45,9 +45,9 @@ def phase_of(error: BaseException) -> str:
 
 
 def fitted(build: Callable[[], Made], name: str, settings: Mapping[str, Any]) -> Made:
-    """Return `build()`; memory that runs out on the way is an `OutOfMemory` that knows the settings.
+    """Return `build()`; running out of memory raises an `OutOfMemory` that knows the settings.
 
-    What is built keeps them as `built_with`, for its own steps.
+    The algorithm keeps them as `built_with`, for its own steps.
     """
 
     def failed(error: BaseException) -> OutOfMemory | None:
@@ -61,11 +61,11 @@ def fitted(build: Callable[[], Made], name: str, settings: Mapping[str, Any]) ->
 
 
 def counted(algorithm: Any, advance: Callable[[], Made]) -> Made:
-    """Make the next step of an algorithm by `advance`; where it fails it does not count, and leaves nothing behind.
+    """Make the next step of an algorithm by `advance`; a failed step does not count, and leaves nothing behind.
 
     Args:
-        algorithm: has `step`, `steps`, `name`, `built_with`, `release` to let go what a failed step left in it, and
-            `halfway`, False where the step was whole when Ctrl-C came: then it counts.
+        algorithm: has `step`, `steps`, `name`, `built_with`, `release` to drop what a failed step left in it, and
+            `halfway`, False if the step was complete when Ctrl-C came: then it counts.
         advance: counts the step and makes it.
 
     Raises:
@@ -87,18 +87,18 @@ def counted(algorithm: Any, advance: Callable[[], Made]) -> Made:
 
 
 def _guarded(work: Callable[[], Made], failed: Callable[[BaseException], OutOfMemory | None]) -> Made:
-    """Return `work()`; an error of which `failed` makes an `OutOfMemory` is replaced by that, and not kept in it."""
+    """Return `work()`; an error that `failed` turns into an `OutOfMemory` is replaced by it, and not chained to it."""
     told: list[OutOfMemory] = []
     try:
         return work()
     except BaseException as error:
         if isinstance(error, OutOfMemory):
-            error.ways = []  # those of a training within this one: nobody can give them here
+            error.ways = []  # settings of a training inside this one, which cannot be given here
         found = failed(error)
         if found is None:
             raise
         told.append(found)
-        del found  # or this frame and the error that is raised from it keep each other alive
+        del found  # otherwise this frame and the error raised from it keep each other alive
     raise told.pop()
 
 

@@ -3,7 +3,7 @@
     L(θ) = −E_(x,y) Σ_t log π_θ(y_t | x, y_<t)
 
 The three differ only in their data: any text; good answers; the chosen answers of preference pairs ("Preferred-FT",
-which gives DPO its reference where no SFT model exists: Rafailov et al. 2023, section 4 "DPO outline").
+which gives DPO a reference when there is no SFT model: Rafailov et al. 2023, section 4 "DPO outline").
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Supervised(Fit):
     """Maximise the likelihood of `data`'s answers given their prompts; iterate for one update at a time.
 
     Args:
-        policy: any Hugging Face causal LM; trained in place. `load_policy` takes its dropout out.
+        policy: any Hugging Face causal LM; trained in place. `load_policy` removes its dropout.
         data: all texts; rows are drawn in shuffled epochs.
         config: the settings.
-        evaluator: exact or estimated evaluation and samples at KL strength `config.beta`, where the world offers them.
-        tokenizer: written beside the policy by `save_model`; None where nothing is to be written.
-        notes: what is worth knowing of model and data, a line each by name, for the run and its reader.
+        evaluator: exact or estimated evaluation and samples at KL strength `config.beta`, if the world offers them.
+        tokenizer: saved with the policy by `save_model`; None to save none.
+        notes: on model and data, one line each, by name, for the run and its reader.
     """
 
     name = "sft"
@@ -79,7 +79,7 @@ class Supervised(Fit):
         return {"loss": float(loss.detach()), "grad_norm": float(grad_norm)}
 
     def position(self) -> dict[str, Any]:
-        """The order of the data and the place in it."""
+        """The order of the data and the position in it."""
         return {"batches": self._batches.state_dict()}
 
     def _return_to(self, state: Mapping[str, Any]) -> None:

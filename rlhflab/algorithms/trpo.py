@@ -1,4 +1,4 @@
-"""TRPO: the step that gains most within a ball of KL radius δ around the old policy, then a line search.
+"""TRPO: the step with the largest gain within KL radius δ of the old policy, then a line search.
 
     max_θ E[ratio·A]   subject to   E[KL(π_old‖π_θ)] ≤ δ
 
@@ -35,7 +35,7 @@ from rlhflab.tasks.rollout import Collected, Rollout, Task
 
 
 class Proposal(NamedTuple):
-    """A full step, and what tries shares of it.
+    """A full step, and functions to try a fraction ("share") of it.
 
     Attributes:
         gradient: [parameters], of the surrogate at π_old.
@@ -56,7 +56,7 @@ class TRPO(PolicyGradient):
     """Trust-region policy optimisation; iterate for one rollout and one step at a time.
 
     Args:
-        task: where the policy acts; its value function must share no parameter with the policy, or be absent.
+        task: where the policy acts; its value function must have no parameter in common with the policy, or be absent.
         config: the settings, for answers or for control.
         tokenizer, notes: see `PolicyGradient`.
     """
@@ -74,7 +74,7 @@ class TRPO(PolicyGradient):
         super().__init__(task, config or TRPOSettings(), tokenizer, notes)
         if self.scaled:
             raise ValueError(
-                "trpo's products with the Fisher matrix are too fine for float16: give --dtype float32 or bfloat16"
+                "float16 is too coarse for TRPO's products with the Fisher matrix: give --dtype float32 or bfloat16"
             )
         values = task.value_parameters()
         self._optimiser = Optimiser(values, self.config.max_grad_norm) if values else None
@@ -103,7 +103,7 @@ class TRPO(PolicyGradient):
                 trials = backtrack(proposal.attempt, max_kl, config.line_search_tries)
             else:
                 trials = (Trial(1.0, *proposal.attempt(1.0), accepted=True),)
-        except BaseException:  # such as no memory left: a share that was only tried must not stay
+        except BaseException:  # such as out of memory: a step that was only tried must not stay
             proposal.withdraw()
             self._steps_taken -= 1
             raise
@@ -139,7 +139,7 @@ class TRPO(PolicyGradient):
             rollout: of π_θ as it is now.
             advantages: [batch, time], usually whitened.
             max_kl: δ > 0, nats per token or time step.
-            cg_iterations: by default the configuration's; another number leaves no trace in the preconditioner.
+            cg_iterations: by default the configuration's; any other number leaves the preconditioner unchanged.
         """
         config, parameters = self.config, self.task.policy_parameters()
         old, surrogate = self._surrogate(rollout, advantages)
@@ -178,7 +178,7 @@ class TRPO(PolicyGradient):
         return FisherVectorProduct(kl, self.task.policy_parameters(), self.config.damping)
 
     def _fit_values(self, rollout: Rollout, returns: Tensor) -> float:
-        """Regress V on the returns; returns the mean loss, 0 without a value function."""
+        """Regress V on the returns; return the mean loss, 0 without a value function."""
         if self._optimiser is None:
             return 0.0
         losses = []
@@ -192,7 +192,7 @@ class TRPO(PolicyGradient):
         return float(torch.stack(losses).mean()) if losses else 0.0
 
     def position(self) -> dict[str, Any]:
-        """The task's, the order of the value function's minibatches, the preconditioner."""
+        """The task's position, the order of the value function's minibatches, the preconditioner."""
         state = {**super().position(), "order": self._order.get_state()}
         if self._preconditioner is not None:
             state["squares"] = self._preconditioner.squares
@@ -202,13 +202,13 @@ class TRPO(PolicyGradient):
         super()._return_to(state)
         self._order.set_state(state["order"])
         if self._preconditioner is not None:
-            squares = state.get("squares")  # absent in runs of before it
+            squares = state.get("squares")  # absent in older runs
             device = self.task.policy_parameters()[0].device
             self._preconditioner.squares = None if squares is None else squares.to(device)
 
 
 @torch.no_grad()
 def put(parameters: Sequence[nn.Parameter], flat: Tensor) -> None:
-    """Write one vector of all entries into the parameters, in order."""
+    """Copy one flat vector into the parameters, in order."""
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.copy_(part.view_as(parameter))

@@ -1,4 +1,4 @@
-"""What all exercise checks share: try a learner's function on cases, compare values and gradients, name the mistake."""
+"""All exercise checks: try a learner's function on cases, compare values and gradients, name the mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function = Callable[..., Any]
 
 
 class Verdict(int):
-    """1 if the answer is right, else 0; silent as the last value of a notebook's cell, as all has been printed."""
+    """1 if the answer is right, else 0; shows nothing as the last value of a cell, as all has been printed."""
 
     def __repr__(self) -> str:
         return str(bool(self))
@@ -47,15 +47,15 @@ class Exercise:
 
     Args:
         names: of its arguments, in order.
-        cases: makes what it is tried on, anew at each call: a function may overwrite its arguments. The first case is
-            worked out by hand; the others keep answers from passing that are right there by chance.
-        right: the function.
+        cases: makes the test cases, anew at each call, as a function may overwrite its arguments. The first case is
+            worked out by hand; the others reject answers that are right in it by chance.
+        right: the correct function.
         mistakes: what is wrong, in words → a function with that mistake.
         praise: for the right answer.
-        each: what there is one value for, in the singular: "pair"; "" where the function returns a number.
+        each: what each value belongs to, in the singular: "pair"; "" if the function returns a number.
         what: that value, or that number.
         learns: arguments that a gradient must reach.
-        hint: what to say of what was returned, or of an exception; "" where there is nothing special to say.
+        hint: a special message for a returned value or an exception; "" for none.
     """
 
     names: tuple[str, ...]
@@ -69,7 +69,7 @@ class Exercise:
     hint: Callable[[Any], str] = lambda _: ""
 
     def check(self, function: Function) -> Verdict:
-        """Try a learner's function, print in one line what is found, and return whether it is right."""
+        """Try a learner's function, print the result in one line, and return whether it is right."""
         wrong = f"give the function itself, not {_a(function)}"
         if callable(function):
             wrong = self._wrong(function)
@@ -77,13 +77,13 @@ class Exercise:
         return Verdict(not wrong)
 
     def values(self, function: Function) -> list[Tensor]:
-        """What a function that is known to work gives on each case, in double precision."""
+        """The values of a working function on each case, in double precision."""
         return [_doubles(function(*args)) for _, args, _ in self._calls()]
 
     def _calls(self) -> Iterator[tuple[Case, list[Any], dict[str, Tensor]]]:
-        """Each case, its arguments, and by name the leaves that the gradient is taken by.
+        """Each case, its arguments, and the leaves of the gradient by name.
 
-        What must learn is a copy with a graph, as a model's output would be: to overwrite a leaf is an error.
+        Arguments that need a gradient are copies with a graph, like a model's output: overwriting a leaf is an error.
         """
         for case in self.cases():
             named = zip(self.names, case.args, strict=True)
@@ -98,7 +98,7 @@ class Exercise:
         for at, (_, args, leaves) in enumerate(self._calls()):
             try:
                 answer = _called(function, self.names, args)
-            except Exception as error:  # the learner's own code: any error is a finding
+            except Exception as error:  # the learner's own code: any error is a result
                 failure = self._raised(error)
                 break
             values = self._read(answer, wanted[at])
@@ -148,7 +148,7 @@ class Exercise:
         return f"it raised {type(error).__name__}{': ' * bool(text)}{text} ({place})"
 
     def _mistake(self, found: list[Tensor], wanted: list[Tensor]) -> str:
-        """The mistake's name where it is known; else the first case that is wrong."""
+        """The mistake's name if it is known; else the first case that is wrong."""
         cases = self.cases()
         wrong = [at for at, values in enumerate(found) if not _close(values, wanted[at])]
         usual = [at for at in range(len(found)) if not cases[at].slip]
@@ -177,7 +177,7 @@ class Exercise:
         return ", ".join(f"{name} = {_shown(arg)}" for name, arg in named)
 
     def _wrong_gradient(self, found: list[tuple[Tensor, dict[str, Tensor]]]) -> str:
-        """Compares the gradients of the sums, by autograd of the learner's function and of the right one."""
+        """Compare the gradients of the sums, by autograd of the learner's function and of the right one."""
         for at, (_, args, by) in enumerate(self._calls()):
             wanted = torch.autograd.grad(self.right(*args).sum(), list(by.values()))
             values, leaves = found[at]
@@ -205,10 +205,10 @@ class Exercise:
 
 
 def _called(function: Function, names: tuple[str, ...], args: list[Any]) -> Any:
-    """Arguments in order; those that the function takes by keyword only, by their names."""
+    """Arguments in order; keyword-only ones by name."""
     try:
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some built-in functions do not tell
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return function(*args)
     by_keyword = {name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
     named = list(zip(names, args, strict=True))

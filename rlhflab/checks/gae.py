@@ -97,19 +97,19 @@ MISTAKES: dict[str, Function] = {
     "V(s') is added where the episode has terminated: nothing follows there": _written(
         no_future=lambda term, trunc: term & False
     ),
-    "a time limit is taken for an end: add γ·V(s') where the episode was truncated": _written(
+    "a time limit is treated as an end: add γ·V(s') where the episode was truncated": _written(
         no_future=lambda term, trunc: term | trunc
     ),
     "ends and cuts are swapped: V(s') counts after a truncation, not after a termination": _written(
         no_future=lambda term, trunc: trunc
     ),
-    "the sum runs on over a termination: the next episode's advantage flows back": _written(
+    "the sum continues across a termination: the next episode's advantage flows back": _written(
         stops=lambda term, trunc: trunc
     ),
-    "the sum runs on over a truncation: the next episode's advantage flows back": _written(
+    "the sum continues across a truncation: the next episode's advantage flows back": _written(
         stops=lambda term, trunc: term
     ),
-    "the sum runs on over both: it begins anew wherever an episode is over": _written(
+    "the sum continues across both: it begins anew wherever an episode is over": _written(
         stops=lambda term, trunc: term & False
     ),
     "V(s') is values[t + 1]: after a cut that is the next episode's first state, take next_values": _written(

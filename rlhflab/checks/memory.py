@@ -27,7 +27,7 @@ MISTAKES: dict[str, Function] = {
     "a trained weight has four numbers: itself, its gradient, AdamW's two moments": lambda t, f, b: 12 * t + b * f / 8,
     "four numbers of four bytes each: that is 16 a trained weight": lambda t, f, b: 4 * 4 * 8 * t + b * f / 8,
     "AdamW's two moments of every trained weight are missing": lambda t, f, b: 8 * t + b * f / 8,
-    "the weights alone are not all: a trained one has a gradient and two moments": lambda t, f, b: 4 * t + b * f / 8,
+    "the weights alone are not enough: a trained one has a gradient and two moments": lambda t, f, b: 4 * t + b * f / 8,
     "frozen weights have no gradient and no moments: they need their own bits only": lambda t, f, b: (
         16 * t + (b / 8 + 12) * f
     ),

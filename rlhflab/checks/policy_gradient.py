@@ -53,10 +53,10 @@ MISTAKES: dict[str, Function] = {
     "that is −Σ π·G: the gradient of log π is wanted, not of π": lambda p, r, g: _right(p.exp(), r, g),
     "the log-probabilities are logarithms already": lambda p, r, g: _right(p.abs().log(), r, g),
     "the log-probabilities are missing": lambda p, r, g: -_to_go(r, g).sum(1),
-    "every step has the whole return: what was earned before an action is no merit of it": _weighed(
+    "every step has the whole return: an action gets no credit for rewards before it": _weighed(
         lambda r, g: _from_start(r, g).sum(1, keepdim=True).expand_as(r)
     ),
-    "only the reward of the step itself: what comes later is owed to the action too": _weighed(lambda r, g: r),
+    "only the reward of the step itself: later rewards are due to the action too": _weighed(lambda r, g: r),
     "nothing is discounted: a reward k steps later counts γ^k": _weighed(lambda r, g: _to_go(r, 1.0)),
     "discounted from the start of the episode, γ^t·G_t: the exact gradient of a discounted J, but late steps "
     "hardly count; G_t itself discounts from the action on": _weighed(lambda r, g: _to_go(_from_start(r, g), 1.0)),

@@ -48,7 +48,7 @@ MISTAKES: dict[str, Function] = {
     "the minus is missing: the objective is maximised, a loss is minimised": _of_ratio(
         lambda r, a, e: -_smaller(r, _clip(r, e), a)
     ),
-    "max for min: the minimum of the two is what removes the reason to go on": _of_ratio(
+    "max for min: it is the minimum of the two that removes the incentive to go further": _of_ratio(
         lambda r, a, e: -torch.maximum(r * a, _clip(r, e) * a)
     ),
     "the sign of the advantages: −min(ratio·A, …), and A > 0 is good": _of_ratio(
@@ -80,7 +80,7 @@ MISTAKES: dict[str, Function] = {
     "the clip is on ratio·A: clip the ratio, then multiply by A": _of_ratio(
         lambda r, a, e: -torch.minimum(r * a, _clip(r * a, e))
     ),
-    "the minimum is over ratios: multiply by A first, as A < 0 turns it round": _of_ratio(
+    "the minimum is over ratios: multiply by A first, as A < 0 reverses the order": _of_ratio(
         lambda r, a, e: -torch.minimum(r, _clip(r, e)) * a
     ),
     "the advantages are normalised: that is done before, over the whole batch": _of_ratio(

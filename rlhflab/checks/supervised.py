@@ -86,7 +86,7 @@ MISTAKES: dict[str, Function] = {
     "divided by the number of texts: keep one loss a text, the mean comes later": lambda z, i, m: (
         _right(z, i, m) / len(m)
     ),
-    "the softmax is missing: logits are no log-probabilities before log_softmax": lambda z, i, m: (
+    "the softmax is missing: logits are not log-probabilities before log_softmax": lambda z, i, m: (
         -(_predicted(z, i) * m[:, 1:]).sum(1)
     ),
     "the softmax runs over time: it is over the vocabulary, the last dimension": lambda z, i, m: (

@@ -63,8 +63,8 @@ MISTAKES: dict[str, Function] = {
     ),
     "that is v: it seems that nothing was differentiated": lambda kl, theta, v: v,
     "the sign: H is the Hessian of +KL": lambda kl, theta, v: -_right(kl, theta, v),
-    "half of it: the ½ stands in ½·vᵀHv, not in H·v": lambda kl, theta, v: _right(kl, theta, v) / 2,
-    "twice of it: H·v is one second derivative, without a factor": lambda kl, theta, v: 2 * _right(kl, theta, v),
+    "half of it: the ½ belongs to ½·vᵀHv, not to H·v": lambda kl, theta, v: _right(kl, theta, v) / 2,
+    "twice as much: H·v is one second derivative, without a factor": lambda kl, theta, v: 2 * _right(kl, theta, v),
     "that is H·v + v: the damping is added later, and is smaller": lambda kl, theta, v: _right(kl, theta, v) + v,
     "H was applied twice": lambda kl, theta, v: _right(kl, theta, _right(kl, theta, v)),
 }  # fmt: skip

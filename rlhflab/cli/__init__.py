@@ -1,8 +1,8 @@
 """The command line: train, sweep, report, doctor, lab, colab. Heavy imports wait until a command needs them.
 
 Exit codes: 0 done, 1 the training diverged, ran out of memory or failed (a reward, an environment, a full disk), or
-something is to be fixed, 2 a value that is not allowed, 130 interrupted.
-What a person reads goes to stderr, one line an error; results go to stdout.
+the doctor found something to fix, 2 a value that is not allowed, 130 interrupted.
+Messages go to stderr, one line per error; results go to stdout.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ app.command("colab", help="Write the labs as notebooks that open in Google Colab
 
 
 def main() -> None:
-    """Run the command line; errors in what was typed are one line on stderr and exit code 2."""
+    """Run the command line; a usage error is one line on stderr and exit code 2."""
     speak_any_code_page()
     command = typer.main.get_command(app)
     try:
         code = command.main(prog_name="rlhflab", standalone_mode=False)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # click's errors have it, whichever click typer uses
+        if not hasattr(error, "format_message"):  # click's errors have it, in any version of click
             raise
         message = error.format_message()
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -100,12 +100,12 @@ def report_command(
         print(write_report(Run.open(folder), out))
 
 
-@app.command("doctor", help="Show versions, device, precision, what is missing and what mends it.")
+@app.command("doctor", help="Show versions, device, precision, what is missing and how to fix it.")
 def doctor_command(
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda or mps: make an update of every kind there, and compare it with the CPU."
+            help="cpu, cuda or mps: try an update of every kind there, and compare it with the CPU."
         ),
     ] = None,
 ) -> None:
@@ -137,7 +137,7 @@ def lab_command(
         command.append(f"--port={port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
-    if WINDOWS:  # its execv takes a blank in a path for the end of a word
+    if WINDOWS:  # its execv splits paths at spaces
         processes.end(subprocess.call(command))
     os.execv(sys.executable, command)
 

@@ -26,12 +26,12 @@ def colab_command(
     ] = None,
     embed: Annotated[
         bool,
-        typer.Option("--embed", help="Carry the package in each notebook even where there is an address."),
+        typer.Option("--embed", help="Embed the package in each notebook even if it has an address."),
     ] = False,
     runtime: Annotated[
         str | None,
         typer.Option(
-            help="Past Colab runtime to ask for, such as 2026.07 (Python 3.12); default Colab's current one."
+            help="Older Colab runtime to request, such as 2026.07 (Python 3.12); default Colab's current one."
         ),
     ] = None,
 ) -> None:
@@ -40,7 +40,7 @@ def colab_command(
 
     with one_line_errors():
         if embed and (repo or ref):
-            raise ValueError("--embed needs no address: leave --repo and --ref out")
+            raise ValueError("--embed needs no address: leave out --repo and --ref")
         labs = labs_folder()
         address = None
         if repo:
@@ -54,7 +54,7 @@ def colab_command(
     where = f"install from {address.archive()}" if address else "carry the package themselves"
     if runtime and runtime not in RUNTIMES:
         say(
-            f"runtime {runtime} is newer than this list of Colab's: {', '.join(RUNTIMES)}; see that Colab offers it"
+            f"runtime {runtime} is newer than the known ones: {', '.join(RUNTIMES)}; check that Colab offers it"
         )
     on = f", on Colab's runtime {runtime}" if runtime else ""
     print(f"{len(written)} notebooks that {where}{on}:", file=sys.stderr)

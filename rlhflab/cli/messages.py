@@ -1,4 +1,4 @@
-"""What the command line says: one line an error, on stderr, and the exit code that goes with it."""
+"""Messages of the command line: one line per error, on stderr, and the exit code that goes with it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rlhflab.oom import DoesNotFit, OutOfMemory, out_of_memory
 
 
 def say(message: str, everybody: bool = False) -> None:
-    """Print one line on stderr; of several processes only the main one does, unless `everybody` has their own."""
+    """Print one line on stderr; of several processes only the main one prints, unless `everybody` is set."""
     if everybody or processes.speaks():
         print("rlhflab:", " ".join(filter(None, map(str.strip, message.splitlines()))), file=sys.stderr)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What a person typed or named wrongly, or has no room for, ends the command in one line; a bug in a traceback."""
+    """End the command with one line on wrong input or lack of memory, and with a traceback on a bug."""
     try:
         yield
     except KeyboardInterrupt:
@@ -39,7 +39,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def line(error: Exception) -> str:
-    """What an error says, with settings named as options; which of several processes says so, where it ran short."""
+    """An error's message, with settings named as options; out of memory, which of several processes it was."""
     if not isinstance(error, DoesNotFit):
         return str(error)
     mine = isinstance(error, OutOfMemory) and processes.count() > 1
@@ -56,5 +56,5 @@ def labs_folder() -> Path:
         if (parent / "labs" / "00_start_here.ipynb").is_file():
             return parent / "labs"
     raise ValueError(
-        "no labs/00_start_here.ipynb here nor beside the package; run this in a clone of the project"
+        "no labs/00_start_here.ipynb here or next to the package; run this in a clone of the project"
     )

@@ -1,4 +1,4 @@
-"""The options of `rlhflab train`: a recipe's settings, each with its words, as a typer command."""
+"""The options of `rlhflab train`: a recipe's settings, each with its help, as a typer command."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FIRST = (
 
 
 def path(text: str) -> Path:
-    """A path with ~ as the home folder: shells leave it as it is in --out=~/x, and Windows everywhere."""
+    """A path with ~ expanded: shells do not expand it in --out=~/x, and Windows never does."""
     return Path(text) if not text.startswith("~") else Path(os.path.expanduser(text))
 
 
-OUT = typer.Option(parser=path, help="Folder of the run; default a new one in runs/.")
+OUT = typer.Option(parser=path, help="Folder of the run; default: a new one in runs/.")
 RESUME = typer.Option(
     parser=path, help="Continue the run in this folder with its settings (--device may change)."
 )
@@ -37,12 +37,12 @@ AS_JSON = typer.Option("--json", help="Print one JSON object as the last line.")
 def command_from(
     recipe: type[Recipe], run: Callable[..., None], control: type[Recipe] | None = None
 ) -> Callable[..., None]:
-    """Return a function for `typer.Typer.command`: the settings as options; --out, --resume, --tracker and --json.
+    """Return a function for `typer.Typer.command` with the settings as options, and --out, --resume, --tracker, --json.
 
     Args:
         recipe: declares the settings.
-        run: called with the settings that were given, and with out, resume, tracker, as_json.
-        control: declares them where the world is one of gymnasium's.
+        run: called with the given settings, and with out, resume, tracker, as_json.
+        control: declares the settings if the world is one of gymnasium's.
     """
     here, there = dict(recipe.declared()), {} if control is None else dict(control.declared())
     parameters = [
@@ -68,7 +68,7 @@ def command_from(
 
 
 def _rank(name: str) -> int:
-    """Where an option stands in the help: what is trained on what comes first."""
+    """Position of an option in the help: the model and the data come first."""
     return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
@@ -103,7 +103,7 @@ def _parameter(name: str, kind: Any, option: Any, default: Any) -> inspect.Param
 
 
 def absolute(value: str) -> str:
-    """A path that exists, made absolute, so that a run can be continued from another folder; other words stay."""
+    """Make an existing path absolute, so that a run can be continued from another folder; keep any other text."""
     if value in ("micro", "reviews", "tiny", "true", "model"):
         return value
     file, colon, function = value.rpartition(":")
@@ -116,7 +116,7 @@ def absolute(value: str) -> str:
 
 
 def value_of(option: str, declared: Declared, text: str) -> Any:
-    """The value that a text is for a setting; ValueError names the option."""
+    """Convert a text to a setting's value; ValueError names the option."""
     if declared.kind is bool:
         if text.lower() not in YES_NO:
             raise ValueError(f"{option} must be true or false, got {text!r}")

@@ -1,4 +1,4 @@
-"""`rlhflab sweep`: a grid of algorithms × β × seeds over processes or a Dask cluster; results in one folder."""
+"""`rlhflab sweep`: a grid of algorithms × β × seeds on several processes or a Dask cluster; results in one folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sweep_command(
     out: Annotated[
         Path, typer.Option(parser=path, help="Folder of the sweep; the same command again continues it.")
     ],
-    beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0; control has none.")] = "1",
+    beta: Annotated[str, typer.Option(help="Comma list of KL strengths β > 0; unused in control.")] = "1",
     seeds: Annotated[str, typer.Option(help="Comma list of seeds.")] = "0",
     settings: Annotated[
         list[str] | None,
@@ -36,13 +36,13 @@ def sweep_command(
             help="A setting of `rlhflab train`; several values are swept.",
         ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes; default one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes; default one per core.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Run the cells that have not ended, and print what came out."""
+    """Run the cells that have not ended, and print the results."""
     with one_line_errors():
         if processes.launched() > 1:
             raise ValueError("a sweep starts its own processes: start it without a launcher")
@@ -59,7 +59,7 @@ def sweep_command(
         try:
             swept = run_grid(recipe_class, grid, out, jobs, scheduler)
         except KeyboardInterrupt:
-            say(f"interrupted; what has ended is kept in {out}, and the same command goes on from there")
+            say(f"interrupted; finished cells are kept in {out}, and the same command continues from there")
             raise typer.Exit(130) from None
     for row in swept.rows:
         if row["status"] != "finished":
@@ -77,7 +77,7 @@ def _items(text: str) -> list[str]:
 
 
 def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str, list[Any]]:
-    """`NAME=VALUE[,VALUE…]` → values of the type that the setting has."""
+    """`NAME=VALUE[,VALUE…]` → values converted to the setting's type."""
     declared: dict[str, list[Declared]] = {}
     for recipe in (table[name] for table in (LANGUAGE, CONTROL) for name in algorithms if name in table):
         for name, found in recipe.declared().items():
@@ -89,7 +89,7 @@ def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str
         if not (name and equals):
             raise ValueError(f"--set needs NAME=VALUE, got {assignment!r}")
         if name in settings:
-            raise ValueError(f"--set {name} is there twice; give all its values at once: {name}=VALUE,VALUE")
+            raise ValueError(f"--set {name} is given twice; give all its values at once: {name}=VALUE,VALUE")
         if algorithms and name not in declared:
             raise ValueError(f"no setting {name} in {', '.join(algorithms)}")
         settings[name] = [_value(name, declared[name], item) for item in _items(values)]
@@ -97,7 +97,7 @@ def _settings(assignments: Sequence[str], algorithms: Sequence[str]) -> dict[str
 
 
 def _value(name: str, declared: Sequence[Declared], text: str) -> Any:
-    """The value that a text is for the first of the algorithms that takes it; ValueError where none does."""
+    """Convert a text by the first of the algorithms that accepts it; ValueError if none does."""
     for found in declared[:-1]:
         with suppress(ValueError):
             return value_of(f"--set {name}", found, text)

@@ -1,4 +1,4 @@
-"""`rlhflab train ALGORITHM`: build, drive to the end, keep the run; one command for every builder."""
+"""`rlhflab train ALGORITHM`: build a training, run it to the end, keep the run; one command per algorithm."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class TrainGroup(TyperGroup):
-    """Commands made from the recipes when they are called."""
+    """Commands that are made from the recipes when called."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         names: Any = dict.fromkeys(LANGUAGE)
-        self.commands = names  # to be suggested where one is mistyped
+        self.commands = names  # suggested when a name is mistyped
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(LANGUAGE)
@@ -64,11 +64,12 @@ def train(
     tracker: str | None,
     as_json: bool,
 ) -> None:
-    """Start a run of the algorithm `name` with the settings `given`, or continue one, and drive it to its end."""
+    """Start a run of the algorithm `name` with the settings `given`, or continue one, and run it to the end."""
     try:
         if processes.started_as_one():
             say(
-                "one process trains: accelerate launch --cpu starts no more; for N say --multi_gpu --num_processes N"
+                "only one process trains: accelerate launch --cpu starts just one; for N use --multi_gpu "
+                "--num_processes N"
             )
         with one_line_errors():
             given = {
@@ -88,7 +89,7 @@ def train(
 
 
 def _only_device(given: Mapping[str, Any], out: Path | None) -> None:
-    """Raise ValueError where more is given than --resume allows."""
+    """Raise ValueError if anything is given that --resume does not allow."""
     forbidden = [key for key in given if key != "device"] + (["out"] if out is not None else [])
     if forbidden:
         option = forbidden[0].replace("_", "-")
@@ -96,7 +97,7 @@ def _only_device(given: Mapping[str, Any], out: Path | None) -> None:
 
 
 def _device(given: Mapping[str, Any], resume: Path | None) -> str:
-    """The device that was asked for: by whoever began the run, where one goes on."""
+    """The requested device: a continued run keeps its own unless another is given."""
     from rlhflab.runs.store import Run
 
     asked = given if resume is None or "device" in given else Run.open(resume).config
@@ -106,12 +107,12 @@ def _device(given: Mapping[str, Any], resume: Path | None) -> str:
 def _prepare(
     name: str, given: dict[str, Any], out: Path | None, resume: Path | None, tracker: str | None
 ) -> tuple[Algorithm, Run | None]:
-    """The algorithm, and its run where this is the main process."""
+    """The algorithm, and its run if this is the main process."""
     from rlhflab.runs.trackers import check_tracker
 
     run: Run | None
     with one_line_errors(), processes.together():
-        if tracker is not None:  # before minutes of work
+        if tracker is not None:  # before the work, which takes minutes
             check_tracker(tracker)
         if resume is not None:
             algorithm, run = _continue(name, resume, given)
@@ -121,7 +122,7 @@ def _prepare(
 
 
 def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorithm, Run | None]:
-    with processes.together():  # before minutes of work
+    with processes.together():  # before the work, which takes minutes
         taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
         if taken and processes.is_main():
             raise ValueError(
@@ -130,9 +131,7 @@ def _start(name: str, given: dict[str, Any], out: Path | None) -> tuple[Algorith
             )
         kept_in = (out or Path("runs")).absolute()
         if processes.is_main() and not can_write(kept_in):
-            raise ValueError(
-                f"nothing can be written to {kept_in}; give --out FOLDER where the run can be kept"
-            )
+            raise ValueError(f"cannot write to {kept_in}; choose another folder with --out FOLDER")
     found = _recipe(name, given.get("world"), given)
     texts = {key for key, value in given.items() if isinstance(value, str)}
     for key in texts & {key for key, declared in found.declared().items() if declared.kind is not str}:
@@ -166,22 +165,22 @@ def _names_a_path(algorithm: str, setting: str) -> bool:
 
 
 def _recipe(name: str, world: str | None, given: Mapping[str, Any]) -> type[BuiltIn]:
-    """The recipe of an algorithm in a world; ValueError where a setting is given that it does not have there."""
+    """The recipe of an algorithm in a world; ValueError if a given setting does not exist there."""
     found = recipe_class(name, world)
     if processes.count() > 1 and not found.parallel:
         several = ", ".join(key for key, recipe in LANGUAGE.items() if recipe.parallel)
         raise ValueError(
-            f"{name} on {world or 'micro'} trains in one process; several are for {several} on language"
+            f"{name} on {world or 'micro'} trains in one process; only {several} on language can use several"
         )
     for key in given:
         if key not in found.declared():
-            where = "a world of language" if world is None else f"the world {world}"
+            where = "a language world" if world is None else f"the world {world}"
             raise ValueError(f"--{key.replace('_', '-')} is not a setting of {name} in {where}")
     return found
 
 
 def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -> None:
-    """Drive the algorithm to its end with a progress bar, and say how it ended."""
+    """Run the algorithm to its end with a progress bar, and say how it ended."""
     from tqdm import tqdm
 
     from rlhflab.runs.drive import drive
@@ -225,7 +224,7 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
             raise typer.Exit(1)
         say(
             f"{result['error']}; the run and its checkpoint of step {result['checkpoint']} are kept in {run.folder}: "
-            f"{command('train', name, '--resume', run.folder)} goes on with the same settings where more memory is "
+            f"{command('train', name, '--resume', run.folder)} continues with the same settings when more memory is "
             "free (--device may change); smaller ones need a new run",
             everybody=True,
         )
@@ -247,14 +246,14 @@ def _drive(algorithm: Algorithm, run: Run, tracker: str | None, as_json: bool) -
 
 
 def _kept(name: str, run: Run, step: int | None) -> str:
-    """What is kept of a run that has failed, and how it goes on."""
+    """What is kept of a failed run, and how to continue it."""
     if step is None:
-        return f"nothing is kept in {run.folder} to continue from"
+        return f"{run.folder} has no checkpoint to continue from"
     return f"step {step} is kept; continue with: {command('train', name, '--resume', run.folder)}"
 
 
 def _follow(algorithm: Algorithm) -> None:
-    """What every process but the main one does: the same steps, of which nothing is kept."""
+    """Run the same steps in every process but the main one, without keeping anything."""
     from rlhflab.runs.drive import follow
 
     try:
@@ -270,9 +269,9 @@ def _follow(algorithm: Algorithm) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """The first Ctrl-C fills the list, so that the step in hand ends and can be kept; a second one acts at once.
+    """The first Ctrl-C fills the list, so that the current step ends and can be kept; a second one acts at once.
 
-    Of several processes the main one decides; they never act at once, as a launcher repeats the signal that they got.
+    Of several processes the main one decides; they never act at once, as a launcher repeats a signal they already got.
     """
     signals: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What a person reads on any terminal: output where β and → may have no code, commands to be copied into a shell."""
+"""Output for any terminal: replacements where the encoding lacks β or →, and commands to copy into a shell."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PLAIN = {
 
 
 def speak_any_code_page() -> None:
-    """Let stdout and stderr say in other words what their encoding lacks, and a warning be one line."""
+    """Let stdout and stderr spell out characters that their encoding lacks, and print a warning as one line."""
     codecs.register_error("rlhflab", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has no need
+        if hasattr(stream, "reconfigure"):  # a notebook's streams do not need it
             stream.reconfigure(errors="rlhflab")
     warnings.formatwarning = _warning
 
@@ -37,7 +37,7 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 def in_ascii(character: str) -> str:
-    r"""A character in words that every code page has.
+    r"""A character spelt out in ASCII.
 
     >>> "".join(map(in_ascii, "β→≥Δ日"))
     'beta->>=Delta\\u65e5'
@@ -58,7 +58,7 @@ def _warning(
 
 
 def command(*words: object) -> str:
-    """A command of `rlhflab` as the shell here reads it, with quotes where a word has blanks.
+    """A command of `rlhflab` as this machine's shell reads it, quoted if a word has spaces.
 
     >>> command("report", "runs/my run")
     "rlhflab report 'runs/my run'"

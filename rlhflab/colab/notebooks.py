@@ -1,4 +1,4 @@
-"""Writes the labs ready for Colab: the badge where they have an address, and the cell that installs the package."""
+"""Writes the labs ready for Colab: with a badge if they have an address, and a cell that installs the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlhflab.colab import setup_cell
 from rlhflab.colab.source import Address, build_wheel
 
 TITLE = "# @title Set up rlhflab: run this cell first (half a minute)"
-_MARK = "rlhflab_colab"  # in the metadata of what was written here, so that nothing else is ever overwritten
+_MARK = "rlhflab_colab"  # in the metadata of our notebooks, so that nothing else is ever overwritten
 _WIDTH = 1000  # characters a line of the wheel's text
 # The past runtimes that Colab offered on 2026-08-19 (googlecolab/backend-info), one a quarter. All have Python 3.11 or
 # 3.12 and torch 2.6 or newer.
@@ -29,15 +29,15 @@ def write_colab(
     Args:
         labs: folder of notebooks; its parent is a clone of the project.
         out: folder to write to; made if missing. Notebooks that were not written by this function stay untouched.
-        address: where the notebooks install the package from. They carry a badge as well where `out` lies inside the
-            clone, so that its path in the repository is known. None: each carries the package's wheel as text.
-        runtime: the past runtime that they ask Colab for, YYYY.MM, from 2025.07 on. None: Colab's current one.
+        address: where the notebooks install the package from. If `out` is inside the clone, so that its path in the
+            repository is known, they also get a badge. None: each notebook embeds the package's wheel as text.
+        runtime: the past runtime that they request from Colab, YYYY.MM, from 2025.07 on. None: Colab's current one.
 
     Returns:
         the files written, in order.
 
     Raises:
-        ValueError: no notebooks there, `out` is the labs folder, a file is in the way, or `runtime` is no YYYY.MM.
+        ValueError: no notebooks there, `out` is the labs folder, a file is in the way, or `runtime` is not YYYY.MM.
     """
     if runtime is not None and (not _RUNTIME.fullmatch(runtime) or runtime < RUNTIMES[0]):
         raise ValueError(

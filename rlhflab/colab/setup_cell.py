@@ -1,4 +1,4 @@
-"""What the first cell of a Colab notebook runs, before rlhflab is there: the standard library and pip are all it has.
+"""The first cell of a Colab notebook, run before rlhflab is installed: it has only the standard library and pip.
 
 `notebooks.py` copies this file into that cell. It installs the package by itself, adds only what is missing, and never
 lets pip replace what Colab's page and GPU driver depend on.
@@ -37,7 +37,7 @@ NO_NETWORK_SIGNS = (
 
 
 class Stop(Exception):
-    """Why the cell ends; a notebook shows one line of it."""
+    """Ends the cell; a notebook shows it in one line."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
         return [f"✗ {self}"]
@@ -51,7 +51,7 @@ def stop(why: str) -> NoReturn:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """End the cell with one line where the system refuses something: a full disk, a folder, a process."""
+    """End the cell with one line if the system refuses something: a full disk, a folder, a process."""
     try:
         yield
     except OSError as error:
@@ -61,7 +61,7 @@ def plainly() -> Iterator[None]:
 
 @plainly()
 def set_up(source: str, extras: tuple[str, ...] = ()) -> None:
-    """Install rlhflab and what it lacks here, repair what is known to break, print one line of versions.
+    """Install rlhflab and its missing requirements, fix known problems, print one line of versions.
 
     Args:
         source: a wheel's path, or the address of an archive of the repository.
@@ -88,7 +88,7 @@ def set_up(source: str, extras: tuple[str, ...] = ()) -> None:
 
 @plainly()
 def unpacked(wheel: str, sha256: str, name: str) -> str:
-    """Write the wheel that a notebook carries as base64 text to a file of that name; returns its path."""
+    """Write the wheel that a notebook embeds as base64 text to a file of that name; return its path."""
     try:
         data = base64.b64decode(wheel)
     except ValueError:  # no base64
@@ -101,7 +101,7 @@ def unpacked(wheel: str, sha256: str, name: str) -> str:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip; where it fails, end the cell with one line."""
+    """Run pip; if it fails, end the cell with one line."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -168,7 +168,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def compared() -> str:
-    """How quick the tiny model is on the GPU, measured once: labs train it where it is quicker."""
+    """The speed of the tiny model on the GPU, measured once: labs train it where it is faster."""
     try:
         from rlhflab.models.devices import choose_device
         from rlhflab.recipes.trials import compared as measured

@@ -1,4 +1,4 @@
-"""Where a Colab notebook gets the package from: an address on GitHub, or the wheel that it carries itself."""
+"""Where a Colab notebook gets the package from: an address on GitHub, or an embedded wheel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Address:
 
 
 def origin(root: Path) -> Address | None:
-    """The address of the git remote named origin at its current branch; None where there is none on GitHub."""
+    """The address of the git remote named origin at its current branch; None if it is not on GitHub."""
     match = _ORIGIN.fullmatch(_git(root, "remote", "get-url", "origin"))
     branch = _git(root, "symbolic-ref", "--short", "HEAD") or _git(root, "rev-parse", "HEAD")
     return Address(match["repo"], branch) if match and branch else None
@@ -65,12 +65,12 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
     It is built from a copy, so that nothing old in build/ gets into it.
 
     Raises:
-        ValueError: `root` is no clone, or the build failed.
+        ValueError: `root` is not a clone, or the build failed.
     """
     needed = ("pyproject.toml", "README.md", "LICENSE", "rlhflab")
     lacking = [name for name in needed if not (root / name).exists()]
     if lacking:
-        raise ValueError(f"{root} is no clone of the project: it lacks {', '.join(lacking)}")
+        raise ValueError(f"{root} is not a clone of the project: it lacks {', '.join(lacking)}")
     with tempfile.TemporaryDirectory() as folder:
         copy, out = Path(folder) / "source", Path(folder) / "wheel"
         copy.mkdir()

@@ -17,13 +17,13 @@ class TrainingDiverged(RuntimeError):
 
 
 class Algorithm(Protocol):
-    """What drivers, runs and boards may ask of an algorithm; it never prints, plots, writes or sleeps.
+    """What drivers, runs and boards may use of an algorithm; it never prints, plots, writes or sleeps.
 
     Attributes:
         name: "dpo", "ppo", …
         steps: how many updates the iterator makes before it ends.
         step: updates made so far.
-        knobs: the live values; written by others between steps, read once per step.
+        knobs: the live values; set from outside between steps, read once per step.
         backdrop: the exact frontier where the world is enumerable, else None.
     """
 
@@ -40,15 +40,15 @@ class Algorithm(Protocol):
     def __next__(self) -> Record:
         """Make one update and return its record; raise StopIteration after `steps`.
 
-        An update that fails does not count. It raises TrainingDiverged on NaN, and OutOfMemory, which holds nothing of
-        the update, where memory runs out: then one with other settings can be built, or the next update tried.
+        An update that fails does not count. It raises TrainingDiverged on NaN, and OutOfMemory when memory runs out.
+        That error keeps nothing of the update alive, so the next update can be tried, or a smaller training built.
         """
         ...
 
     def rewind(self) -> bool:
-        """After an update that failed, go back to the last whole one: the next is made as if nothing had happened.
+        """After a failed update, go back to the last complete one, as if the failed one had never been tried.
 
-        Returns False, and does nothing, where that is not possible, because weights have been changed.
+        Returns False, and does nothing, if the weights have already been changed.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Knobs: the few values a person may turn while an algorithm runs.
+"""Knobs: the few values that can be changed while an algorithm runs.
 
 A slider writes `knobs.beta = 0.3`; the algorithm takes one `snapshot()` at the start of its next step and its record
 carries those values. A write is validated, so a running loop never sees a bad value.
@@ -18,8 +18,8 @@ class Range:
 
     Attributes:
         above: every value must be greater than this; None for no such limit.
-        at_least: every value must be no less than this, where it is given; `above` then does not count.
-        at_most: every value must be no greater than this.
+        at_least: if given, every value must be at least this, and `above` is ignored.
+        at_most: every value must be at most this.
         whole: whether only whole numbers are allowed.
     """
 
@@ -54,13 +54,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Knob(Range):
-    """What a knob is: its default, its allowed range and how a slider shows it.
+    """A knob: its default, its allowed range and how a slider shows it.
 
     Attributes:
         default: value when none is given.
-        low, high: ends of the slider (the number box may go beyond them, within the allowed range).
+        low, high: ends of the slider (the number box accepts more, within the allowed range).
         log: whether the slider is logarithmic.
-        label, help: one or two words, and one sentence, for the person at the slider.
+        label, help: one or two words beside the slider, and one sentence of explanation.
     """
 
     default: float
@@ -78,8 +78,8 @@ class Knobs:
     A subclass lists its knobs in `specs`; those of a declared training are made by `Settings.knobs`.
 
     Args:
-        specs: name → knob, where no subclass lists them.
-        values: of some of them; the others have their defaults.
+        specs: name → knob, unless a subclass lists them.
+        values: values of some of them; the others keep their defaults.
 
     >>> class Example(Knobs):
     ...     specs = {"beta": Knob(default=0.1, low=0.01, high=10.0)}

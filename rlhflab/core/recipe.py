@@ -1,4 +1,4 @@
-"""A recipe: the settings of a whole training, and what builds it.
+"""A recipe: all settings of a training, and the code that builds it.
 
     @dataclass(frozen=True, kw_only=True)
     class Mine(Recipe):
@@ -33,9 +33,9 @@ class Recipe(Settings):
     """Base class; a subclass declares its settings and builds its algorithm.
 
     Attributes:
-        algorithm: the name that the command line and a run's config.json have; by default the class's, in lower case.
-            A variant of another recipe, with a `training` of its own, has a name of its own too.
-        name: that of the algorithm's panels: the same, but ppo-control for PPO on a control problem.
+        algorithm: its name on the command line and in config.json; by default the class name in lower case.
+            A variant of another recipe with its own `training` also gets its own name.
+        name: the name that selects its panels: usually the same, but ppo-control for PPO on a control problem.
         words: what it does, in one sentence.
     """
 
@@ -55,13 +55,13 @@ class Recipe(Settings):
         """Return the training, ready to iterate.
 
         Raises:
-            ValueError: what is named cannot be used, in one line.
-            OutOfMemory: what is built does not fit.
+            ValueError: a setting names something that cannot be used, in one line.
+            OutOfMemory: the training does not fit.
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
     def config(self) -> dict[str, Any]:
-        """The algorithm's name as `algorithm`, and every setting: what config.json keeps."""
+        """The contents of config.json: the algorithm's name as `algorithm`, and every setting."""
         return {"algorithm": self.algorithm, **{each.name: getattr(self, each.name) for each in fields(self)}}
 
     @property

@@ -1,7 +1,7 @@
-"""What one update of any algorithm leaves behind: a frozen record of plain data.
+"""The record of one update of any algorithm: frozen plain data.
 
-Live boards, reports, trackers and replay know records and nothing else, so a record holds floats, integers and
-strings only: no tensor, no model, no reference to the algorithm that made it.
+Live boards, reports, trackers and replay see only records, so a record holds only floats, integers and strings:
+no tensor, no model, no reference to the algorithm that made it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 KL_FROM_SAMPLES = ("kl_rb", "kl_k3")
-"""Names of KL(π‖π_ref) in `Record.estimated` from samples of π, newest first; k3 was low far from π_ref."""
+"""Names of estimates of KL(π‖π_ref) from samples of π, the newest first; k3 is too low far from π_ref."""
 
 
 def judgement(
     exact: Mapping[str, float] | None, estimated: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """An evaluation under one set of names, however it was made: the exact one where there is one, else the estimate.
+    """An evaluation under one set of names: the exact one if there is one, else the estimate.
 
-    KL(π‖π_ref) is always "kl" and its standard error "kl_se", whatever it was estimated from; kl_k3, of older runs, has
-    no error that could be relied on.
+    KL(π‖π_ref) is always "kl" and its standard error "kl_se", however it was estimated; kl_k3, found in older runs,
+    has no reliable standard error.
 
     >>> judgement(None, {"kl_rb": 0.5, "kl_rb_se": 0.01, "reward": 1.5})
     {'kl': 0.5, 'kl_se': 0.01, 'reward': 1.5}
@@ -44,7 +44,7 @@ def judgement(
 
 
 def known_regret(found: Mapping[str, float]) -> tuple[float, str]:
-    """What an evaluation, exact or estimated, knows of the regret J* − J, and the name of that for an axis.
+    """The regret J* − J from an exact or estimated evaluation, or a lower bound, and its name for an axis.
 
     >>> known_regret({"regret": 0.12, "optimum": 0.5})
     (0.12, 'regret')
@@ -61,18 +61,18 @@ def known_regret(found: Mapping[str, float]) -> tuple[float, str]:
 
 
 def regret_in_words(found: Mapping[str, float]) -> str:
-    """The same in words: a number, with its error, or a bound, or that samples tell too little.
+    """The same in words: a number with its error, a lower bound, or that there are too few samples to tell.
 
     >>> regret_in_words({"regret": 0.12, "optimum": 0.5, "ref_reward": -0.25})
     'regret 0.120 of 0.750 at the start'
     >>> regret_in_words({"regret_at_least": 0.5, "optimum_at_least": 2.25})
     'regret at least 0.500, as J* is at least 2.250'
     >>> regret_in_words({"ref_reward": -0.25})
-    'regret not known: samples of the reference tell too little'
+    'regret not known: too few samples of the reference to tell'
     """
     regret, name = known_regret(found)
     if math.isnan(regret):
-        return "regret not known: samples of the reference tell too little"
+        return "regret not known: too few samples of the reference to tell"
     if name != "regret":
         return f"regret at least {regret:.3f}, as J* is at least {found['optimum_at_least']:.3f}"
     error = f" ± {found['regret_se']:.3f}" if "regret_se" in found else ""
@@ -82,14 +82,14 @@ def regret_in_words(found: Mapping[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The preference pairs of one batch and what the policy thinks of them; all tuples have the same length.
+    """The preference pairs of one batch and the policy's rewards for them; all tuples have the same length.
 
     Attributes:
-        ids: position of each pair in its data set, or a running number for freshly sampled pairs.
+        ids: position of each pair in its data set, or a serial number for freshly sampled pairs.
         prompts, chosen, rejected: the texts (untrusted: escape them before display).
         chosen_rewards, rejected_rewards: implicit rewards r̂ = β·log(π_θ/π_ref), in nats × β; β included.
         weights: DPO gradient weights σ(r̂_l − r̂_w) in (0, 1).
-        flipped: True where the label is known to contradict the better answer, None where nobody knows.
+        flipped: True if the label is known to contradict the better answer, None if unknown.
     """
 
     ids: tuple[int, ...]
@@ -109,7 +109,7 @@ class Sample:
     Attributes:
         prompt: the prompt.
         before, after: an answer of π_ref and one of π_θ.
-        reward_before, reward_after: their true rewards where the world knows them, else None.
+        reward_before, reward_after: their true rewards if the world knows them, else None.
     """
 
     prompt: str
@@ -120,7 +120,7 @@ class Sample:
 
 
 class Place(NamedTuple):
-    """Where a policy stands in the reward–KL plane: KL(π‖π_ref) in nats per answer, E[r], and their standard errors."""
+    """A policy's position in the reward–KL plane: KL(π‖π_ref) in nats per answer, E[r], and their standard errors."""
 
     kl: float
     reward: float
@@ -136,7 +136,7 @@ class Record:
         step: 1 for the first update.
         scalars: metric name → value; TRL's names where TRL has one (`rewards/margins`, `logps/chosen`, …).
         knobs: the knob values in force during this update.
-        pairs: the batch's preference pairs, where the algorithm has them.
+        pairs: the batch's preference pairs, if the algorithm has any.
         samples: sample answers, on the steps that drew some.
         exact: the enumerable world's exact evaluation, on the steps that made one.
         estimated: an evaluation from samples, on the steps that made one; NAME_se is the standard error of NAME.
@@ -154,7 +154,7 @@ class Record:
 
     @property
     def judged(self) -> dict[str, float]:
-        """What the evaluation of this step found, exact or estimated, as `judgement` names it; empty without one."""
+        """This step's evaluation, exact or estimated, under the names of `judgement`; empty if there was none."""
         return judgement(self.exact, self.estimated)
 
     @property
@@ -164,10 +164,10 @@ class Record:
 
     @property
     def place(self) -> Place | None:
-        """The place in the reward–KL plane: exact, or estimated with its errors; None where it is not known.
+        """The position in the reward–KL plane: exact, or estimated with its errors; None if unknown.
 
-        An estimate of KL by importance sampling counts only as far as `optimum_trusted` says that it can be relied on;
-        one from samples of the policy itself (KL_FROM_SAMPLES) always does.
+        An importance-sampling estimate of KL is used only if `optimum_trusted` says it is reliable; an estimate from
+        samples of the policy itself (KL_FROM_SAMPLES) is always used.
         """
         found = self.judged
         if not {"kl", "reward"} <= found.keys():
@@ -221,17 +221,17 @@ class Optimum(NamedTuple):
 class Backdrop:
     """The truth drawn behind the curves of a run: the reward–KL frontier, traced by β.
 
-    In an enumerable world it is exact; elsewhere it is estimated, has standard errors, and ends at the smallest β for
-    which the estimate can be trusted. All tuples have the same length; entry i belongs to the optimal policy π* at
+    In an enumerable world it is exact; elsewhere it is estimated, has standard errors, and ends at the smallest β at
+    which the estimate is reliable. All tuples have the same length; entry i belongs to the optimal policy π* at
     `beta[i]` (ascending).
 
     Attributes:
         beta: KL strength.
-        kl: KL(π*‖π_ref), nats per answer, mean over prompts; falls with β.
-        reward: E[r] under π*, mean over prompts; falls with β.
+        kl: KL(π*‖π_ref), nats per answer, mean over prompts; decreases in β.
+        reward: E[r] under π*, mean over prompts; decreases in β.
         objective: J* = reward − β·kl.
         ref_reward: E[r] under π_ref, the frontier's left end (kl = 0).
-        reward_se: standard errors of the curve's height, the reward at a given KL; empty where the values are exact.
+        reward_se: standard errors of the curve's height, the reward at a given KL; empty if the values are exact.
     """
 
     beta: tuple[float, ...]
@@ -242,18 +242,18 @@ class Backdrop:
     reward_se: tuple[float, ...] = ()
 
     def knows(self, beta: float) -> bool:
-        """Whether there is an optimum to show at `beta`: always for an exact frontier, within its β for an estimate."""
+        """Whether the optimum at `beta` is known: always if the frontier is exact, else only for the β it covers."""
         return beta > 0 and (not self.reward_se or self.beta[0] <= beta)
 
     def at(self, beta: float) -> Optimum:
-        """Return the optimum at `beta` > 0, linear in log β between the points; the ends hold beyond them."""
+        """Return the optimum at `beta` > 0, interpolated linearly in log β; constant beyond the ends."""
         right = bisect_left(self.beta, beta)
         left, right = max(0, right - 1), min(right, len(self.beta) - 1)
-        share = 0.0
+        fraction = 0.0
         if left < right:
-            share = math.log(beta / self.beta[left]) / math.log(self.beta[right] / self.beta[left])
+            fraction = math.log(beta / self.beta[left]) / math.log(self.beta[right] / self.beta[left])
         columns = (self.reward, self.kl, self.objective)
-        return Optimum(*(column[left] + share * (column[right] - column[left]) for column in columns))
+        return Optimum(*(column[left] + fraction * (column[right] - column[left]) for column in columns))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and a float, ready for json.dumps."""
@@ -274,10 +274,10 @@ class Evaluated(NamedTuple):
     """What an evaluator found.
 
     Attributes:
-        exact: an exact evaluation, where the world can be enumerated; of a reward model, that of π*_φ.
-        estimated: an evaluation from samples, NAME_se being the standard error of NAME; never called exact.
-        samples: answers before and now.
-        arrays: columns of plots.
+        exact: an exact evaluation, if the world can be enumerated; for a reward model, that of π*_φ.
+        estimated: an evaluation from samples; NAME_se is the standard error of NAME.
+        samples: answers before training and now.
+        arrays: data columns for plots.
     """
 
     exact: Mapping[str, float] | None = None

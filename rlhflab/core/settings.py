@@ -1,4 +1,4 @@
-"""Settings: what a training can be told, each said once: type, default, allowed values, words, and whether it is live.
+"""Settings of a training, each declared once: type, default, allowed values, help, and whether it is a live knob.
 
     @dataclass(frozen=True, kw_only=True)
     class Mine(Settings):
@@ -24,13 +24,13 @@ SAME: Any = object()
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(Range):
-    """What one setting is.
+    """The description of one setting.
 
     Attributes:
-        help: in one sentence, without its default.
-        one_of: the words that it may be; with a number, what else it may be.
+        help: one sentence, without the default.
+        one_of: the words it may be; for a number, the words it may be instead.
         path: whether it may name a file or a folder.
-        option: whether the command line has it.
+        option: whether it is an option of the command line.
         label: one or two words for a form.
     """
 
@@ -42,17 +42,17 @@ class Setting(Range):
 
 
 class Declared(NamedTuple):
-    """A setting where a class declares it.
+    """A setting as declared by a class.
 
     Attributes:
-        spec: what it is.
-        default: of the tiny model, and of control.
-        real: of real models; the same where that is SAME.
-        worlds: world → its default, where that is another.
-        words: how the default is found where it is not one value.
+        spec: its description.
+        default: for the tiny model and for control.
+        real: default for real models; SAME if it is the same.
+        worlds: world → default, for worlds with a different one.
+        words: how the default is found, if it is not a single value.
         live: whether it is a knob of the running training.
-        kind: str, int, float or bool; `object` where it is none of these.
-        optional: whether None is a value of its own.
+        kind: str, int, float or bool; `object` for anything else.
+        optional: whether None is a value in its own right.
     """
 
     spec: Setting | Knob
@@ -83,7 +83,7 @@ class Declared(NamedTuple):
 
     @property
     def default_in_words(self) -> str:
-        """The default, and that of real models where it is another: "1; real models: 0.1"."""
+        """The default, and that of real models if it differs: "1; real models: 0.1"."""
         if self.words:
             return self.words
         others = {"real models": self.real} if self.real is not SAME else {}
@@ -91,7 +91,7 @@ class Declared(NamedTuple):
         return "; ".join([_shown(self.default), *shown])
 
     def checked(self, name: str, value: Any) -> Any:
-        """Return `value` with its type; raise ValueError in one line where it is not allowed."""
+        """Return `value` converted to its type; raise ValueError in one line if it is not allowed."""
         if value is None and self.optional:
             return None
         if self.kind in (int, float):
@@ -105,7 +105,7 @@ class Declared(NamedTuple):
                 raise ValueError(f"{name} must be {allowed.allowed}{otherwise}, got {value!r}") from None
             if self.kind is float:
                 return number
-            return int(value) if hasattr(value, "__index__") else int(number)  # the first has all digits
+            return int(value) if hasattr(value, "__index__") else int(number)  # the first keeps all digits
         if self.kind is bool and not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
         if self.one_of and value not in self.one_of:
@@ -128,11 +128,11 @@ def setting(
     """Declare a field of `Settings`.
 
     Args:
-        default: where nothing is given.
-        spec: what it is; or its help, with the attributes of `Setting` in `named`.
-        real: the default of real models, where it is another.
-        worlds: world → its default, where it is another.
-        words: how the default is found, where it depends on other settings; `Settings.usual` finds it.
+        default: the value if none is given.
+        spec: its description; or its help, with the attributes of `Setting` in `named`.
+        real: the default for real models, if different.
+        worlds: world → its default, if different.
+        words: how the default is found, if it depends on other settings; `Settings.usual` finds it.
     """
     found = Setting(help=spec, **named) if isinstance(spec, str) else spec
     declared = Declared(found, default, real, worlds or {}, words, live=False)
@@ -142,14 +142,14 @@ def setting(
 def knob(
     default: Any, spec: Knob, *, real: Any = SAME, worlds: Mapping[str, Any] | None = None, words: str = ""
 ) -> Any:
-    """Declare a field of `Settings` that may be turned while the training runs; see `setting`."""
+    """Declare a field of `Settings` that can be changed while the training runs; see `setting`."""
     declared = Declared(spec, default, real, worlds or {}, words, live=True)
     return field(default=None if declared.varies else default, metadata={"declared": declared})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class: frozen settings, checked where they are made; None stands for the default.
+    """Base class: frozen settings, checked on construction; None stands for the default.
 
     Raises:
         ValueError: a value that is not allowed, in one line.
@@ -158,15 +158,15 @@ class Settings:
     def __post_init__(self) -> None:
         declared = self.declared()
         missing = {name for name in declared if getattr(self, name) is None and not declared[name].optional}
-        for name in sorted(declared, key=missing.__contains__):  # first what was given: defaults depend on it
+        for name in sorted(declared, key=missing.__contains__):  # given values first: defaults depend on them
             value = self.usual(name) if name in missing else getattr(self, name)
-            if value is None and name in missing:  # known when the model is loaded
+            if value is None and name in missing:  # known only once the model is loaded
                 continue
             object.__setattr__(self, name, declared[name].checked(name, value))
         object.__setattr__(self, "_usual", missing)
 
     def usual(self, name: str) -> Any:
-        """The default of a setting beside the others; None where only the loaded model tells."""
+        """The default of a setting given the others; None if it depends on the loaded model."""
         declared = self.declared()[name]
         if self.real and declared.real is not SAME:
             return declared.real
@@ -196,7 +196,7 @@ class Settings:
         }
 
     def knobs(self) -> Knobs:
-        """The live values that a training begins with."""
+        """The knobs at their initial values."""
         return Knobs(self.specs())
 
     def given(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Settings:
         return {name: getattr(self, name) for name in self.declared() if name not in usual}
 
     def but(self, **changes: Any) -> Self:
-        """These settings with some changed; what was left to its default is found anew beside them."""
+        """These settings with some changed; defaults that depend on them are found again."""
         usual: set[str] = vars(self)["_usual"]
         return dataclasses.replace(self, **{**dict.fromkeys(usual), **changes})
 
@@ -224,7 +224,7 @@ def _declared(cls: Any) -> Mapping[str, Declared]:
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
-    """Type of a setting, and whether it may be None."""
+    """The type of a setting, and whether it may be None."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     kinds = [part for part in parts if part is not types.NoneType and get_origin(part) is not Literal]
     plain = len(kinds) == 1 and kinds[0] in (str, int, float, bool)

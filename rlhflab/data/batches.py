@@ -1,4 +1,4 @@
-"""Which rows a batch has: shuffled epochs that can be stopped and continued exactly."""
+"""Batches of row indices: shuffled epochs that can be stopped and continued exactly."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 class ShuffledBatches:
-    """Row indices in shuffled epochs, each row once an epoch; a batch may span two epochs.
+    """Row indices in shuffled epochs, each row once per epoch; a batch may span two epochs.
 
     Args:
         rows: size of the data set, ≥ 1.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         seed: of the shuffling.
     """
 
@@ -32,15 +32,15 @@ class ShuffledBatches:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What is left of the epoch and the random state."""
+        """The rest of the epoch and the random state."""
         return {
             "rows": self._rows, "queue": self._queue.clone(), "generator": self._generator.get_state()
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`; ValueError where that was of other data."""
-        rows = state.get("rows", self._rows)  # absent in runs of before it
+        """Inverse of `state_dict`; ValueError if the data have another size."""
+        rows = state.get("rows", self._rows)  # absent in older runs
         if rows != self._rows or (len(state["queue"]) and int(state["queue"].max()) >= rows):
-            raise ValueError(f"it is a place among {rows} rows of data, and now there are {self._rows}")
+            raise ValueError(f"it is a position among {rows} rows of data, but now there are {self._rows}")
         self._queue = state["queue"].clone()
         self._generator.set_state(state["generator"])

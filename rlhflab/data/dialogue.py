@@ -2,8 +2,8 @@
 
     "\\n\\nHuman: Hello!\\n\\nAssistant: Hi."        the prompt ends with "\\n\\nAssistant:", the answer is " Hi."
 
-The text is what pairs hold, whatever the data's own form was; a model with a chat template gets messages made of it. It
-holds every character of a message: what follows a mark is one blank, and then the content as it is, blanks included.
+Pairs hold this text whatever the form of the data was; a model with a chat template gets messages made from it. It
+keeps every character of a message: after a mark comes one space, then the unchanged content, spaces included.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def dialogue_text(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def content_of(answer: str) -> str:
-    """The content of the message that an answer to a dialogue is: without the blank after the mark."""
+    """The message content of an answer to a dialogue: without the space after the mark."""
     return answer.removeprefix(" ")
 
 
 def messages_of(text: str) -> list[Message] | None:
-    """The messages of a dialogue's text; None where it is no dialogue.
+    """The messages of a dialogue's text; None if it is not a dialogue.
 
     An open last turn of the assistant is left out.
 
@@ -59,15 +59,15 @@ def messages_of(text: str) -> list[Message] | None:
 
 
 def is_messages(value: Any) -> bool:
-    """Whether a field is meant as messages: a list, or one message."""
+    """Whether a field's value looks like messages: a list, or one message."""
     return isinstance(value, list) or (isinstance(value, dict) and bool({"role", "from"} & value.keys()))
 
 
 def from_text(field: str, value: Any) -> Any:
-    """A field as it is; messages that a table keeps as text, in JSON or as Python prints them, as messages.
+    """Parse messages that a table keeps as text, in JSON or as Python prints them; return other values unchanged.
 
     Raises:
-        ValueError: the text begins like messages and is none.
+        ValueError: the text begins like messages but cannot be parsed.
     """
     if not isinstance(value, str) or not _AS_TEXT.match(value):
         return value
@@ -85,7 +85,7 @@ def messages_in(field: str, value: Any) -> list[Message]:
     """The messages of a field: a list, a single one, or the text of what `role` says; {from, value} as in ShareGPT too.
 
     Raises:
-        ValueError: names the field and the message that is none.
+        ValueError: names the field and the bad message.
     """
     messages = []
     for place, message in enumerate(value if isinstance(value, list) else [value]):
@@ -96,9 +96,9 @@ def messages_in(field: str, value: Any) -> list[Message]:
         told = str(role).strip().lower()
         told = _OTHER_NAMES.get(told, told)
         if told not in MARKS:
-            raise ValueError(f"{what}: its role is {role!r:.40}; only {', '.join(MARKS)} can be told")
+            raise ValueError(f"{what}: its role is {role!r:.40}; only {', '.join(MARKS)} are supported")
         if message.get("tool_calls"):
-            raise ValueError(f"{what}: it calls tools, which cannot be told")
+            raise ValueError(f"{what}: it calls tools, which are not supported")
         messages.append({"role": told, "content": _plain(what, content)})
     if not messages:
         raise ValueError(f"field {field!r} must be messages, got an empty list")
@@ -106,15 +106,15 @@ def messages_in(field: str, value: Any) -> list[Message]:
 
 
 def said(role: str, field: str, text: str) -> Message:
-    """A field's plain text as a message; ValueError where turns stand in the text."""
+    """A field's plain text as a message; ValueError if the text contains turns."""
     return {"role": role, "content": _plain(f"field {field!r}", text)}
 
 
 def joined(told: Sequence[Message], before: Sequence[Message]) -> list[Message]:
-    """A prompt's messages and those before the answer; what ends the ones and begins the others stands there once.
+    """A prompt's messages followed by those before the answer; messages in both are kept once.
 
     Raises:
-        ValueError: it is not clear how they belong together, or no answer can follow.
+        ValueError: it is not clear how they fit together, or no answer can follow.
     """
     told, before = list(told), list(before)
     if told and before[-len(told) :] == told:
@@ -122,7 +122,7 @@ def joined(told: Sequence[Message], before: Sequence[Message]) -> list[Message]:
     same = next(size for size in range(len(told), -1, -1) if told[len(told) - size :] == before[:size])
     if told and before and not same and before[0]["role"] in (told[-1]["role"], "system"):
         raise ValueError(
-            f"the answers begin with a turn of the {before[0]['role']} that the prompt does not have; which one counts?"
+            f"the answers begin with a turn of the {before[0]['role']} that the prompt does not have; keep only one"
         )
     messages = told + before[same:]
     if messages and messages[-1]["role"] == "assistant":
@@ -140,10 +140,10 @@ def _plain(what: str, content: Any) -> str:
         for part in content:
             if not isinstance(part, dict) or not isinstance(part.get("text"), str):
                 kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-                raise ValueError(f"{what}: a part of its content is {kind!r:.40}; only text can be told")
+                raise ValueError(f"{what}: a part of its content is {kind!r:.40}; only text is supported")
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
         raise ValueError(f"{what}: its content must be text, got {content!r:.40}")
     if _ANY_MARK.search(content):
-        raise ValueError(f"{what}: its content has turns of its own in it")
+        raise ValueError(f"{what}: its content contains turns")
     return content

@@ -1,14 +1,14 @@
-"""Texts as a model's tokenizer writes them: what stands before a prompt, how a dialogue is told, how an answer ends.
+"""Texts as token ids of a model's tokenizer: what precedes a prompt, how a dialogue is formatted, how an answer ends.
 
-- Before a text stands what the tokenizer puts there by itself: OPT's </s>, Llama's <s>, nothing for GPT-2; once, where
-  the text begins with it.
-- Where the tokenizer has a chat template, a dialogue is told through it, and the answer ends as its turns do. Where it
-  has none, a dialogue is its plain text with "Human:" and "Assistant:". Other texts are used as they are, without the
-  template; their answers end as its turns do where a prompt holds the template's own tokens.
-- An answer ends with a token that ends generation: EOS where the template names no other. Without it the model could
-  not learn to stop, and log π(y|x) would not be that of a whole answer. One that stands in the data is not doubled.
-- Blanks of an answer are kept, but for those that the template strips.
-- No pad token is needed: batches repeat a row's last token and count it nowhere. GPT-2 has none to give.
+- A text is preceded by what the tokenizer adds itself: OPT's </s>, Llama's <s>, nothing for GPT-2; it is not doubled if
+  the text already begins with it.
+- If the tokenizer has a chat template, it formats dialogues, and the answer ends as the template's turns do. Without
+  one, a dialogue is its plain text with "Human:" and "Assistant:". Other texts are used unchanged, without the
+  template; their answers end as its turns do if a prompt contains the template's own tokens.
+- An answer ends with a token that ends generation: EOS unless the template has another. Without it the model could not
+  learn to stop, and log π(y|x) would not be that of a complete answer. If the data already has one, it is not doubled.
+- Spaces in an answer are kept, except those that the template strips.
+- No pad token is needed: batches repeat a row's last token and never count it. GPT-2 has none.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from rlhflab.data.dialogue import Message, content_of, messages_of
 from rlhflab.files import cache_folder, written_beside
 from rlhflab.worlds.preferences import PreferencePair
 
-CACHE_VERSION = 2  # raise when texts are encoded in another way
+CACHE_VERSION = 2  # raise when the encoding changes
 WORTH_KEEPING = 1000  # texts; fewer are tokenised in a moment
 AT_ONCE = 500
 REFUSES = "the chat template refuses it"
-_WORDS = ("rlhflabs-question", "rlhflabs-answer")  # to look for in what a template writes
+_WORDS = ("rlhflabs-question", "rlhflabs-answer")  # searched for in the template's output
 
 
 class PairTokens(NamedTuple):
-    """Pairs as token ids, one list each; the answers' ending is among them. No prompt is empty but a refused one."""
+    """Pairs as token ids, one list each; answers include their ending. Only a rejected prompt is empty."""
 
     prompts: list[list[int]]
     chosen: list[list[int]]
     rejected: list[list[int]]
 
     def take(self, ids: Sequence[int]) -> PairTokens:
-        """Those at the positions `ids`."""
+        """The pairs at the positions `ids`."""
         return PairTokens(*([column[index] for index in ids] for column in self))
 
     def lengths(self) -> list[int]:
-        """Tokens of each pair's longer dialogue."""
+        """Length in tokens of each pair's longer dialogue."""
         return [len(p) + max(len(c), len(r)) for p, c, r in zip(*self, strict=True)]
 
 
 class TextEncoder:
-    """Texts to token ids and back, as a tokenizer's model expects them.
+    """Converts texts to token ids and back, in the form that the tokenizer's model expects.
 
     Args:
         tokenizer: any Hugging Face tokenizer with an EOS token.
-        ends: further tokens that end generation, as a model's generation_config.json lists them.
+        ends: further tokens that end generation, such as those of a model's generation_config.json.
 
     Attributes:
         stop_ids: the tokens that end an answer.
 
     Raises:
-        ValueError: the chat template cannot tell the shortest dialogue, in one line.
+        ValueError: the chat template cannot format even the shortest dialogue, in one line.
     """
 
     def __init__(self, tokenizer: Any, ends: Collection[int] = ()) -> None:
@@ -81,29 +81,29 @@ class TextEncoder:
 
     @property
     def note(self) -> str:
-        """In one line how dialogues are told and answers end."""
-        told = "the chat template tells them" if self._chat else "plain text, as there is no chat template"
+        """One line: how dialogues are formatted and how answers end."""
+        told = "the chat template formats them" if self._chat else "plain text, as there is no chat template"
         note = f"dialogues as {told}; answers end with {self._words(self._chat_end)}"
         if self._opening:
-            note += f"; without a system's turn the template begins them with {self._opening!r:.200}"
+            note += f"; without a system turn the template begins them with {self._opening!r:.200}"
         return note
 
     def note_on(self, prompts: Sequence[str]) -> str:
-        """The same, and which of some prompts are no dialogues."""
+        """The same, and how many of some prompts are not dialogues."""
         note = self.note
         others = [prompt for prompt in prompts if messages_of(prompt) is None] if self._chat else []
         ready = sum(self._is_ready(prompt) for prompt in others)
         if ready:
-            note += f"; {ready} prompts hold the template's own tokens and are used as they are"
+            note += f"; {ready} prompts contain the template's own tokens and are used unchanged"
         if len(others) > ready:
             note += (
-                f"; {len(others) - ready} of {len(prompts)} prompts are no dialogues: plain text WITHOUT the chat "
-                f"template, whose answers end with {self._words(self._end)}; lists of messages would be told through it"
+                f"; {len(others) - ready} of {len(prompts)} prompts are not dialogues: plain text WITHOUT the chat "
+                f"template, with answers that end with {self._words(self._end)}; it formats only lists of messages"
             )
         return note
 
     def complaint(self, prompt: str) -> str:
-        """What the chat template says where it refuses a prompt; "" where it does not."""
+        """The chat template's message if it rejects a prompt, else ""."""
         try:
             self._told(prompt)
         except Fault as refused:
@@ -111,23 +111,23 @@ class TextEncoder:
         return ""
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a prompt's text; ValueError where the chat template refuses it."""
+        """Token ids of a prompt's text; ValueError if the chat template rejects it."""
         (ids,) = self.encode_prompts([text])
         if not ids:
             raise ValueError(f"{REFUSES}: {self.complaint(text)}")
         return ids
 
     def encode_answer(self, text: str) -> list[int]:
-        """Token ids of the text of an answer to a prompt that is no dialogue, with its ending."""
+        """Token ids of the text of an answer to a prompt that is not a dialogue, with its ending."""
         return self._ended(self._ids(text), self._end)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, without special tokens and those that end an answer."""
+        """Text of token ids, without special tokens and tokens that end an answer."""
         kept = [token for token in ids if token not in self.stop_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=True))
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of prompts; none for one that the chat template refuses, see `complaint`."""
+        """Token ids of prompts; empty for one that the chat template rejects, see `complaint`."""
         told: list[str | None] = []
         refused = set()
         for place, text in enumerate(texts):
@@ -143,9 +143,9 @@ class TextEncoder:
         ]
 
     def encode_pairs(self, pairs: Sequence[PreferencePair], progress: bool = True) -> PairTokens:
-        """Token ids of pairs; those of many pairs are kept in the cache folder, by content and tokenizer.
+        """Token ids of pairs; large sets are kept in the cache folder, by content and tokenizer.
 
-        The prompt of a pair that the chat template refuses has none; see `complaint`.
+        A prompt that the chat template rejects gets an empty list; see `complaint`.
 
         Args:
             pairs: the texts.
@@ -189,16 +189,16 @@ class TextEncoder:
         return self._lead + (content.rstrip() if self._strips[1] else content)
 
     def _is_ready(self, prompt: str) -> bool:
-        """Whether a text holds the template's own tokens, and so is what the template wrote."""
+        """Whether a text contains the template's own tokens, so that it is already formatted."""
         return any(word in prompt for word in self._turns)
 
     def _begun(self, ids: list[int], text: str) -> list[int]:
-        """With what the tokenizer or the template puts before such a text, unless it begins with it."""
+        """Prepend what the tokenizer or the template puts before such a text, unless it begins with it."""
         before = self._chat_before if self._is_ready(text) else self._before
         return ids if ids[: len(before)] == before else [*before, *ids]
 
     def _ended(self, ids: list[int], end: list[int]) -> list[int]:
-        """With an answer's ending, in place of one that the text has of its own."""
+        """Append an answer's ending, replacing one that the text may have."""
         while True:
             last = next((at for at in range(len(ids) - 1, -1, -1) if ids[at] in self.stop_ids), None)
             if last is None or self.decode(ids[last:]).strip():
@@ -206,10 +206,10 @@ class TextEncoder:
             ids = ids[:last]
 
     def _told(self, prompt: str) -> str | None:
-        """A dialogue's prompt through the chat template; None where there is none, or the prompt is no dialogue.
+        """A dialogue's prompt formatted by the chat template; None without one, or if the prompt is not a dialogue.
 
         Raises:
-            Fault: the template refuses it.
+            Fault: the template rejects it.
         """
         messages = messages_of(prompt) if self._chat else None
         return None if messages is None else self._through_template(messages, open_turn=True)
@@ -223,10 +223,10 @@ class TextEncoder:
             )
 
     def _look_at_template(self, stops: set[int]) -> None:
-        """What the template begins with, what it puts around an answer, and what it strips.
+        """Find out what the template begins with, what it puts around an answer, and what it strips.
 
-        The end of a turn is the first token after an answer that is special, in whatever list of the tokenizer, or ends
-        generation; where there is none, the first one of the latter at which the next turn begins.
+        The end of a turn is the first token after an answer that is special, in any list of the tokenizer, or ends
+        generation; if there is none, the first token that ends generation at the start of the next turn.
         """
         question, answer = _WORDS
         user = {"role": "user", "content": question}
@@ -235,7 +235,9 @@ class TextEncoder:
             before, after = self._around([user], answer)
         except Fault as refused:
             why = str(refused).removeprefix(f"{REFUSES}: ")
-            raise Fault(f"the tokenizer's chat template tells no question with its answer: {why}") from None
+            raise Fault(
+                f"the tokenizer's chat template cannot format a question and its answer: {why}"
+            ) from None
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
         special = {*self.tokenizer.all_special_ids, *(at for at, token in added.items() if token.special)}
         turns = special.intersection(self._ids(prompt)).difference(self._before)
@@ -243,7 +245,7 @@ class TextEncoder:
         self._turns = [word for word in self.tokenizer.convert_ids_to_tokens(sorted(turns)) if word]
         try:
             middle = self._around([user], answer, [user])[1]
-        except Fault:  # it tells nothing after an answer
+        except Fault:  # it accepts nothing after an answer
             middle = ""
         for text, ends in ((after, special | stops), (middle, stops)):
             ids = self._ids(text)
@@ -260,7 +262,7 @@ class TextEncoder:
         self._opening = self.decode(begun[:own]).strip()
 
     def _around(self, asked: Sequence[Message], answer: str, then: Sequence[Message] = ()) -> tuple[str, str]:
-        """What the template writes before and after an answer's word."""
+        """The template's text before and after an answer's word."""
         messages = [*asked, {"role": "assistant", "content": answer}, *then]
         before, _, after = self._through_template(messages, open_turn=False).rpartition(_WORDS[1])
         return before, after
@@ -274,7 +276,7 @@ class TextEncoder:
     def _batch(self, texts: Sequence[str]) -> list[list[int]]:
         found = self.tokenizer(
             list(texts), add_special_tokens=False, verbose=False
-        )  # texts may be too long here
+        )  # too long texts are handled later
         return [list(ids) for ids in found["input_ids"]]
 
     def _kept(self, pairs: Sequence[PreferencePair]) -> Path:
@@ -301,7 +303,7 @@ class TextEncoder:
 
 
 def _complaint(error: BaseException) -> str:
-    """What a template says by itself when it refuses, else what went wrong in it."""
+    """A template's own message when it rejects, or else the error in it."""
     its_own = "TemplateError" in {kind.__name__ for kind in type(error).__mro__}
     return " ".join(str(error).split())[:300] if its_own and str(error) else cause(error)
 

@@ -1,7 +1,7 @@
-"""Real data in the forms people have it: preference pairs, or texts with a label, and how they were understood.
+"""Real data in common forms: preference pairs, or labelled texts, and a note on how they were read.
 
-Where they come from is told by `rows`, and how a row becomes a pair by `layouts`. A row may also be {text, label}, as
-in IMDb: label is 0 or 1, or a word such as "pos".
+`rows` says where data comes from, and `layouts` how a row becomes a pair. A row may also be {text, label}, as in IMDb:
+label is 0 or 1, or a word such as "pos".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and whether it is of the wanted kind, such as a positive review; where it stands, for messages."""
+    """A text and whether it is of the wanted kind, such as a positive review; and its place, for messages."""
 
     text: str
     wanted: bool
@@ -45,13 +45,13 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class Data:
-    """What a source holds: pairs, or texts with labels; the other is empty.
+    """The contents of a source: pairs, or labelled texts; the other list is empty.
 
     Attributes:
         source: its name, for messages.
-        dropped: reason → how many rows were left out for it.
-        note: in one line how it was understood: form, where the prompts come from, how many rows, what is not used, the
-            first example.
+        dropped: reason → number of rows left out.
+        note: one line on how it was read: form, where the prompts come from, number of rows, unused fields, the first
+            example.
     """
 
     source: str
@@ -62,16 +62,16 @@ class Data:
 
 
 def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Data:
-    """Read a file, a folder or a hub's data set; nothing is returned from one that is partly bad.
+    """Read a file, a folder or a data set of the hub; a bad row is an error.
 
     Args:
         source: see `rows`.
-        skip_bad: leave bad rows out, with one warning that counts them. Pairs with an empty answer or with twice the
-            same answer are no bad rows: real data has some, and they are left out and counted in `dropped`.
+        skip_bad: leave bad rows out, with one warning that counts them. Pairs with an empty answer or with two equal
+            answers are not bad rows: real data has some, and they are left out and counted in `dropped`.
         progress: show a bar.
 
     Raises:
-        ValueError: in one line: what cannot be read and why, or source, place and field of a bad row.
+        ValueError: in one line, what cannot be read and why, or source, place and field of a bad row.
     """
     from tqdm.auto import tqdm
 
@@ -89,12 +89,12 @@ def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Dat
                 seen.unalike.append(seen.bad[-1])
             if not skip_bad:
                 raise ValueError(seen.bad[0]) from None
-    if seen.unalike and seen.by_words():  # then these common beginnings are no prompts
+    if seen.unalike and seen.by_words():  # then these common beginnings are not prompts
         raise ValueError(
-            f"{seen.unalike[0]}; so what others begin with is no prompt, and no row can be left out for it"
+            f"{seen.unalike[0]}; so the common beginnings of other rows are not prompts, and skipping rows cannot help"
         )
     if seen.pairs and seen.texts:
-        raise ValueError(f"{source} holds pairs and texts with labels; it must hold one of them")
+        raise ValueError(f"{source} holds both pairs and labelled texts; it must hold only one kind")
     seen.take_repeated_prompts_out()
     if not seen.pairs and not seen.texts:
         if seen.dropped:
@@ -109,20 +109,20 @@ def read_data(source: str, skip_bad: bool = False, progress: bool = True) -> Dat
 
 
 class _Seen:
-    """What the rows hold that were read, and how they were understood."""
+    """The contents of the rows read so far, and how they were understood."""
 
     def __init__(self) -> None:
         self.pairs: list[PreferencePair] = []
         self.texts: list[LabelledText] = []
         self.bad: list[str] = []
-        self.unalike: list[str] = []  # of the bad ones, those whose answers do not begin alike
+        self.unalike: list[str] = []  # the bad rows whose answers do not begin alike
         self.dropped: Counter[str] = Counter()
         self._hows: Counter[str] = Counter()
         self._unused: Counter[str] = Counter()
         self._remark = ""
 
     def take(self, row: Any, place: str) -> None:
-        """Take a row; ValueError where it is bad."""
+        """Add a row; ValueError if it is bad."""
         if "chosen" not in (fields := fields_of(row)) and {"text", "label"} <= fields.keys():
             text = _labelled(fields, place)
             self._unused.update(fields.keys() - {"text", "label"})
@@ -135,18 +135,18 @@ class _Seen:
             pair, found = pair_of(row, place)
         except UnusablePair as error:
             same = "identical" in str(error)
-            self.dropped["with twice the same answer" if same else "with an empty answer"] += 1
+            self.dropped["with two equal answers" if same else "with an empty answer"] += 1
             return
         self.pairs.append(pair)
         self._hows[found.how] += 1
         self._unused.update(found.unused)
 
     def by_words(self) -> bool:
-        """Whether a prompt is only the words that both answers begin with."""
+        """Whether prompts are only the words that both answers begin with."""
         return BY_WORDS in self._hows
 
     def take_repeated_prompts_out(self) -> None:
-        """Where all answers begin with their prompts, which would be trained as a part of them, cut these off."""
+        """If all answers begin with their prompts, cut these off, as they would be trained as part of the answer."""
         begin = [
             pair.chosen.startswith(pair.prompt) and pair.rejected.startswith(pair.prompt)
             for pair in self.pairs
@@ -154,7 +154,7 @@ class _Seen:
         if not any(begin):
             return
         if not all(begin):
-            self._remark = f", and in {sum(begin)} pairs both answers begin with it, which is not changed"
+            self._remark = f", and in {sum(begin)} pairs both answers begin with it, which is left unchanged"
             return
         self._remark = ", which all answers repeat"
         cut = [
@@ -195,9 +195,9 @@ def counted(reasons: Mapping[str, int]) -> str:
 
 
 def pairs_of_labels(texts: Sequence[LabelledText], seed: int) -> list[PreferencePair]:
-    """Each wanted text with one that is not: chosen and rejected answers to the empty prompt.
+    """Pair each wanted text with an unwanted one, as chosen and rejected answers to the empty prompt.
 
-    A reward model of these pairs is a classifier of texts, such as of sentiment.
+    A reward model of these pairs is a text classifier, such as one for sentiment.
     """
     sides: list[list[str]] = [
         [each.text for each in texts if each.wanted is wanted] for wanted in (True, False)
@@ -210,13 +210,13 @@ def pairs_of_labels(texts: Sequence[LabelledText], seed: int) -> list[Preference
 
 
 def beginnings(data: Data, words: int) -> dict[str, str]:
-    """Prompts for sampling: each pair's prompt, or each text's first `words` words; each once.
+    """Prompts for sampling: each pair's prompt, or each text's first `words` words; without repetition.
 
     Returns:
-        prompt → where it stands in the source, "" where that is not known.
+        prompt → its place in the source, "" if unknown.
 
     Raises:
-        ValueError: the texts have no blanks between words, so these cannot be counted.
+        ValueError: the texts have no spaces between words, so words cannot be counted.
     """
     if data.pairs:
         found = [(pair.prompt, pair.place) for pair in data.pairs]
@@ -224,7 +224,7 @@ def beginnings(data: Data, words: int) -> dict[str, str]:
         found = [(_first_words(each.text, words), each.place) for each in data.texts]
         if sum(bool(NO_BLANKS.search(prompt)) for prompt, _ in found) > len(found) / 2:
             raise ValueError(
-                f"the texts of {data.source} have no blanks between words, so their first {words} words are not known"
+                f"the texts of {data.source} have no spaces between words, so their first {words} words are not known"
             )
     places: dict[str, str] = {}
     for prompt, place in found:
@@ -258,7 +258,7 @@ def _first_words(text: str, words: int) -> str:
 
 
 def _example(text: str) -> str:
-    """A text in one line: its end where it is a prompt's matters as much as its beginning."""
+    """A text in one line, with beginning and end, as the end of a prompt matters just as much."""
     return shortened(
         text if len(text) <= EXAMPLE else f"{text[: EXAMPLE // 2]}…{text[-EXAMPLE // 2 :]}", 2 * EXAMPLE
     )

@@ -1,14 +1,14 @@
-"""Which field of a row is what: the layouts in which people keep preference pairs.
+"""The meaning of a row's fields: the layouts in which preference pairs are usually kept.
 
-    prompt, chosen, rejected                     texts as they are, or messages
+    prompt, chosen, rejected                     plain texts, or messages
     chosen, rejected                             whole dialogues, whose common beginning is the prompt
     instruction [input], question or query       the user's turn before the answers `chosen` and `rejected`
     conversations (ShareGPT)                     the messages before the answers
     system                                       beside any of these: a turn before them
 
-Messages are {role, content} or {from, value}; they may be written as text, in JSON or as Python prints them. Names
-count without regard to capitals. A field that may belong to the prompt and that no layout names is refused, unless what
-it says stands in the pair anyway; other fields are not used, and named in `Understood`.
+Messages are {role, content} or {from, value}; they may be written as text, in JSON or as Python prints them. Names are
+case-insensitive. A field that may belong to the prompt but is in no layout is an error, unless its text is in the pair
+anyway; other fields are ignored, and named in `Understood`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rlhflab.data.dialogue import (
 from rlhflab.worlds.preferences import PreferencePair
 
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations")
-"""Fields that are the prompt; of several the first."""
+"""Fields that hold the prompt; of several the first counts."""
 SYSTEMS = ("system", "system_prompt", "system_message")
 ANSWERS = ("chosen", "rejected")
 Texts = tuple[str, str, str]
@@ -50,11 +50,11 @@ NO_BLANKS = re.compile(
 
 
 class UnusablePair(ValueError):
-    """A pair that is written as it should be and teaches nothing: an empty answer, or twice the same."""
+    """A well-formed pair that teaches nothing: an empty answer, or two equal ones."""
 
 
 class NoCommonBeginning(ValueError):
-    """There is no prompt, and the answers do not begin alike: other rows that do may do so by chance."""
+    """There is no prompt, and the answers do not begin alike; in other rows they may do so by chance."""
 
 
 class Understood(NamedTuple):
@@ -74,16 +74,16 @@ class Understood(NamedTuple):
 
 
 def fields_of(row: Any) -> dict[str, Any]:
-    """A row's fields by their names in small letters.
+    """A row's fields by their lower-case names.
 
     Raises:
-        ValueError: the row is no object, or two names are the same but for capitals.
+        ValueError: the row is not an object, or two names differ only in case.
     """
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is needed, got {shortened(row)}")
     fields = {str(name).strip().lower(): value for name, value in row.items()}
     if len(fields) < len(row):
-        raise ValueError(f"two fields have the same name but for capitals: {', '.join(map(str, row))}")
+        raise ValueError(f"two fields have names that differ only in case: {', '.join(map(str, row))}")
     return fields
 
 
@@ -91,8 +91,8 @@ def understand(row: Any) -> Understood:
     """The pair that a row holds.
 
     Raises:
-        ValueError: names the field that is missing, bad or not understood; `UnusablePair` where the answers are alike
-            or one is empty.
+        ValueError: names the field that is missing, bad or not understood; `UnusablePair` if the answers are equal or
+            one is empty.
     """
     fields = fields_of(row)
     for name in ANSWERS:
@@ -144,10 +144,10 @@ def _in_turns(
             opening, used = [first, *opening], [system, *used]
         if [message["role"] for message in opening[:2]] == ["system", "system"]:
             raise ValueError(
-                f"field {system!r} and the messages begin with different turns of the system; which one counts?"
+                f"field {system!r} and the messages begin with different turns of the system; keep only one"
             )
     if not opening:
-        raise ValueError("field 'prompt' is missing, and the dialogues are one message long")
+        raise ValueError("field 'prompt' is missing, and the dialogues have only one message")
     source = [*map(repr, used), *(["the messages before the answers"] if before and not how else [])]
     answers = [" " + messages[-1]["content"] for messages in sides]
     return (
@@ -160,12 +160,12 @@ def _in_turns(
 def _told(
     name: str | None, values: Mapping[str, Any], fields: Mapping[str, Any], dialogues: bool
 ) -> tuple[list[Message], list[str]]:
-    """The messages of the prompt's field and what was used; none where the answers are dialogues that hold its text."""
+    """The messages of the prompt's field and the fields used; none if the answers are dialogues with its text."""
     if name is None:
         return [], []
     if is_messages(values[name]):
         return messages_in(name, values[name]), [name]
-    if dialogues:  # that they hold it is looked at later
+    if dialogues:  # whether they contain it is checked later
         return [], []
     text, used = _text(name, values[name]), [name]
     if name == "instruction" and "input" in fields:
@@ -179,12 +179,10 @@ def _as_they_are(fields: Mapping[str, Any], prompt: str | None) -> tuple[Texts, 
     if prompt is not None:
         text = _text("prompt", fields["prompt"])
         if messages_of(chosen) and messages_of(rejected) and not chosen.startswith(text):
-            raise ValueError(
-                "the answers are whole dialogues in other words than 'prompt'; leave 'prompt' out"
-            )
+            raise ValueError("the answers are whole dialogues that differ from 'prompt'; leave 'prompt' out")
         return (text, chosen, rejected), ["prompt"], "'prompt', as it is"
     for name in (name for name in fields if name in MAY_BE_PROMPT):
-        raise ValueError(f"field 'prompt' is missing; if {name!r} is the prompt, call it so")
+        raise ValueError(f"field 'prompt' is missing; if {name!r} is the prompt, rename it")
     _require_two(chosen, rejected)
     cut, how = _common(chosen, rejected)
     if not chosen[:cut].strip():
@@ -192,17 +190,17 @@ def _as_they_are(fields: Mapping[str, Any], prompt: str | None) -> tuple[Texts, 
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not text[cut:].strip():
             raise UnusablePair(f"field {name!r} has no answer after the common prompt")
-    if how == BY_WORDS:  # a guess: there must be nothing else that it could be
+    if how == BY_WORDS:  # a guess: no other field may be the prompt
         for name, value in fields.items():
             if name not in ANSWERS and isinstance(value, str) and _of_words(value):
                 raise ValueError(
-                    f"field 'prompt' is missing; if {name!r} is the prompt, call it so; else leave it out"
+                    f"field 'prompt' is missing; if {name!r} is the prompt, rename it; else leave it out"
                 )
     return (chosen[:cut], chosen[cut:], rejected[cut:]), [], how
 
 
 def _common(chosen: str, rejected: str) -> tuple[int, str]:
-    """Where the common prompt of two texts ends; the space before the first differing word is the answer's."""
+    """Where the common prompt of two texts ends; the space before the first differing word belongs to the answer."""
     differing = (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
     common = chosen[: next(differing, min(len(chosen), len(rejected)))]
     marker = common.rfind(ASSISTANT)
@@ -210,7 +208,7 @@ def _common(chosen: str, rejected: str) -> tuple[int, str]:
         return marker + len(ASSISTANT), _BY_TURNS
     if NO_BLANKS.search(common):
         raise NoCommonBeginning(
-            "field 'prompt' is missing, and the texts have no blanks between words that could show where it ends"
+            "field 'prompt' is missing, and the texts have no spaces between words that could show where it ends"
         )
     if all(re.match(r"\W", text[len(common) :]) for text in (chosen, rejected)):
         return len(common), BY_WORDS
@@ -227,7 +225,7 @@ def _require_two(chosen: str, rejected: str) -> None:
 
 
 def _require_told(fields: Mapping[str, Any], used: list[str], texts: Texts) -> None:
-    """Refuse a field that may belong to the prompt and is not in it; messages may hold an answer too."""
+    """Reject a field that may belong to the prompt and is not in it; messages may also hold an answer."""
     others = [name for name in fields if name in MAY_BE_PROMPT and name not in used]
     prompt, pair = (" ".join(text.split()) for text in (texts[0], " ".join(texts))) if others else ("", "")
     for name in others:
@@ -238,7 +236,7 @@ def _require_told(fields: Mapping[str, Any], used: list[str], texts: Texts) -> N
         whole = pair if is_messages(value) else prompt
         if any(" ".join(leaf.split()) not in whole for leaf in _leaves(value)):
             raise ValueError(
-                f"field {name!r} may belong to the prompt and is not read; put it into 'prompt', or leave it out"
+                f"field {name!r} may belong to the prompt but is not read; move it into 'prompt', or leave it out"
             )
 
 
@@ -271,7 +269,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def shortened(value: Any, most: int = 40) -> str:
-    """A value in one line: text as JSON writes it, others with their type where JSON has no word for it."""
+    """A value in one line, as JSON; with its type if it cannot be written as JSON."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -283,12 +281,12 @@ def pair_of(row: Any, place: str = "") -> tuple[PreferencePair, Understood]:
     """The pair that a row holds, and how it was understood; see `layouts`.
 
     Args:
-        row: an object; beside the fields of `layouts` it may have `flipped` (true, false, null) and `margin` (number,
+        row: an object; besides the fields of `layouts` it may have `flipped` (true, false, null) and `margin` (number,
             null).
-        place: where it stands.
+        place: its place in the source.
 
     Raises:
-        ValueError: names the field that is bad; `UnusablePair` where the answers are alike or one is empty.
+        ValueError: names the bad field; `UnusablePair` if the answers are equal or one is empty.
     """
     found, fields = understand(row), fields_of(row)
     prompt, chosen, rejected = found[:3]

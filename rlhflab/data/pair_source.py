@@ -1,4 +1,4 @@
-"""Where preference optimisation takes its pairs from: a fixed data set, or new ones at every step."""
+"""Sources of pairs for preference optimisation: a fixed data set, or new pairs at every step."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from rlhflab.worlds.preferences import PreferencePair
 
 
 class PairRows(NamedTuple):
-    """One batch of pairs, ready for the loss. Of several processes each has the answers of its own rows only.
+    """One batch of pairs, ready for the loss. Of several processes, each has only the answers of its own rows.
 
     Attributes:
         answers: [2·rows, time], all chosen answers, then all rejected ones.
         ref_logps: [2·rows] log π_ref(y|x) in the same order.
-        ids: [batch] position in the data set, or a running number.
+        ids: [batch] position in the data set, or a serial number.
         texts: [batch] the pairs as text.
-        reads: the same answers, prepared in another way for the policy, such as with shared prompts.
+        reads: the same answers, laid out differently for the policy, such as with shared prompts.
     """
 
     answers: AnswerBatch
@@ -108,17 +108,17 @@ class FixedPairs:
 
 
 class LongPairs:
-    """A data set of real texts in shuffled epochs: long, of many lengths, for a model that is not quick.
+    """A data set of real texts in shuffled epochs: long, of many lengths, for a slow model.
 
-    A batch is as long as its longest row. The reference judges a pair when it first comes, and not all pairs before
-    the first step; what it found is kept, and belongs to the state. A run that goes on in another precision or on
-    another device lets it go: π_θ's log-probabilities would be compared with those of another model. Where the model
-    can, chosen and rejected answer share their prompt.
+    A batch is as long as its longest row. The reference evaluates a pair when it first comes up, instead of all pairs
+    before the first step; the results are kept, and are part of the state. A run continued in another precision or on
+    another device drops them, as π_θ's log-probabilities would be compared with those of a different model. If the
+    model supports it, chosen and rejected answers share their prompt.
 
     Args:
         pairs: the data set.
         tokens: the same as token ids.
-        ref_policy: π_ref, such as `load_reference` gives.
+        ref_policy: π_ref, such as from `load_reference`.
         batch_size: pairs a batch; a data set smaller than that is repeated within the batch.
         seed: of the shuffling.
     """
@@ -134,7 +134,7 @@ class LongPairs:
         self._batches = ShuffledBatches(len(pairs), batch_size, seed)
 
     def next(self) -> PairRows:
-        """The next batch; the reference judges what is new in it."""
+        """The next batch; the reference evaluates the pairs that are new in it."""
         batch = self._batches.next()
         ids, mine = batch.tolist(), processes.share(len(batch))
         taken, device = self._tokens.take(ids[mine]), self._ref_policy.device
@@ -150,16 +150,16 @@ class LongPairs:
         return PairRows(answers.to(device), ref_logps, ids, [self.pairs[index] for index in ids], reads)
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the shuffled data, and the reference's log-probabilities as far as they are known."""
+        """Position in the shuffled data, and the reference's log-probabilities known so far."""
         return {
             **self._batches.state_dict(), "ref_logps": self._ref_logps, "ref_logps_in": self._judged_in
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`, but for what the reference found in another precision or on another device.
+        """Inverse of `state_dict`, without the reference's results from another precision or device.
 
         Raises:
-            ValueError: the state is of other data.
+            ValueError: the state belongs to other data.
         """
         self._batches.load_state_dict(state)
         same = state.get("ref_logps_in") == self._judged_in
@@ -169,7 +169,7 @@ class LongPairs:
 
 
 class FreshPairs:
-    """New pairs at every step, drawn from π_ref and labelled by the true reward: preference data without end.
+    """New pairs at every step, drawn from π_ref and labelled by the true reward: unlimited preference data.
 
     Args:
         reference: the micro world seen from π_ref.

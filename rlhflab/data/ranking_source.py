@@ -1,4 +1,4 @@
-"""Where reward modelling takes its rankings from: a pool of answers that people have ranked."""
+"""Sources of rankings for reward modelling: a pool of ranked answers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class RankedRows(NamedTuple):
 
     Attributes:
         answers: [K·rows, time]: all first places, then all second places, …; `rows` is the batch, or a part of it.
-        flipped: [batch] bool, True where label noise turned the ranking round.
-        ids: [batch] twice the position in the pool, one more where the ranking was turned round: an id has one text.
+        flipped: [batch] bool, True where label noise reversed the ranking.
+        ids: [batch] twice the position in the pool, plus one if the ranking was reversed, so that an id has one text.
         texts: each ranking's first and last place as a pair.
-        ends: the same answers, prepared in another way for the reward model, such as with shared prompts.
+        ends: the same answers, laid out differently for the reward model, such as with shared prompts.
     """
 
     answers: AnswerBatch
@@ -39,7 +39,7 @@ class RankedRows(NamedTuple):
 
 
 class RankingSource(Protocol):
-    """Gives rankings by their ids, with whatever label noise is in force, and the answers of some or all of them."""
+    """Gives rankings by their ids with the current label noise, and the answers of some or all of them."""
 
     ranked: int
     size: int
@@ -53,12 +53,12 @@ class WorldRankings:
     Such an annotator sorts by r*(x, y) plus standard Gumbel noise (Yellott, 1977); with K = 2 that is Bradley–Terry.
 
     Args:
-        world: any world; it knows what is said and what it is worth.
+        world: any world; gives prompts and true rewards.
         ref_policy: π_ref, whose answers are ranked.
         size: rankings in the pool, ≥ 1.
-        ranked: K answers a ranking, 2–16, all different.
-        seed: of the drawing. The first rankings of a larger pool are those of a smaller one.
-        annotators: the world whose reward ranks, where annotators do not see all that `world` does.
+        ranked: K answers per ranking, 2–16, all different.
+        seed: of the drawing. A larger pool begins with the rankings of a smaller one.
+        annotators: the world whose reward ranks, if annotators do not see everything that `world` does.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class WorldRankings:
         self._prompts, self._tokens, self._mask, self._rewards, self._heights = columns
 
     def take(self, ids: Tensor, label_noise: float, rows: slice = EVERY) -> RankedRows:
-        """Rankings by id; each is turned round with probability `label_noise`, the same ones every time."""
+        """Rankings by id; each is reversed with probability `label_noise`, always the same ones."""
         world, flipped, prompts = self._world, self._heights[ids] < label_noise, self._prompts[ids]
         places = torch.arange(self.ranked)
         order = torch.where(flipped.unsqueeze(1), places.flip(0), places)  # [batch, K]
@@ -136,7 +136,7 @@ class _Drawing:
 
 
 class TextRankings:
-    """Pairs of texts that somebody labelled; K = 2.
+    """Labelled pairs of texts; K = 2.
 
     Args:
         pairs: the data set, at least one.
@@ -175,7 +175,7 @@ class TextRankings:
 class LongRankings:
     """The same for real texts, long and of many lengths: a batch is as long as its longest row.
 
-    Where the model can, the two answers share their prompt.
+    If the model supports it, the two answers share their prompt.
 
     Args:
         pairs: the data set, at least one.
@@ -212,6 +212,6 @@ def _as_labelled(pairs: Sequence[PreferencePair], ids: Tensor, flipped: Tensor) 
 
 
 def _repeats(tokens: Tensor) -> Tensor:
-    """True where a row's answer stands further left in it already; [rows, K, time] in, [rows, K] out."""
+    """True where the same answer occurs earlier in its row; [rows, K, time] in, [rows, K] out."""
     same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)).all(-1)
     return (same & torch.ones(same.shape[1:], dtype=torch.bool).tril(-1)).any(2)

@@ -1,13 +1,13 @@
-"""Files and data sets as rows: where each stands, and its fields. What the fields mean is the matter of `layouts`.
+"""Files and data sets as rows: the place and the fields of each. `layouts` interprets the fields.
 
-    .jsonl, .ndjson  a JSON object a line; an array is read too
+    .jsonl, .ndjson  a JSON object per line; an array is read too
     .json            an array of objects, one object of columns or with one array in it, or JSON Lines
-    .csv, .tsv       the fields' names first; between them commas, semicolons, tabs or |
+    .csv, .tsv       with a header; separated by commas, semicolons, tabs or |
     .parquet, .arrow
-    a folder         that datasets' save_to_disk wrote, or of files that datasets reads; or FOLDER@SPLIT
+    a folder         written by datasets' save_to_disk, or of files that datasets reads; or FOLDER@SPLIT
     NAME             of the Hugging Face hub, also NAME:CONFIG, NAME@SPLIT and a part of a split: NAME@train[:5000]
 
-The split is train where none is named. Text files may be gzipped. They are UTF-8, or what their byte order mark says.
+The default split is train. Text files may be gzipped. They are UTF-8, or in the encoding of their byte order mark.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from rlhflab.boundary import Fault, given, one_line
 from rlhflab.remedies import require_package
 
 Rows = Iterable[tuple[str, Any]]
-"""Where each row stands ("line 3"), and the row: an object, or the ValueError that it gave instead of one."""
+"""Each row's place ("line 3"), and the row: an object, or the ValueError raised instead."""
 
 NAMED = ({"chosen", "rejected"}, {"text", "label"})
-"""Fields that a table of ours has: they tell what stands between two fields."""
+"""Fields of our own tables: used to guess the separator."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -39,11 +39,11 @@ _END = object()
 
 
 class Source(NamedTuple):
-    """What is read.
+    """An opened source.
 
     Attributes:
         form: its form in words.
-        rows: its rows; whatever cannot be read on the way is a ValueError in one line.
+        rows: its rows; anything unreadable raises a ValueError in one line.
     """
 
     form: str
@@ -65,7 +65,7 @@ def open_rows(source: str) -> Source:
 
 
 def is_folder_of_data(source: str) -> bool:
-    """Whether a name is that of a folder with rows, as `open_rows` reads it: FOLDER or FOLDER@SPLIT."""
+    """Whether a name is that of a folder with rows that `open_rows` can read: FOLDER or FOLDER@SPLIT."""
     name = source if Path(source).is_dir() else source.partition("@")[0]
     folder = Path(name)
     return (
@@ -89,13 +89,13 @@ def _file(path: Path) -> Source:
 
 
 def _suffix(path: Path) -> str:
-    """The last one counts, but for .gz."""
+    """The last suffix, ignoring .gz."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """A text file's lines, unzipped; ValueError in one line where it cannot be read."""
+    """A text file's lines, decompressed; ValueError in one line if it cannot be read."""
     try:
         with path.open("rb") as file:
             start = file.read(40)
@@ -121,7 +121,7 @@ def _text(path: Path) -> str:
         raise ValueError(f"cannot read {path}: line {line} is not {code.upper()}; save it as UTF-8") from None
     if "\0" in text:
         raise ValueError(
-            f"cannot read {path}: it holds zero bytes, so it is no text in UTF-8; save it as such"
+            f"cannot read {path}: it contains null bytes, so it is not UTF-8 text; save it as UTF-8"
         )
     return text
 
@@ -133,7 +133,7 @@ def _json_lines(path: Path) -> Source:
         text = _text(path)
         array = _array(text) if text.lstrip().startswith("[") else None
         return array or Source("JSON Lines", _objects(text.split("\n")))
-    return Source("JSON Lines", _objects(_lines(path)))  # of a long file a line at a time
+    return Source("JSON Lines", _objects(_lines(path)))  # a long file is read line by line
 
 
 def _objects(lines: Iterable[bytes | str]) -> Iterator[tuple[str, Any]]:
@@ -141,12 +141,12 @@ def _objects(lines: Iterable[bytes | str]) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"line {number}", json.loads(line)
-            except (ValueError, RecursionError) as error:  # UnicodeDecodeError is one too
+            except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError
                 yield f"line {number}", ValueError(f"not JSON ({error})")
 
 
 def _array(text: str) -> Source | None:
-    """The rows of a JSON array; None where the text is something else."""
+    """The rows of a JSON array; None if the text is something else."""
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError):
@@ -233,7 +233,7 @@ def _csv(path: Path) -> Source:
 
 
 def _fit(text: str, between: str) -> tuple[bool, int]:
-    """How well a first line's fields are those of ours, and how many they are."""
+    """How well a header matches our fields, and the number of its fields."""
     try:
         names = next(csv.reader(io.StringIO(text, newline=""), delimiter=between), [])
     except csv.Error:
@@ -252,7 +252,7 @@ def _parquet(path: Path) -> Source:
 
 
 def _arrow(path: Path) -> Source:
-    """What `datasets` keeps a data set in is a stream; others write files of the same format (Feather)."""
+    """`datasets` writes Arrow streams; other programs write files of the same format (Feather)."""
     require_package("pyarrow", "an Arrow file")
     import pyarrow
 
@@ -278,7 +278,7 @@ def _rows_of(path: Path, batches: Iterator[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _foreign(what: object, found: Iterable[Any]) -> Iterator[Any]:
-    """What somebody else's reader yields; whatever goes wrong there is one line."""
+    """Yield from a library's reader; any error in it becomes one line."""
     values = iter(found)
     while True:
         with given(f"cannot read {what}", _why):

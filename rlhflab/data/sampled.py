@@ -1,4 +1,4 @@
-"""A world too large to enumerate, seen through samples: answers drawn from a policy, and pairs drawn from π_ref."""
+"""A world too large to enumerate, seen through samples: answers drawn from a policy, and pairs from π_ref."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class DrawnPairs(NamedTuple):
 
 
 class SampledReference:
-    """A world seen from one reference policy through samples; what `ReferencePoint` is to the micro world.
+    """A world seen from one reference policy through samples; the counterpart of `ReferencePoint` in the micro world.
 
     Args:
         world: any world; its true reward labels the pairs.
@@ -118,9 +118,9 @@ class SampledReference:
 
 
 def speaker(world: World, policy: Any) -> Callable[[int, int], tuple[str, float, float]]:
-    """How `policy` answers: (position of the prompt, seed) → text, probability π(y|x) and true reward of one answer.
+    """A function that answers with `policy`: (prompt's position, seed) → text, probability π(y|x), true reward.
 
-    The same seed gives two policies the same random number for every token.
+    With the same seed, two policies get the same random number for every token.
     """
 
     def speak(prompt: int, seed: int) -> tuple[str, float, float]:

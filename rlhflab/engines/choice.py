@@ -11,10 +11,10 @@ ENGINES = ("lab", "trl")
 
 
 def engine_dtype(engine: str, model: str, dtype: str, device: str) -> str:
-    """Return the precision a real model is loaded in: with engine trl auto is float32 where it would be float16.
+    """Return the precision to load a real model in: with engine trl, auto means float32 instead of float16.
 
     Raises:
-        ValueError: float16 with engine trl: small gradients would be 0, for its loss is not scaled as ours is.
+        ValueError: float16 with engine trl: small gradients would be 0, as its loss is not scaled like ours.
     """
     if engine != "trl" or model == "tiny":
         return dtype
@@ -24,7 +24,7 @@ def engine_dtype(engine: str, model: str, dtype: str, device: str) -> str:
 
 
 def engine_class(engine: str, lab: type[Any]) -> type[Any]:
-    """Return the class that runs an algorithm in `engine`; it takes the same arguments as that of our own engine.
+    """Return the class that runs an algorithm in `engine`; it takes the same arguments as our own class.
 
     Args:
         engine: "lab" or "trl".

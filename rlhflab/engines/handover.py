@@ -1,13 +1,13 @@
-"""A loop that asks for its batches, turned inside out: somebody else gives it one and gets the next step in return.
+"""A loop that pulls its batches, turned inside out: the caller hands it a batch and gets one step in return.
 
 A library's training loop (transformers' `Trainer.train`) owns its thread of control: it pulls batches until it is done.
-An algorithm here is the reverse, an iterator that rests between two steps for as long as anybody likes. `HandOver` runs
-such a loop, unchanged, in a thread of its own and lets it rest where it asks for its next batch. Caller and loop never
-run at the same time, so what is computed does not depend on timing.
+An algorithm here is the reverse, an iterator that can pause between two steps for any time. `HandOver` runs such a
+loop, unchanged, in its own thread and pauses it where it asks for its next batch. Caller and loop never run at the same
+time, so results do not depend on timing.
 
-Why a thread: a greenlet would do without locks, but it is bound to the thread that made it, while an algorithm is made
-in one thread, run in another and thrown away in a third; and to drive the loop's parts ourselves (its private methods)
-would leave us with a copy of it.
+Why a thread: a greenlet would need no locks, but it is bound to the thread that made it, while an algorithm is made in
+one thread, run in another and discarded in a third; and driving the loop's private methods ourselves would leave us
+with a copy of it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, Literal
 
 
 class _Closed(BaseException):
-    """Raised inside the loop to end it; not an Exception, so that no library takes it for one of its own."""
+    """Raised inside the loop to end it; not an Exception, so that no library handles it."""
 
 
 class HandOver:
-    """Runs `loop` up to its next request, whenever somebody gives it what it asked for.
+    """Runs `loop` up to its next request whenever it is given an item.
 
     Args:
-        loop: called with an iterator, from which it takes all its items; it may end before that does.
+        loop: called with an iterator, from which it takes all its items; it may end before the iterator does.
         name: of its thread.
     """
 
@@ -48,7 +48,7 @@ class HandOver:
         return self._state == "ended"
 
     def start(self) -> None:
-        """Let the loop run up to its first request; nothing happens where it has started. Raises what it raised."""
+        """Run the loop up to its first request, unless it has started. Raises the loop's exception."""
         with self._turn:
             if self._state == "new":
                 self._state = "working"
@@ -58,8 +58,8 @@ class HandOver:
     def send(self, item: Any) -> None:
         """Give the loop its next item and wait until it asks for another one or ends.
 
-        Raises what the loop raised, and RuntimeError where it is over. Where the wait is interrupted (Ctrl-C) the loop
-        goes on to its next request; a later call waits for that first.
+        Raises the loop's exception, and RuntimeError if it is over. If the wait is interrupted (Ctrl-C) the loop runs
+        on to its next request; a later call waits for that first.
         """
         self.start()
         with self._turn:
@@ -70,13 +70,13 @@ class HandOver:
             self._rest()
 
     def rest(self) -> None:
-        """Wait until the loop rests, where an interrupted `send` has left it at work; its error is let go."""
+        """Wait until the loop pauses, if an interrupted `send` has left it running; its error is dropped."""
         if self.begun:
             with suppress(Exception), self._turn:
                 self._rest()
 
     def close(self) -> None:
-        """End the loop where it rests, or as soon as it does; returns at once."""
+        """End the loop where it is paused, or as soon as it pauses; returns at once."""
         with self._turn:
             if self._state not in ("ended", "new"):
                 self._state = "closing"

@@ -1,17 +1,17 @@
 """TRL's SFTTrainer, RewardTrainer and DPOTrainer as iterators of our records: engine "trl".
 
-Each class here is our own algorithm of the same name in which one thing is different: the update. The batch goes to a
-TRL trainer, which makes the step and rests; see `trl_loop.py`. So knobs, data, evaluation and records are the same in
-both engines, and equal settings give equal batches.
+Each class here is our own algorithm of the same name with one difference: the update. The batch goes to a TRL trainer,
+which makes the step and pauses; see `trl_loop.py`. So knobs, data, evaluation and records are the same in both engines,
+and equal settings give equal batches.
 
-What the record needs of the batch is read from the output of the trainer's one forward by a hook: no second forward.
-Its scalars are those that TRL logs for this step; what TRL does not log (standard deviations, pairs) comes from the
-values read. π_ref's log-probabilities are those of our pair source, given to TRL in the columns that its
-`precompute_ref_log_probs` makes; so there is no second model here, and none whose forward TRL could wrap.
+The record's values for the batch are read by a hook from the trainer's forward pass: no second one is needed. Its
+scalars are those that TRL logs for this step; the others (standard deviations, pairs) come from the values read.
+π_ref's log-probabilities are those of our pair source, given to TRL in the columns of its `precompute_ref_log_probs`;
+so there is no second model here whose forward TRL could wrap.
 
-The state that is saved holds the files of a checkpoint that the Trainer wrote: weights, optimiser, random state of
-Python, NumPy and torch. To continue, the Trainer reads them itself. Its optimiser and random state are files of
-`torch.save`, which it opens with `weights_only=True`; nothing else is unpickled.
+The saved state holds the files of a checkpoint written by the Trainer: weights, optimiser, random state of Python,
+NumPy and torch. To continue, the Trainer reads them itself. Its optimiser and random state are files of `torch.save`,
+which it opens with `weights_only=True`; nothing else is unpickled.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from trl import DPOConfig, RewardConfig, SFTConfig  # isort: skip
 
 
 class _InTRL:
-    """What the three classes share: the name of the engine, and a state that holds the Trainer's checkpoint."""
+    """Base of the three classes: the name of the engine, and a state that holds the Trainer's checkpoint."""
 
     engine = "trl"
     fitted: ClassVar[str]
     loop: TrainerLoop
 
     def rewind(self) -> bool:
-        """As our own algorithms do, once a step of the Trainer's that is under way has ended."""
+        """As in our own algorithms, once the Trainer's current step has ended."""
         self.loop.rest()
         return super().rewind()  # type: ignore[misc]
 
     def _learnt(self) -> dict[str, Any]:
-        """The Trainer's checkpoint; with adapters it lacks a reward head, so what is trained stands beside it."""
+        """The Trainer's checkpoint; with adapters it lacks a reward head, so the trained weights are added."""
         model = getattr(self, self.fitted)
         beside = {self.fitted: trained_state(model)} if is_adapted(model) else {}
         return {"trainer": self.loop.checkpoint(), **beside}
 
     def _relearn(self, state: Mapping[str, Any]) -> None:
         model = getattr(self, self.fitted)
-        if is_adapted(model):  # first: the Trainer would read other adapters as well as it can
+        if is_adapted(model):  # first: the Trainer would load mismatched adapters partially
             load_trained_state(model, state[self.fitted])
         self.loop.restore(state["trainer"])
         if is_adapted(model):
@@ -88,7 +88,7 @@ class TRLDPO(_InTRL, DPO):
 
 
 class TRLRewardModelling(_InTRL, RewardModelling):
-    """`RewardModelling`, with the updates of TRL's RewardTrainer, which takes pairs only."""
+    """`RewardModelling`, with the updates of TRL's RewardTrainer, which supports only pairs."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -101,7 +101,7 @@ class TRLRewardModelling(_InTRL, RewardModelling):
     def _update(self, rows: RankedRows, learning_rate: float) -> tuple[Tensor, Tensor, dict[str, float]]:
         texts = [prompt + answer for prompt, answer in token_rows(rows.answers)]
         pairs = zip(*halves(texts), strict=True)
-        # the classifier reads at the last token that is no padding: pad with one that ends none of these texts
+        # the classifier reads at the last token that is not padding: pad with one that ends none of these texts
         ends = {text[-1] for text in texts}
         pad = next(token for token in range(len(ends) + 1) if token not in ends)
         batch = [{"chosen_ids": chosen, "rejected_ids": rejected} for chosen, rejected in pairs]

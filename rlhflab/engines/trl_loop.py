@@ -1,7 +1,7 @@
-"""One of TRL's trainers, driven step by step: its own `train()` runs, and rests between two steps.
+"""One of TRL's trainers, driven step by step: its own `train()` runs, and pauses between two steps.
 
-All that a step is stays TRL's: its collator, loss, backward pass, clipping, optimiser step, logs and checkpoints.
-What comes from outside is the batch (in place of its data loader's), the learning rate, and when the next step is made.
+Everything in a step is TRL's: its collator, loss, backward pass, clipping, optimiser step, logs and checkpoints.
+Only the batch (instead of the data loader's), the learning rate and the time of the next step come from outside.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ NOT_KEPT = ("training_args.bin", "README.md", "tokenizer.json", "tokenizer_confi
 WEIGHTS = "model.safetensors"
 
 NOT_RECORDED = ("epoch", "learning_rate", "num_tokens")
-"""What TRL logs and a record leaves out: an epoch is the whole run here, the learning rate is set from outside, and TRL
+"""TRL's logs that a record leaves out: an epoch is the whole run here, the learning rate is set from outside, and TRL
 forgets its count of tokens when a run is continued."""
 
 
 class TrainerLoop:
-    """Makes a trainer and lets it take one step after the other.
+    """Makes a trainer and runs it one step at a time.
 
     Args:
         trainer, config: one of the three classes below, and TRL's class for its settings.
         model: trained in place.
-        optimiser: its AdamW and its gradient norm are the trainer's.
-        steps: how many there will be.
+        optimiser: its AdamW and gradient norm are used by the trainer.
+        steps: total number.
         columns: of the tokenised rows that TRL's collator takes.
         settings: of `config`, besides those that every trainer gets here.
 
@@ -73,8 +73,8 @@ class TrainerLoop:
         self._model, self._adam, self._steps = model, optimiser.adam, steps
         folder = tempfile.mkdtemp(prefix="rlhflab-trl-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        still = torch.optim.lr_scheduler.LambdaLR(self._adam, lambda _: 1.0)  # the rate comes with each step
-        names = {field.name for field in fields(config)}  # transformers gives this setting a new name
+        still = torch.optim.lr_scheduler.LambdaLR(self._adam, lambda _: 1.0)  # the rate is given at each step
+        names = {field.name for field in fields(config)}  # transformers has renamed this setting
         recompute = (
             "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
         )
@@ -94,14 +94,14 @@ class TrainerLoop:
             )  # fmt: skip
         for weight, data in precise:  # TRL rounds adapters on a 4-bit base to bfloat16
             weight.data = data
-        if "ref" in getattr(model, "peft_config", ()):  # TRL's copy of the adapter, which nothing here needs
+        if "ref" in getattr(model, "peft_config", ()):  # TRL's copy of the adapter, which is not needed here
             model.delete_adapter("ref")
         self._handover = self._loop_from(None)
 
     def step(
         self, rows: list[dict[str, Any]], learning_rate: float, pad: int = 0
     ) -> tuple[Tensor, dict[str, float]]:
-        """Let the trainer make one step.
+        """Make one step.
 
         Args:
             rows: the batch, tokenised, in TRL's columns.
@@ -109,7 +109,7 @@ class TrainerLoop:
             pad: the token that fills up shorter rows.
 
         Returns:
-            what the trainer's forward found, see `_Recorded.seen`, and what TRL logged for this step.
+            values from the trainer's forward pass, see `_Recorded.seen`, and TRL's log of this step.
         """
         if self._handover.ended:
             self._go_on()
@@ -125,11 +125,11 @@ class TrainerLoop:
         return self.trainer.seen, dict(self.trainer.logged)
 
     def rest(self) -> None:
-        """Wait until the trainer rests: one whose step was interrupted from outside goes on to its end."""
+        """Wait until the trainer pauses: a step interrupted from outside runs to its end."""
         self._handover.rest()
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Let the Trainer write a checkpoint and return its files, name → bytes as [size] uint8."""
+        """Make the Trainer write a checkpoint and return its files, name → bytes as [size] uint8."""
         self._start()
         with _quiet():
             self.trainer._save_checkpoint(self.trainer.model, None)
@@ -145,7 +145,7 @@ class TrainerLoop:
         return files
 
     def restore(self, files: Mapping[str, Tensor]) -> None:
-        """Let the Trainer continue from the files of a `checkpoint`; a run under way is given up."""
+        """Make the Trainer continue from the files of a `checkpoint`; a current run is abandoned."""
         folder = Path(self.trainer.args.output_dir, "continued")
         for name, content in files.items():
             path = folder / name
@@ -159,11 +159,11 @@ class TrainerLoop:
         shutil.rmtree(folder)
 
     def _go_on(self) -> None:
-        """Begin the loop again where a step that failed has ended it: from the trainer as it is now."""
+        """Restart the loop after a failed step has ended it, from the trainer's current state."""
         state = self.trainer.state
         state.global_step = min(
             state.global_step, self._steps - 1
-        )  # its last step may have been made, and not counted
+        )  # its last step may have been made but not counted
         self.restore(self.checkpoint())
 
     def _loop_from(self, checkpoint: Path | None) -> HandOver:
@@ -178,14 +178,14 @@ class TrainerLoop:
         return handover
 
     def _start(self) -> None:
-        """Let `train()` run up to its first batch, where it has not."""
+        """Run `train()` up to its first batch, unless it has started."""
         if not self._handover.begun:
-            with _quiet(), _pad_token(self._model, 0):  # or it warns that the tokenizer has another
+            with _quiet(), _pad_token(self._model, 0):  # otherwise it warns about the tokenizer's
                 self._handover.start()
 
 
 class _Feed:
-    """What the Trainer takes for its data loader: one epoch of as many batches as there are steps."""
+    """Replaces the Trainer's data loader: one epoch with a batch for every step."""
 
     def __init__(self, batches: Iterator[Any], steps: int) -> None:
         self._batches, self._steps = batches, steps
@@ -198,9 +198,9 @@ class _Feed:
 
 
 class _Recorded:
-    """Stands before a TRL trainer: takes its batches from `feed`, and keeps what a step logged and what it saw.
+    """Mixin for TRL trainers: takes batches from `feed`, and keeps each step's log and forward values.
 
-    TRL gives a causal LM another `forward` for good, which would run in evaluations and in copies of the model too (a
+    TRL permanently replaces a causal LM's `forward`, which would also run in evaluations and in copies of the model (a
     copy would even use the original's weights). Here the model has it only while TRL computes a loss.
 
     Attributes:
@@ -225,10 +225,10 @@ class _Recorded:
         return self.feed
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset  # the one row that stands for a data set at construction, tokenised already
+        return dataset  # the dummy row given at construction, already tokenised
 
     def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset  # the batches bring the reference's log-probabilities
+        return dataset  # the reference's log-probabilities come with the batches
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         own = self._plain.state_dict()
@@ -240,7 +240,7 @@ class _Recorded:
             raise other_model(wrong)
 
     def _send_telemetry(self) -> None:
-        """Nothing here tells anybody anything."""
+        """Telemetry is off."""
 
     def log(self, logs: dict[str, float], *arguments: Any) -> None:
         super().log(logs, *arguments)  # type: ignore[misc]
@@ -276,7 +276,7 @@ class RecordedSFT(_Recorded, SFTTrainer):
 
 
 def _require_shapes(model: Any, path: Path) -> None:
-    """Raise ValueError in one line where weights have another shape than the model's of the same name."""
+    """Raise ValueError in one line if a weight's shape differs from the model's weight of the same name."""
     own = model.state_dict()
     with safe_open(path, "pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if name in own}  # noqa: SIM118
@@ -288,7 +288,7 @@ def _require_shapes(model: Any, path: Path) -> None:
 
 
 def _numbers(size: int) -> Any:
-    """A tokenizer whose words are the token ids: ours have tokenised already, and TRL only asks which token pads."""
+    """A tokenizer whose words are the token ids: texts are already tokenised, and TRL only needs a pad token."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
@@ -298,7 +298,7 @@ def _numbers(size: int) -> Any:
 
 @contextmanager
 def _pad_token(model: Any, pad: int) -> Iterator[None]:
-    """Let the model's configurations name a pad token meanwhile."""
+    """Within the block, the model's configurations have a pad token."""
     holders = [model.config.get_text_config()]
     if getattr(model, "generation_config", None) is not None:
         holders.append(model.generation_config)
@@ -314,7 +314,7 @@ def _pad_token(model: Any, pad: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and warnings: a checkpoint is written and read in a moment, and lacks tied weights by design."""
+    """No progress bars or warnings: checkpoints are small, and lack tied weights by design."""
     from transformers.utils import logging
 
     shown = logging.get_verbosity()

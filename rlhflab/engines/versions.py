@@ -1,8 +1,7 @@
-"""Which versions of TRL are supported, and what its trainers cannot do.
+"""Supported versions of TRL, and what its trainers cannot do.
 
-The versions differ in what decides that: from 1.16 on the trainers' forward returns the answers' log-probabilities, on
-a CPU too, and they are read off for the record. 1.15.0 does so where there is triton, and fails on a CPU; before that
-the forward returned logits.
+From 1.16 on the trainers' forward returns the answers' log-probabilities, also on a CPU, which the record needs. 1.15.0
+does so only with triton, and fails on a CPU; earlier versions returned logits.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from importlib import metadata
 from rlhflab import processes
 
 TRL_VERSIONS = ">=1.16,<2"
-"""The versions of TRL that engine "trl" is made for (it is tested with 1.16); pyproject.toml's extra says the same."""
+"""The versions of TRL that engine "trl" supports (tested with 1.16); the same as in pyproject.toml's extra."""
 
 
 class UnsupportedTRL(ImportError, ValueError):
-    """TRL is missing or of a version that is not supported; the message says in one line what mends it."""
+    """TRL is missing or of an unsupported version; the message says in one line how to fix it."""
 
 
 def require_trl() -> None:
     """Raise UnsupportedTRL unless a supported version is installed; TRL itself is not imported.
 
-    Raise ValueError in one of several processes: a trainer would share a batch out that is shared out already.
+    With several processes, raise ValueError: a trainer would split a batch that is already split.
     """
     if processes.launched() > 1:
         raise ValueError("engine trl trains in one process; for several use engine lab")
@@ -38,6 +37,6 @@ def require_trl() -> None:
 
 
 def require_pairs(ranked: int) -> None:
-    """Raise ValueError where rankings are longer than what TRL's RewardTrainer takes."""
+    """Raise ValueError if rankings are longer than pairs, all that TRL's RewardTrainer supports."""
     if ranked != 2:
         raise ValueError(f"engine trl takes pairs, so ranked must be 2, got {ranked}")

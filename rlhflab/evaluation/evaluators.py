@@ -1,4 +1,4 @@
-"""Judges called every few updates: exact in the micro world, estimates from samples or sample answers elsewhere."""
+"""Evaluators called every few updates: exact in the micro world, elsewhere estimates from samples or sample answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rlhflab.worlds.micro import ReferencePoint
 
 BACKDROP_BETAS = torch.logspace(-1.7, 2, 75)  # 0.02 to 100
 TRUSTED_ESS = 150
-"""Least effective sample size of a prompt for J* with an error bar: measured, tests/calibration.py."""
+"""Smallest effective sample size of a prompt for J* with an error bar; measured in tests/calibration.py."""
 
 
 def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
-    """The exact frontier as boards and runs keep it."""
+    """The exact frontier in the form used by boards and runs."""
     curve = reference.frontier(BACKDROP_BETAS)
     return Backdrop(
         beta=tuple(curve.beta.tolist()),
@@ -41,15 +41,15 @@ def frontier_backdrop(reference: ReferencePoint) -> Backdrop:
 
 
 def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
-    """The frontier from answers of π_ref, with the standard error of its height, as far as it can be trusted.
+    """The frontier from answers of π_ref, with the standard error of its height, as far as it is reliable.
 
-    The height at a given KL is min_β (J* + β·KL), so its error is that of J* at the β which attains it.
+    The height at a given KL is min_β (J* + β·KL), so its error is that of J* at the minimising β.
 
     Args:
         ref_rewards: [prompts, samples], r of samples of π_ref.
 
     Returns:
-        None where no β has TRUSTED_ESS effective samples for every prompt.
+        None if no β has TRUSTED_ESS effective samples for every prompt.
     """
     columns: dict[str, list[float]] = {
         name: [] for name in ("beta", "kl", "reward", "objective", "reward_se")
@@ -69,7 +69,7 @@ def estimated_backdrop(ref_rewards: Tensor) -> Backdrop | None:
 
 
 def trusted(ess: Tensor, least: float = TRUSTED_ESS) -> bool:
-    """Whether every prompt, not only the average one, has `least` effective samples."""
+    """Whether every prompt, not only the average one, has at least `least` effective samples."""
     return float(ess.min()) >= least
 
 
@@ -80,9 +80,9 @@ def with_errors(estimates: Mapping[str, Estimate]) -> dict[str, float]:
 
 
 class ExactEvaluator:
-    """Exact reward, KL, regret and efficiency in the micro world, and one sample answer a prompt.
+    """Exact reward, KL, regret and efficiency in the micro world, and one sample answer per prompt.
 
-    Samples before and after use the same random number, so a sample changes only where the policy does.
+    Samples before and after use the same random number, so a sample changes only if the policy does.
 
     Args:
         reference: the world seen from π_ref.
@@ -98,7 +98,7 @@ class ExactEvaluator:
         self._before = reference.invert(reference.logps, self._heights)
 
     def __call__(self, policy: Any, beta: float) -> Evaluated:
-        """Return the exact block, with π's mass on the clean language as `grammatical`, and the samples."""
+        """Return the exact block, with π's probability of the clean language as `grammatical`, and the samples."""
         world = self.reference.world
         logps = world.logps(policy)
         after = self.reference.invert(logps, self._heights)
@@ -116,23 +116,23 @@ class ExactEvaluator:
 
 
 class LanguageEvaluator(ExactEvaluator):
-    """The same, and how near the policy is to the language that its texts are drawn from.
+    """The same, and how close the policy is to the language that its texts are drawn from.
 
         H(p, π) = −Σ_y p(y)·log π(y|x) = H(p) + KL(p‖π) ≥ H(p)
 
-    Both are divided by the mean number of tokens, so they are what the training loss estimates and its floor.
+    Both are divided by the mean number of tokens: the quantity that the training loss estimates, and its lower bound.
 
     Args:
         reference: the world seen from the model before training.
         seed: of the samples.
-        p_noise: share in [0, 1] of the texts with a fault.
+        p_noise: fraction in [0, 1] of the texts that have an error.
     """
 
     def __init__(self, reference: ReferencePoint, seed: int, p_noise: float) -> None:
         super().__init__(reference, seed)
         world = reference.world
         language = world.language(p_noise)
-        self._share = language / (language * world.tree.lengths).sum()  # over tokens
+        self._weights = language / (language * world.tree.lengths).sum()  # per token
         entropy = float(-torch.xlogy(language, language).sum() / (language * world.tree.lengths).sum())
         self._floor = {
             "entropy": entropy,
@@ -141,35 +141,34 @@ class LanguageEvaluator(ExactEvaluator):
         }
 
     def _language(self, logps: Tensor) -> dict[str, float]:
-        """Nats per token: `cross_entropy` and its floor `entropy`; their exponentials; clean mass of π and of p."""
-        cross_entropy = float(-(self._share * logps).sum(1).mean())
+        """Nats per token: `cross_entropy` and its lower bound `entropy`; their exponentials; clean mass of π and p."""
+        cross_entropy = float(-(self._weights * logps).sum(1).mean())
         perplexity = {"cross_entropy": cross_entropy, "perplexity": math.exp(cross_entropy)}
         return super()._language(logps) | perplexity | self._floor
 
 
 def optimum_of(ref_rewards: Tensor, beta: float) -> Estimate | None:
-    """J* = β·E_x[log Z(x)] from rewards of π_ref's answers [prompts, samples]; None where it cannot be trusted."""
+    """J* = β·E_x[log Z(x)] from rewards of π_ref's answers [prompts, samples]; None if it is not reliable."""
     found = log_partition_estimate(ref_rewards, beta)
     log_z = average(Estimate(found.log_z, found.se))
     return Estimate(beta * log_z.value, beta * log_z.se) if trusted(found.ess) else None
 
 
 def standing(rewards: Tensor, compared: Compared, ref_rewards: Tensor, beta: float) -> dict[str, float]:
-    """Where a policy π stands, from samples.
+    """Evaluate a policy π from samples.
 
-    With NAME_se for their standard errors, and all of them means over prompts, it has `reward` E_π[r],
-    `ref_reward` E_{π_ref}[r], `kl_rb` KL(π‖π_ref) in nats per answer and `objective` J = reward − β·KL. kl_rb is
-    k1 with every token's log-ratio replaced by its mean, the KL of the two distributions of that token: the
-    Rao–Blackwell estimate of Amini et al. (2025), "Better estimation of the KL divergence between language models".
-    The errors of reward and KL are added in that of J: near π* the two cancel but for rare bad answers, which a few
-    hundred samples may not show.
+    The result has, as means over prompts and with standard errors NAME_se, `reward` E_π[r], `ref_reward` E_{π_ref}[r],
+    `kl_rb` KL(π‖π_ref) in nats per answer and `objective` J = reward − β·KL. kl_rb is k1 with every token's log-ratio
+    replaced by its mean, the KL of the two distributions of that token: the Rao–Blackwell estimate of Amini et al.
+    (2025), "Better estimation of the KL divergence between language models". The error of J is the sum of those of
+    reward and KL: near π* the two would cancel, except for rare bad answers that a few hundred samples may miss.
 
-    Where `optimum_trusted` is 1 there are also `log_z`, `optimum` J* = β·log Z and `regret` J* − J, with theirs.
-    Where it is 0 there are lower bounds instead, `optimum_at_least` and `regret_at_least` ≥ 0: estimates less two
-    standard errors, which heavy tails can only make too low. (J* from π_ref's answers or from π's, as Z is
-    E_π[π_ref·exp(r/β)/π] too, whichever is greater.)
+    If `optimum_trusted` is 1 there are also `log_z`, `optimum` J* = β·log Z and `regret` J* − J, with their errors.
+    If it is 0 there are lower bounds instead, `optimum_at_least` and `regret_at_least` ≥ 0: estimates minus two
+    standard errors, which heavy tails can only make too low. (J* is taken from π_ref's answers or from π's, since Z is
+    also E_π[π_ref·exp(r/β)/π], whichever is larger.)
 
-    Without standard errors it has `ess`, the smallest effective sample size of a prompt's Z.
+    Without standard error there is `ess`, the smallest effective sample size of a prompt's Z.
 
     Args:
         rewards: [prompts, samples], r of answers of π.
@@ -200,14 +199,14 @@ def standing(rewards: Tensor, compared: Compared, ref_rewards: Tensor, beta: flo
 class EstimatingEvaluator:
     """Reward, KL and distance from the optimum estimated from samples, for a world that cannot be enumerated.
 
-    Every call draws with the same random numbers, so that the same policy gets the same estimates, and two policies
-    differ by less noise than two independent draws.
+    Every call draws with the same random numbers, so that the same policy gets the same estimates, and the difference
+    of two policies is less noisy than with independent draws.
 
     Args:
         reference: the world seen from π_ref.
         seed: of all samples.
-        samples: answers of the policy an evaluation, rounded up to as many a prompt, at least two.
-        ref_samples: answers of π_ref a prompt, drawn once, for log Z and the reference's reward: `ref_drawn` with
+        samples: answers of the policy per evaluation, rounded up to the same number for each prompt, at least two.
+        ref_samples: answers of π_ref per prompt, drawn once, for log Z and the reference's reward: `ref_drawn` with
             `ref_rewards` [prompts, ref_samples].
     """
 
@@ -229,9 +228,9 @@ class EstimatingEvaluator:
         return draw_answers(self._world, policy, self._prompts, generator)
 
     def __call__(self, policy: Any, beta: float) -> Evaluated:
-        """Return the estimates and one sample answer a prompt.
+        """Return the estimates and one sample answer per prompt.
 
-        `estimated` is a `standing`, with `length` in tokens and `grammatical`, the share of faultless answers.
+        `estimated` is a `standing`, with `length` in tokens and `grammatical`, the fraction of grammatical answers.
         """
         world, prompts = self._world, len(self.ref_rewards)
         drawn = self._draw(policy)
@@ -249,7 +248,7 @@ class EstimatingEvaluator:
         return {}
 
     def _samples(self, drawn: Drawn) -> tuple[Sample, ...]:
-        """The first answer to each prompt, before and now."""
+        """The first answer to each prompt, before training and now."""
         world = self._world
         first = torch.arange(0, len(self._prompts), len(self._prompts) // len(world.prompts))
         before, after = self._before.rows(first), drawn.rows(first)
@@ -262,7 +261,7 @@ class EstimatingEvaluator:
 
 
 class HeldOutEvaluator(EstimatingEvaluator):
-    """The same, and the loss on texts that are not trained on: an estimate of the cross-entropy with their language.
+    """The same, and the loss on held-out texts: an estimate of the cross-entropy with their language.
 
     Args:
         reference: the world seen from the model before training.
@@ -283,7 +282,7 @@ class HeldOutEvaluator(EstimatingEvaluator):
 
 
 def per_token(losses: Tensor, tokens: Tensor) -> Estimate:
-    """Mean loss of a token over texts, a ratio of means, from [texts] sums of losses and [texts] numbers of tokens."""
+    """Mean loss per token over texts, a ratio of means, from [texts] sums of losses and [texts] numbers of tokens."""
     mean = losses.sum() / tokens.sum()
     return Estimate(mean, mean_estimate((losses - mean * tokens) / tokens.mean()).se)
 
@@ -292,7 +291,7 @@ class SampleEvaluator:
     """Sample answers of any model to a few prompts; no exact values.
 
     Args:
-        ref_policy: π_ref, for the answers before.
+        ref_policy: π_ref, for the answers before training.
         prompts: texts.
         encode_prompt, decode: text → token ids and back.
         stop_ids: token ids that end an answer.

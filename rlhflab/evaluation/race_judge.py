@@ -1,4 +1,4 @@
-"""Who stands where in a race: exactly over all answers, or from samples, with errors, where they are too many."""
+"""The standings in a race: exact over all answers, or from samples, with errors, if there are too many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlhflab.worlds.micro import ReferencePoint
 Standing = Mapping[str, float]
 """`kl`, `reward`, `objective` J, `regret`, `optimum` J*, `ref_reward`; exact ones have `efficiency`, estimates NAME_se.
 
-Where an estimate of J* cannot be trusted it is NaN, and so is the regret; a policy then has `regret_at_least`.
+An unreliable estimate of J* is NaN, and so is the regret; a policy then has `regret_at_least`.
 """
 
 
@@ -61,12 +61,12 @@ class ExactRaceJudge:
 
 
 class EstimatingRaceJudge:
-    """From answers of π_ref, drawn once, and answers of each policy; regrets are NaN where J* cannot be trusted.
+    """From answers of π_ref, drawn once, and answers of each policy; regrets are NaN if J* is not reliable.
 
     Args:
         reference: the world seen from π_ref through samples.
         seed: of the samples.
-        ref_samples: answers of π_ref a prompt that best-of-n chooses among.
+        ref_samples: answers of π_ref per prompt that best-of-n chooses from.
     """
 
     def __init__(self, reference: SampledReference, seed: int, ref_samples: int = 250) -> None:
@@ -86,7 +86,7 @@ class EstimatingRaceJudge:
         return {**standing, "regret_at_least": at_least, "ref_reward": found["ref_reward"]}
 
     def best_of_n(self, reward_model: Any, draws: Sequence[int], beta: float) -> list[Standing]:
-        """Where best-of-n stands with this reward model, for each n; its KL is log n − (n−1)/n, as no two tie."""
+        """Where best-of-n stands with this reward model, for each n; its KL is log n − (n−1)/n: scores never tie."""
         scores = batch_scores(reward_model, self._batch).double().view_as(self._rewards)
         return [self._chosen(scores, n, beta) for n in draws]
 

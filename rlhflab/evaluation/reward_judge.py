@@ -1,7 +1,7 @@
-"""A reward model against the truth: what it ranks right, how well it is calibrated, and what it is good for.
+"""A reward model against the truth: how well it ranks, how well it is calibrated, and how good its optimum is.
 
-What a perfect optimiser would make of r_φ is π*_φ ∝ π_ref·exp(r_φ/β): its true reward and its regret are what this
-reward model costs, whatever the algorithm. In the micro world they are exact, over every answer; elsewhere estimates.
+A perfect optimiser of r_φ arrives at π*_φ ∝ π_ref·exp(r_φ/β): the regret of that policy is the cost of this reward
+model, whatever the algorithm. In the micro world it is exact, over every answer; elsewhere it is an estimate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CALIBRATION_BINS = 10
 
 
 def raw_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
-    """r_φ(x, y) of every answer as the model gives it: [prompts, answers] float64; a few seconds on a CPU."""
+    """The model's r_φ(x, y) for every answer: [prompts, answers] float64; takes a few seconds on a CPU."""
     world, device = reference.world, reward_model.device
     return world.tree.leaf_scores(
         lambda *row: position_scores(reward_model, *row), world.prompt_ids.to(device)
@@ -52,13 +52,13 @@ def all_scores(reference: ReferencePoint, reward_model: Any) -> Tensor:
 
 
 class Pursuit(NamedTuple):
-    """What becomes of a reward model that is optimised perfectly; all [points], means over prompts, exact.
+    """The result of optimising a reward model perfectly; all [points], means over prompts, exact.
 
     Attributes:
         beta: KL strength of each point.
         kl: KL(π*_φ‖π_ref), nats per answer.
         reward: E[r*] under π*_φ.
-        score: E[r_φ] under π*_φ, what the reward model promises.
+        score: E[r_φ] under π*_φ, as promised by the reward model.
     """
 
     beta: Tensor
@@ -147,11 +147,11 @@ class ExactRewardJudge:
 
 
 def model_standing(rewards: Tensor, scores: Tensor, beta: float) -> dict[str, float]:
-    """What π*_φ is worth, from samples of π_ref weighed as it would weigh them.
+    """Evaluate π*_φ from samples of π_ref by importance sampling.
 
     Always: `ref_reward`; `ess`, the smallest effective sample size of a prompt for π* or π*_φ; and `optimum_trusted`.
-    Where that is 1 there are also `reward` E_{π*_φ}[r] with its standard error `reward_se`; and without one, as bars of
-    heavy tails would be too short, `kl` KL(π*_φ‖π_ref) and `regret`.
+    If that is 1 there are also `reward` E_{π*_φ}[r] with its standard error `reward_se`, and `kl` KL(π*_φ‖π_ref) and
+    `regret` without one, as heavy tails would make their error bars too short.
 
     Args:
         rewards, scores: [prompts, samples], r and r_φ of answers of π_ref.
@@ -172,12 +172,12 @@ def model_standing(rewards: Tensor, scores: Tensor, beta: float) -> dict[str, fl
 
 
 class SampledRewardJudge:
-    """The same from answers of π_ref, drawn once: importance sampling weighs them as π*_φ would.
+    """The same from answers of π_ref, drawn once: importance sampling weights them for π*_φ.
 
     Args:
         reference: the world seen from π_ref through samples.
         seed: of the answers.
-        samples: answers a prompt, even.
+        samples: answers per prompt, an even number.
     """
 
     def __init__(self, reference: SampledReference, seed: int = 0, samples: int = 400) -> None:

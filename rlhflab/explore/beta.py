@@ -1,7 +1,7 @@
 """The β explorable: drag β and see the closed-form optimum π*(y|x) = π_ref(y|x)·exp(r(x,y)/β)/Z(x) move.
 
-Everything that depends on β is computed in the browser (static/beta.js), so a drag never asks the kernel; what Python
-computes of the same data is for the static figure, the table and the tests.
+Everything that depends on β is computed in the browser (static/beta.js), so a drag never asks the kernel; Python
+computes the same for the static figure, the table and the tests.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class BetaExplorable(Explorable):
             become likely under π*.
 
     Attributes:
-        beta: β as last left by the person (written when a drag ends), or by Python.
+        beta: β as last set by the user (written when a drag ends), or by Python.
         prompt: index of the prompt shown; -1 is the mean over prompts.
 
     Rewards with more distinct values than fit in 100 kB are merged into narrow bins; the view says so.

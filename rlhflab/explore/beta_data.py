@@ -1,4 +1,4 @@
-"""What the β explorable's page gets: π_ref's mass on each reward, the pairs' mean rewards, and the answers with bars.
+"""The data of the β explorable's page: π_ref's mass on each reward, the pairs' mean rewards, and answers with bars.
 
 Z, E[r] and KL of π* depend on π_ref only through how much of its mass lies on each distinct reward, so that
 distribution is what is sent, with the few answers that get a bar: tens of kilobytes where the full table has 200,000
@@ -191,7 +191,7 @@ def _columns(pairs: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
 
 
 def _digits(values: list[float]) -> list[float]:
-    """Nine significant digits: what a curve can show is far coarser, and JSON gets half as long."""
+    """Nine significant digits: far finer than a curve can show, and the JSON is half as long."""
     return [float(f"{value:.9g}") for value in values]
 
 

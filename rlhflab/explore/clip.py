@@ -31,7 +31,7 @@ class Ascent(NamedTuple):
     Attributes:
         mean, std: μ and s of π_θ.
         largest: largest ratio π_θ/π_old of the batch's actions.
-        size: effective sample size of the ratios: how many actions of π_θ the batch is worth.
+        size: effective sample size of the ratios: the equivalent number of actions of π_θ.
         kl: KL(π_old‖π_θ), nats.
         promised: mean of ρA over the batch.
         gained: E_θ[r] − E_old[r].

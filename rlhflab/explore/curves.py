@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; the order of the board's.
+# Okabe & Ito's palette, distinguishable for colour-blind readers; in the order of the board.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -24,7 +24,7 @@ def curves(
     log_y: bool = False,
     styles: Mapping[str, Mapping[str, object]] | None = None,
 ) -> go.Figure:
-    """Return a figure with one line a series.
+    """Return a figure with one line per series.
 
     Args:
         series: name → (x values, y values), of one length; NaN ends a line and begins another.
@@ -32,7 +32,7 @@ def curves(
         x, y: axis titles.
         levels: name → height of a dashed horizontal line, for exact values.
         log_x, log_y: logarithmic axes.
-        styles: name of a series → settings of its line as plotly has them, {"dash": "dash"} for instance.
+        styles: name of a series → plotly's settings of its line, {"dash": "dash"} for instance.
     """
     import plotly.graph_objects as go
 
@@ -56,11 +56,11 @@ def bands(
 ) -> go.Figure:
     """Return a figure with the median over repeated runs, and a band from the first quartile to the third.
 
-    Between its points a run is taken for straight. A name's curve begins where its last run begins, and ends where the
-    first one ends.
+    A run is interpolated linearly between its points. A name's curve begins where its last run begins, and ends where
+    the first one ends.
 
     Args:
-        series: name → its runs, one a seed: (x values, ascending, and y values).
+        series: name → its runs, one per seed: (x values, ascending, and y values).
         title, x, y, levels, log_y: as in `curves`.
     """
     import numpy as np
@@ -69,7 +69,7 @@ def bands(
     figure = go.Figure()
     for colour, (name, runs) in zip(PALETTE * len(series), series.items(), strict=False):
         if not runs or any(len(xs) != len(ys) or not len(xs) for xs, ys in runs):
-            raise ValueError(f"{name}: a run or more is needed, each with as many x as y values")
+            raise ValueError(f"{name}: at least one run is needed, each with as many x as y values")
         start, end = max(xs[0] for xs, _ in runs), min(xs[-1] for xs, _ in runs)
         if start > end:
             raise ValueError(f"{name}: its runs have no x in common")
@@ -98,7 +98,7 @@ def _framed(
     log_x: bool,
     log_y: bool,
 ) -> go.Figure:
-    """Add levels, titles and the looks of the house."""
+    """Add levels, titles and the house style."""
     for name, height in (levels or {}).items():
         line = {"color": "#777", "dash": "dash", "width": 1.5}
         text = {"text": html.escape(name), "y": math.log10(height) if log_y else height}  # as plotly wants it

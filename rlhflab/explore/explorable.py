@@ -1,4 +1,4 @@
-"""What all explorables share: ranged traits, a payload for the page, a static figure where widgets are not shown.
+"""Base of all explorables: ranged traits, a payload for the page, a static figure if widgets are not shown.
 
 The page's part is static/stage.js (cards, panels, drags, the sync with the kernel), which each explorable's own script
 imports.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Number(traitlets.Float):
-    """A synced real number in a range; what lies outside is a ValueError in one line.
+    """A synced real number in a range; a value outside it is a ValueError in one line.
 
     Args:
         default: its first value.
@@ -52,7 +52,7 @@ class Number(traitlets.Float):
 
 
 class Explorable(PageWidget):
-    """A widget whose mathematics runs in the page; a subclass is `_script`, traits, a payload and `figure`.
+    """A widget whose mathematics runs in the page; a subclass defines `_script`, traits, a payload and `figure`.
 
     Args:
         payload: all that the page needs, as JSON values; it gets the range of every `Number` as "ranges".
@@ -86,7 +86,7 @@ class Explorable(PageWidget):
         return ""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Add to the widget what front ends without widgets can show: the plotly figure, and a plain table."""
+        """Add fallbacks for front ends without widgets: the plotly figure, and a plain table."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None

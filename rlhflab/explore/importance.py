@@ -120,6 +120,6 @@ class ImportanceExplorable(Explorable):
         figure.update_layout(
             template="plotly_white",
             height=360,
-            title_text=f"{self.samples} actions of q are worth {float(ess.mean()):.1f} of p",
+            title_text=f"{self.samples} actions of q are equivalent to {float(ess.mean()):.1f} of p",
         )
         return figure

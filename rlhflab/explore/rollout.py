@@ -40,7 +40,7 @@ class RolloutPlayer(Explorable):
         gamma: γ.
 
     Raises:
-        ValueError: lengths that do not fit together, more than 1,000 steps, or numbers that make no sense.
+        ValueError: lengths that do not match, more than 1,000 steps, or invalid numbers.
     """
 
     _script = "rollout.js"

@@ -29,7 +29,7 @@ class StepExplorable(Explorable):
         max_kl: the first δ, from 0.001 to 0.5.
 
     Attributes:
-        max_kl, iterations: as last left by the person, or by Python.
+        max_kl, iterations: as last set by the user, or by Python.
 
     Raises:
         ValueError: lengths that do not agree, numbers that are not finite, a value out of range.
@@ -55,9 +55,9 @@ class StepExplorable(Explorable):
             raise ValueError(f"kls, gains, slopes and iterations must be equally long, got {sizes}")
         for name, rows in (("kls", kls), ("gains", gains)):
             if any(len(row) != len(radii) for row in rows):
-                raise ValueError(f"{name} must have {len(radii)} points a direction, as radii has")
+                raise ValueError(f"{name} must have {len(radii)} points per direction, as radii has")
         if not residuals:
-            raise ValueError("residuals must have a number or more, got none")
+            raise ValueError("residuals must have at least one number, got none")
         for name, rows in (("kls", kls), ("gains", gains), ("slopes", [slopes]), ("residuals", [residuals])):
             if not all(math.isfinite(value) for row in rows for value in row):
                 raise ValueError(f"{name} must be finite")

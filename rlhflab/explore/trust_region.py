@@ -41,7 +41,7 @@ class TrustRegionExplorable(Explorable):
         parameters: how the policy is written: "separate", "stretched" or "mixed"; see two_states.PARAMETERS.
 
     Attributes:
-        logit_a, logit_b, max_kl, parameters: as last left by the person, or by Python.
+        logit_a, logit_b, max_kl, parameters: as last set by the user, or by Python.
         landscape: "J" or "surrogate": whose level lines are shown.
         circles: whether circles of one size in θ are shown in both planes.
         paths: whether sixty steps are.

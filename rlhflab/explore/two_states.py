@@ -35,11 +35,11 @@ PARAMETERS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 
 
 class Exact(NamedTuple):
-    """What a policy is worth.
+    """Exact values of a policy.
 
     Attributes:
         objective: [...], J: expected reward a step, discounted; from 0 to 1.84.
-        visits: [..., 2], share of the discounted time spent in A and in B; they sum to 1.
+        visits: [..., 2], fraction of the discounted time spent in A and in B; they sum to 1.
         preference: [..., 2], Q(s, stay) − Q(s, go).
     """
 
@@ -113,7 +113,7 @@ def mean_kl(old: Tensor, new: Tensor) -> Tensor:
 
 
 def trpo_step(theta: Tensor, max_kl: float, parameters: str = "separate") -> Step:
-    """TRPO's step from θ, with the functions that train networks: nothing in it knows this problem.
+    """TRPO's step from θ, with the same functions that train networks.
 
     Args:
         theta: [2], double precision.

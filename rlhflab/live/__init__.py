@@ -1,1 +1,1 @@
-"""Live views: the player that trains, the board that shows it, the panels that say what to draw."""
+"""Live views: the player that runs a training, and the board that shows it."""

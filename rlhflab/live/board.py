@@ -1,4 +1,4 @@
-"""The board: an algorithm in training, to look at and to steer, in any notebook.
+"""The board: a live, steerable view of an algorithm in training, in any notebook.
 
 A `Board` joins a `Player` (which trains), a `History` (which remembers in flat memory) and a `Page` (which sends what
 is new to the browser). What it says to a page is plain data: `setup` once, `frame` again and again.
@@ -37,24 +37,24 @@ _boards_lock = threading.Lock()
 
 
 class Board:
-    """A live view of one algorithm; shown where it is the last expression of a cell.
+    """A live view of one algorithm; displayed as the last expression of a cell.
 
     Args:
-        source: a recipe, `recipes.DPO(beta=0.3)`; a call that builds a fresh algorithm, or an iterator of records;
-            or what keeps a recipe's runs, see `runs.kept`. It is built on the training thread, with what was chosen of
-            `choices`.
-        name: by default the algorithm's. A board with the same name is stopped, closed, and leaves its curves as ghosts
-            on this one, where it shows the same algorithm.
+        source: a recipe, `recipes.DPO(beta=0.3)`; a function that builds a fresh algorithm, or an iterator of records;
+            or a keeper of a recipe's runs, see `runs.kept`. It is built on the training thread, with the chosen values
+            of `choices`.
+        name: by default the algorithm's. A board with the same name is stopped and closed; if it shows the same
+            algorithm, it leaves its curves as ghosts on this one.
         title: heading; by default the recipe's title, or the name.
         sinks: called with every record on the training thread, `run.append` for instance.
-        ghosts: whether former runs leave faint curves.
+        ghosts: whether earlier runs leave faint curves.
         autostart: start at once.
         driver: "auto", "thread", "poll" or "blocking"; see player.py.
-        knobs: the knobs, where no recipe says them, so that their sliders show before the algorithm is built.
+        knobs: the knobs, if no recipe declares them, so that their sliders show before the algorithm is built.
         panels: the plots; by default the algorithm's own `panels`, if it has any, those of its name, or general ones
-            for what its records hold.
-        choices: settings that cannot change while a training runs, as a form above the board: another choice builds the
-            training anew. Name → what it may be; a recipe says what the form calls it.
+            for whatever its records hold.
+        choices: settings that cannot change during a training, shown as a form above the board: another choice builds
+            a new training. Name → options; the form's labels come from the recipe.
 
     >>> board = Board(recipes.DPO(beta=1.0, pairs=2000))        # doctest: +SKIP
     >>> board.start()                                           # doctest: +SKIP
@@ -85,15 +85,15 @@ class Board:
         make = maker_of(source, knobs)
         specs = recipe.specs() if recipe else knobs.specs if knobs is not None else None
         self.history = History()
-        for record in getattr(source, "before", ()):  # of a run that goes on; shown until a reset
+        for record in getattr(source, "before", ()):  # of a continued run; shown until a reset
             self.history.add(record)
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
         self._dials = Dials()
         self._form = Form(choices_of(recipe, choices or {}))
-        self._built_as: list[str] = []  # what was chosen for the run that is shown, in words
+        self._built_as: list[str] = []  # the choices behind the run that is shown, in words
         self.notice = ""
-        """One line for the person at the page: why a knob was refused, or what is wrong with the view."""
+        """One line for the user: why a knob's value was rejected, or what is wrong with the view."""
         self._runs = 0  # resets so far
         self._backdrop: Backdrop | None = None
         self._closed = False
@@ -133,13 +133,13 @@ class Board:
         title: str | None = None,
         **settings: Any,
     ) -> Board:
-        """Return a board that shows a stored run, whole.
+        """Return a board that shows a stored run, complete.
 
         Args:
             run: a `Run` (its records and backdrop are read) or an iterable of records.
-            backdrop: the exact truth, where `run` brings none.
-            name, title, settings: as for Board; the panels are those of the run's algorithm, or general ones where it
-                is not known.
+            backdrop: the frontier, if `run` has none.
+            name, title, settings: as for Board; the panels are those of the run's algorithm, or general ones if it is
+                unknown.
         """
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
@@ -155,23 +155,23 @@ class Board:
     # ---- steering ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start, go on after a pause, or start afresh after the end."""
+        """Start, continue after a pause, or start afresh after the end."""
         if self.player.state in ENDED:
             self.reset()
         self.player.start()
         self._settle_if_blocking()
 
     def pause(self) -> None:
-        """Rest after the step under way."""
+        """Pause after the current step."""
         self.player.pause()
 
     def resume(self) -> None:
-        """Go on after a pause, or after an error from the last whole update; see `Player.resume`."""
+        """Continue after a pause, or after an error from the last complete update; see `Player.resume`."""
         self.player.resume()
         self._settle_if_blocking()
 
     def step(self, steps: int = 1) -> None:
-        """Make one step (or `steps`) and rest after it."""
+        """Make one step (or `steps`), then pause."""
         if self.player.state not in ENDED:
             self.player.step(steps)
             self._settle_if_blocking()
@@ -181,15 +181,15 @@ class Board:
         self.player.stop()
 
     def reset(self) -> None:
-        """Stop, throw the algorithm away and begin anew; the curves stay as ghosts, the knobs where they are."""
-        self.player.reset()  # first: from here on no record of the former run comes in
+        """Stop, discard the algorithm and begin anew; the curves stay as ghosts, the knobs keep their values."""
+        self.player.reset()  # first: after this no record of the old run can come in
         self._leave_ghost()
         self.history.clear()
         self._runs += 1
         self._page.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the training rests, not while it is paused at the page (see Player.wait); raises its error."""
+        """Block until the training ends; a pause from the page does not count (see Player.wait). Raises its error."""
         try:
             return self.player.wait(timeout)
         finally:
@@ -203,7 +203,7 @@ class Board:
         return self.wait(timeout)
 
     def set(self, **knobs: float) -> None:
-        """Turn knobs: `board.set(beta=0.3)`; raises ValueError in one line where a value is not allowed."""
+        """Set knobs: `board.set(beta=0.3)`; raises ValueError in one line if a value is not allowed."""
         for name, value in knobs.items():
             self.player.set_knob(name, value)
             self._dials.moved(name)
@@ -211,7 +211,7 @@ class Board:
         self._page.wake()
 
     def choose(self, **choices: Any) -> None:
-        """Choose settings, `board.choose(ranked=4)`: a training that has begun begins anew with them.
+        """Choose settings, `board.choose(ranked=4)`: a training already under way starts over with them.
 
         Raises:
             ValueError: a value that is not among the options, in one line.
@@ -223,12 +223,12 @@ class Board:
         self._page.wake()
 
     def clear_ghosts(self) -> None:
-        """Forget the curves of former runs."""
+        """Forget the curves of earlier runs."""
         self._ghosts = []
         self._page.wake()
 
     def close(self) -> None:
-        """Stop the run, join its thread, let its algorithm go, and close all views; a picture stays in their place."""
+        """Stop the run, join its thread, release its algorithm, and close all views; a picture stays in their place."""
         if self._closed:
             return
         self.player.stop()
@@ -245,7 +245,7 @@ class Board:
 
     @property
     def widget(self) -> Any:
-        """The widget that shows the board, for layouts of one's own."""
+        """The widget that shows the board, for custom layouts."""
         return self._page.widget
 
     @property
@@ -260,14 +260,14 @@ class Board:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """The plots: those that were given, or those of the algorithm, or general ones; they outlive a reset."""
+        """The plots: those given, or the algorithm's, or general ones; they survive a reset."""
         panels = self._panels or self._own_panels or panels_of(self._algorithm_name, self.history)
         self._shown_panels = tuple(panel for panel in panels if not panel.report_only) or self._shown_panels
         return self._shown_panels
 
     @property
     def backdrop(self) -> Backdrop | None:
-        """The exact frontier, as soon as there is one; it outlives a reset."""
+        """The frontier, as soon as there is one; it survives a reset."""
         algorithm = self.player.algorithm
         found = getattr(algorithm, "backdrop", None) if algorithm is not None else None
         if found is not None:
@@ -283,10 +283,10 @@ class Board:
         return svg.picture(self._scene(), title=f"{self.title} · step {self.history.step}")
 
     def save_figure(self, path: str | Path, panels: Sequence[str] = (), title: str = "") -> Path:
-        """Write the plots as an SVG or a PDF for a paper, by the ending of `path`; `panels` names some by their ids.
+        """Write the plots as an SVG or a PDF for a paper, by the suffix of `path`; `panels` selects some by their ids.
 
         Raises:
-            ValueError: another ending, no such panel, nothing to draw yet, or a PDF without matplotlib; in one line.
+            ValueError: another suffix, no such panel, nothing to draw yet, or a PDF without matplotlib; in one line.
         """
         return paper.save_figure(self._scene(), path, panels, title)
 
@@ -300,7 +300,7 @@ class Board:
 
     @property
     def ghosts(self) -> list[dict[str, Any]]:
-        """The curves of former runs of this algorithm, oldest first."""
+        """The curves of earlier runs of this algorithm, oldest first."""
         return [ghost for ghost in self._ghosts if ghost["algorithm"] == self._algorithm_name]
 
     def _leave_ghost(self) -> None:
@@ -313,7 +313,7 @@ class Board:
     # ---- what a page is told, and what it asks for --------------------------------------------------------------
 
     def frame(self) -> dict[str, Any]:
-        """Return the newest state as one message: JSON-able, under 50 kB."""
+        """Return the newest state as one message: JSON-serialisable, under 50 kB."""
         player = self.player
         error = player.error
         return {
@@ -336,7 +336,7 @@ class Board:
         }
 
     def setup(self) -> dict[str, Any]:
-        """Return what a page must know before it can draw frames, as one message: JSON-able, under 50 kB."""
+        """Return what a page needs before it can draw frames, as one message: JSON-serialisable, under 50 kB."""
         backdrop = self.backdrop
         return {
             "op": "setup",
@@ -351,11 +351,11 @@ class Board:
         }
 
     def setup_mark(self) -> Any:
-        """Return a value that changes when `setup` does, and costs nothing to compare."""
+        """Return a value that changes when `setup` does and is cheap to compare."""
         return self.backdrop, self.player.specs, self.ghosts, self.panels
 
     def turn(self, name: str, value: Any, by: str) -> None:
-        """Turn a knob from the page `by`; a value that is not allowed changes nothing and leaves a notice."""
+        """Set a knob from the page `by`; a value that is not allowed changes nothing and leaves a notice."""
         try:
             self.player.set_knob(name, value)
             self.notice = ""
@@ -365,13 +365,13 @@ class Board:
         self._page.wake()
 
     def pick(self, name: str, at: Any) -> None:
-        """Choose the option at a place of a choice, from a page; returns soon."""
+        """Choose an option by its index, from a page; returns quickly."""
         options = self._form.options(name)
         if isinstance(at, int) and 0 <= at < len(options):
             self._later(lambda: self.choose(**{name: options[at]}))
 
     def press(self, what: str) -> None:
-        """Do what a button says: start, pause, resume, step, stop or reset; returns soon, whatever that takes."""
+        """Do what a button says: start, pause, resume, step, stop or reset; returns quickly in any case."""
         if what == "stop":
             self.player.request_stop()
             self._page.wake()
@@ -383,7 +383,7 @@ class Board:
                 self._later(action)
 
     def _later(self, action: Callable[[], None]) -> None:
-        """A reset may have to wait for a thread: not on the kernel's."""
+        """Run in another thread: a reset may have to wait, and must not block the kernel's thread."""
         if self.player.driver == "blocking":
             action()
         else:
@@ -392,7 +392,7 @@ class Board:
     # ---- display -----------------------------------------------------------------------------------------------
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget; and for front ends without widgets a static figure, once there is something to see."""
+        """The widget, and a static figure for front ends without widgets, once there is something to see."""
         bundle = self.widget._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         data = {**data, "text/plain": repr(self)}

@@ -1,7 +1,7 @@
-"""A chat with several models at once: a prompt, a button, and what each of them answers, with its probability.
+"""A chat with several models at once: a prompt, a button, and each model's answer with its probability.
 
-Answers are drawn from the whole distribution (temperature 1), so their probabilities are what they say. All models get
-the same random numbers: where two answer differently, they differ. Texts of models are escaped.
+Answers are drawn from the full distribution (temperature 1), so the probabilities shown are those of the draws. All
+models get the same random numbers: if two answer differently, the models differ. Texts of models are escaped.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Speaker = Callable[[int, int], tuple[str, float, float]]
 
 
 class Chat:
-    """Ask several models the same; show it as the last expression of a cell.
+    """Ask several models the same prompt; display it as the last expression of a cell.
 
     Args:
         prompts: texts to choose from.
-        models: name → how it answers; `data.sampled.speaker` makes one of a model.
+        models: name → speaker; `data.sampled.speaker` makes one from a model.
         seed: of the random numbers.
 
     Raises:
@@ -53,11 +53,11 @@ class Chat:
             raise ValueError("a chat needs at least one model")
         self.prompts, self.models, self._seed = tuple(prompts), models, seed
         self.rounds: list[tuple[str, list[Reply]]] = []
-        """The questions so far with their answers, the newest last."""
+        """The prompts so far with their answers, the newest last."""
         self._box: Any = None
 
     def ask(self, prompt: str) -> list[Reply]:
-        """Draw one answer of every model to `prompt`, all with the same random numbers."""
+        """Draw one answer of every model to `prompt`, with the same random numbers for all."""
         if prompt not in self.prompts:
             raise ValueError(f"unknown prompt {prompt!r}; use one of: {', '.join(self.prompts)}")
         at, seed = self.prompts.index(prompt), seed_of_part(self._seed, len(self.rounds))
@@ -90,7 +90,7 @@ class Chat:
         return ipywidgets.VBox([ipywidgets.HBox([choice, button]), self._page])
 
     def html(self) -> str:
-        """The newest questions and answers as a table, the newest on top."""
+        """The newest prompts and answers as a table, the newest on top."""
         heads = ("model", "answer", "probability", "true reward")
         rows = [f"<tr>{''.join(f'<th style={_CELL!r}>{head}</th>' for head in heads)}</tr>"]
         for prompt, replies in self.rounds[: -SHOWN - 1 : -1]:
@@ -107,7 +107,7 @@ class Chat:
         return f"<table style='line-height:1.4'>{''.join(rows)}</table>"
 
     def __str__(self) -> str:
-        """The newest questions and answers as text."""
+        """The newest prompts and answers as text."""
         lines = []
         for prompt, replies in self.rounds[-SHOWN:]:
             lines.append(f"{prompt} …")
@@ -118,12 +118,12 @@ class Chat:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """The widget, and as text a few answers for where there are no widgets."""
+        """The widget, and a few answers as text for front ends without widgets."""
         model_id = self.widget.model_id
         view = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return {"application/vnd.jupyter.widget-view+json": view, "text/plain": str(self)}
 
 
 def probability_text(probability: float) -> str:
-    """A probability as people read it: 12.3 %, 0.045 %, or 1.2e-05 %."""
+    """A probability in a readable form: 12.3 %, 0.045 %, or 1.2e-05 %."""
     return f"{100 * probability:.3g} %"

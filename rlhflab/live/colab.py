@@ -1,4 +1,4 @@
-"""What is special in Colab: whether this is it, and Google Drive."""
+"""Colab: whether this code runs in it, and access to Google Drive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def in_colab() -> bool:
 
 
 def drive_folder(name: str) -> Path:
-    """A folder of the user's Google Drive, which outlives the session; Colab asks for permission the first time.
+    """A folder in the user's Google Drive, which outlives the session; Colab asks for permission the first time.
 
     Raises:
         ValueError: this is not Colab, or the permission was not given, in one line.
@@ -21,7 +21,7 @@ def drive_folder(name: str) -> Path:
         from google.colab import drive
     except ImportError:
         raise ValueError(
-            "Google Drive can be used in Colab only; elsewhere runs stay in a folder here"
+            "Google Drive is available only in Colab; elsewhere runs stay in a local folder"
         ) from None
     try:
         drive.mount("/content/drive")

@@ -1,8 +1,8 @@
-"""Widget messages answered while a cell runs, where the kernel itself would answer them only after it.
+"""Answer widget messages while a cell runs, in cases where the kernel itself would answer them only afterwards.
 
-JupyterLab sends them to subshells of ipykernel 7, which stay free while a cell runs. Where that does not happen (its
-setting commsOverSubshells is "disabled", another front end, ipykernel 6 as on Colab) they queue behind the running
-cell, in the kernel's main shell; but a cell that waits can take them out of that queue.
+JupyterLab sends them to subshells of ipykernel 7, which stay free while a cell runs. Otherwise (its setting
+commsOverSubshells is "disabled", another front end, ipykernel 6 as on Colab) they queue behind the running cell, in the
+kernel's main shell; but a waiting cell can take them out of that queue.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Message = list[Any]  # from the front end, in parts: identities, delimiter, sign
 
 
 def answer_widgets() -> Callable[[], None]:
-    """Return a function that answers the widget messages queued behind the running cell; the rest keeps its order.
+    """Return a function that answers the widget messages queued behind the running cell; all others keep their order.
 
-    Call it again and again while the cell runs. It does nothing outside the main thread of an ipykernel 6 or 7.
+    Call it repeatedly while the cell runs. It does nothing outside the main thread of an ipykernel 6 or 7.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
@@ -32,7 +32,7 @@ def answer_widgets() -> Callable[[], None]:
         with _same_request(kernel):
             dispatch = kernel.dispatch_shell
     except (AttributeError, KeyError):
-        return lambda: None  # a kernel of another make
+        return lambda: None  # another kind of kernel
 
     def answer() -> None:
         while True:
@@ -41,7 +41,9 @@ def answer_widgets() -> Callable[[], None]:
                 if message is None:
                     return
                 with _same_request(kernel), contextlib.suppress(StopIteration):
-                    dispatch(message).send(None)  # to its end: handlers of widget messages await nothing
+                    dispatch(message).send(
+                        None
+                    )  # runs to completion: handlers of widget messages never await
 
     return answer
 
@@ -97,9 +99,9 @@ def _is_widget_message(arguments: Any) -> bool:
 
 @contextlib.contextmanager
 def _same_request(kernel: Any) -> Iterator[None]:
-    """Whatever request is handled inside, afterwards the kernel is busy with the former one again.
+    """Restore the kernel's current request on exit, whatever request was handled inside.
 
-    Otherwise what the cell prints from then on, and its end, would count as the widget message's.
+    Otherwise everything the cell prints from then on, and its end, would be attributed to the widget message.
     """
     identity, request = kernel._parent_ident["shell"], kernel.get_parent("shell")
     on_interrupt = kernel.saved_sigint_handler
@@ -114,7 +116,7 @@ def _same_request(kernel: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupt_later() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block."""
+    """Delay Ctrl-C until the end of the block."""
     signals: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: signals.append(number))
     try:

@@ -1,4 +1,4 @@
-"""What a board's page must know to draw a control for every knob, and a form for what must be chosen beforehand."""
+"""What a board's page needs to draw a control for every knob, and a form for settings that are chosen beforehand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlhflab.core.knobs import Knob
 
 
 def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
-    """Return one JSON-able description per knob, in order; no limit is None."""
+    """Return one JSON-serialisable description per knob, in order; None stands for no limit."""
     return [
         {
             "name": name,
@@ -32,11 +32,11 @@ def describe(specs: Mapping[str, Knob]) -> list[dict[str, Any]]:
 
 
 class Dials:
-    """Who turned which knob last, so that no page fights with the person who drags.
+    """Who moved which knob last, so that no page fights the user while a slider is dragged.
 
-    Every move gets a number and the name of the page it came from. A page follows a value only where its number is
-    new and it came from elsewhere; so the kernel never writes to a control that is being dragged. A value that changes
-    without a move was turned by the algorithm: it was built with another than the default, or adapts it.
+    Every move gets a number and the name of the page it came from. A page follows a value only if its number is new and
+    it came from elsewhere; so the kernel never writes to a control that is being dragged. A value that changes without
+    a move was changed by the algorithm: it was built with a value other than the default, or adapts it.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class Dials:
         self._shown: dict[str, tuple[float, int]] = {}  # value and number of the move in the last frame
 
     def moved(self, name: str, by: str = "python") -> None:
-        """Note that `by` turned the knob."""
+        """Note that `by` moved the knob."""
         number, _ = self._moves.get(name, (0, ""))
         self._moves[name] = (number + 1, by)
 
     def frame(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-        """Return what a frame says of the knobs: value, number of the move, who moved."""
+        """Return the knobs as a frame carries them: value, number of the move, who moved."""
         frame = {}
         for name, value in values.items():
             number, by = self._moves.get(name, (0, ""))
@@ -66,10 +66,10 @@ class Choice:
     """A setting that cannot change while a training runs.
 
     Attributes:
-        label: what the form calls it.
-        options: value → its name; the first one holds at the start.
+        label: its label in the form.
+        options: value → its name; the first one is chosen at the start.
         help: one line.
-        always_named: whether the ghost of a run says what was chosen for the first option too.
+        always_named: whether a run's ghost is labelled with the choice even if it is the first option.
     """
 
     label: str
@@ -83,7 +83,7 @@ class Choice:
 
 
 class Form:
-    """The choices of a board and what is chosen now."""
+    """The choices of a board and their current values."""
 
     def __init__(self, choices: Mapping[str, Choice]) -> None:
         self._choices = dict(choices)
@@ -94,7 +94,7 @@ class Form:
         return list(self._choices[name].options) if name in self._choices else []
 
     def choose(self, **values: Any) -> None:
-        """Choose; ValueError in one line, and nothing chosen, where a value is not among the options."""
+        """Choose values; if one is not among the options, ValueError in one line and nothing is changed."""
         for name, value in values.items():
             if name not in self._choices:
                 raise ValueError(f"unknown choice {name!r}; known: {', '.join(self._choices) or 'none'}")
@@ -104,7 +104,7 @@ class Form:
         self.chosen = {**self.chosen, **values}
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return one JSON-able description per choice, in order."""
+        """Return one JSON-serialisable description per choice, in order."""
         return [
             {
                 "name": name,
@@ -116,11 +116,11 @@ class Form:
         ]
 
     def places(self) -> dict[str, int]:
-        """The place of each chosen value among its options."""
+        """The index of each chosen value among its options."""
         return {name: self.options(name).index(value) for name, value in self.chosen.items()}
 
     def words(self) -> list[str]:
-        """What is chosen in words, where it is not the option of the start or is always named."""
+        """The choices in words: those that differ from the first option or are always named."""
         return [
             f"{choice.label} {choice.options[self.chosen[name]]}"
             for name, choice in self._choices.items()

@@ -1,6 +1,6 @@
-"""%%exact: a notebook cell that needs the list of all answers runs where there is one, and says so in a line elsewhere.
+"""%%exact: a notebook cell that needs the list of all answers runs if there is one, else it says in a line why not.
 
-So one setting at the top of a lab switches its world, and what only an enumerable world can show needs no branches.
+So one setting at the top of a lab switches its world, and cells for enumerable worlds need no branches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def exact_cells(world: Any) -> None:
         world: its `name` and whether it is `enumerable`; see `worlds.world.World`.
 
     Raises:
-        RuntimeError: outside IPython there are no cells.
+        RuntimeError: outside IPython, where there are no cells.
     """
     from IPython.core.getipython import get_ipython
 
@@ -34,7 +34,7 @@ def exact_cells(world: Any) -> None:
 
 
 def _run(shell: Any, cell: str) -> Any:
-    """Run a cell in the notebook's names; its last expression is the value, an error is the cell's own."""
+    """Run a cell in the notebook's namespace; its last expression is the value, an error is the cell's own."""
     source = shell.transform_cell(cell)
     name = shell.compile.cache(source, shell.execution_count, cell)  # so that tracebacks show its lines
     tree = ast.parse(source, name)

@@ -1,4 +1,4 @@
-"""What a run leaves behind on its board: faint curves for the next runs of the same algorithm."""
+"""Ghosts: the faint curves that a run leaves on its board for later runs of the same algorithm."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _POINTS = 60  # of one curve
 def ghost_of(
     history: History, panels: Iterable[Panel], algorithm: str, choices: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Return a run's curves and trail as a frame shows them, JSON-able; None where there is too little to see.
+    """Return a run's curves and trail as a frame shows them, JSON-serialisable; None if there is too little to see.
 
     Args:
         history: of the run.
-        panels: their lines say what is kept.
-        algorithm: its name; boards show ghosts of their own algorithm only.
-        choices: what was chosen for the run, in words; they name it, after its β.
+        panels: their lines determine what is kept.
+        algorithm: its name; boards show only ghosts of their own algorithm.
+        choices: the run's choices in words; they follow β in its label.
     """
     series = {}
     for name in ghost_series(panels):

@@ -1,7 +1,7 @@
 """The pages that show a board: one widget, and a pump that sends them setup, frames, pictures and plotly.js.
 
-A pump thread sends at most ten frames a second, fewer where the page needs longer to draw; frames are stateless, so
-whatever was missed does not matter. The page draws with plotly.js, which it gets once from the installed plotly
+A pump thread sends at most ten frames a second, fewer if the page needs longer to draw; frames are stateless, so
+missed ones do not matter. The page draws with plotly.js, which it gets once from the installed plotly
 package. Nothing here waits for the page, and the training thread never writes to the view.
 """
 
@@ -29,7 +29,7 @@ from rlhflab.widget import PageWidget, page_module
 
 FRAME_INTERVAL = 0.1  # seconds between frames, at least
 PICTURE_INTERVAL = 10.0  # seconds between pictures for opening without a kernel
-_CHUNK = 256_000  # Colab drops binary buffers and limits messages: text in pieces there
+_CHUNK = 256_000  # Colab drops binary buffers and limits message size: text in chunks there
 
 
 @functools.cache
@@ -41,7 +41,7 @@ def plotly_source() -> bytes:
 
 
 def send_plotly(widget: Any) -> None:
-    """Send plotly.js to the page of `widget`: one binary buffer, on Colab pieces of text."""
+    """Send plotly.js to the page of `widget`: one binary buffer, or chunks of text on Colab."""
     source = plotly_source()
     if not in_colab():
         widget.send({"op": "plotly"}, buffers=[source])
@@ -66,7 +66,7 @@ def thin_backdrop(backdrop: Backdrop) -> dict[str, Any]:
 
 
 class Shown(Protocol):
-    """What a page asks of a board, and tells it; see `board.Board`."""
+    """What a page needs of a board; see `board.Board`."""
 
     name: str
     notice: str
@@ -88,7 +88,7 @@ class Shown(Protocol):
 
 
 class BoardWidget(PageWidget):
-    """The widget behind a board; everything but the picture travels in messages of its own."""
+    """The widget behind a board; everything but the picture is sent in custom messages."""
 
     _esm = page_module(Path(__file__).parent / "static" / "board.js")
     _css = """
@@ -103,14 +103,14 @@ class Page:
     """All pages on which a board is open, and the saved picture for when none is.
 
     Args:
-        board: what is shown; its setup, frames and pictures are asked for when they are sent.
+        board: what is shown; its setup, frames and pictures are made when they are sent.
     """
 
     def __init__(self, board: Shown) -> None:
         self.widget = BoardWidget()
         self._board = board
         self._views = 0  # pages that have said hello
-        self._shown_at: float | None = None  # when it was put into an output that no page has answered from
+        self._shown_at: float | None = None  # when it was put into an output; None once a page has answered
         self._knobs_seen: Mapping[str, float] = {}
         self._setup_sent: Any = None
         self._setup_time = 0.0
@@ -133,7 +133,7 @@ class Page:
         self._wake.set()
 
     def on_change(self) -> None:
-        """The player's state has changed: send it, from a thread of our own. May come from any thread."""
+        """The player's state has changed: send it from our own thread. May be called from any thread."""
         self._wake.set()
         with self._lock:
             if self._pump_thread is None and not self._closed and self._board.player.driver != "blocking":
@@ -143,13 +143,13 @@ class Page:
                 self._pump_thread.start()
 
     def on_record(self, record: Record) -> None:
-        """On the training thread: the first record with a turned knob is sent without waiting for its turn."""
+        """On the training thread: the first record with a changed knob is sent without waiting for its turn."""
         if record.knobs != self._knobs_seen:
             self._knobs_seen = record.knobs
             self._wake.set()
 
     def display(self) -> None:
-        """Put the board into the output of the running cell, and below it a place for the saved picture."""
+        """Put the board into the output of the running cell, with a placeholder for the saved picture below it."""
         from IPython.display import display
 
         data, metadata = self._board._repr_mimebundle_()
@@ -163,7 +163,7 @@ class Page:
             self._display_id = display_id
 
     def settle(self) -> None:
-        """After the end: leave a picture, in the widget's state and in the notebook's output."""
+        """After the end, leave a picture in the widget's state and in the notebook's output."""
         self._take_picture()
         with self._lock:
             display_id, self._display_id = self._display_id, None
@@ -184,10 +184,10 @@ class Page:
     # ---- the pump ----------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Send what is new, not more often than the page can draw; sleep while nothing moves."""
+        """Send what is new, no more often than the page can draw; sleep while nothing changes."""
         while True:
             moving = self._board.state in ("running", "preparing")
-            # the page rests between draws too, so that they take a third of its time
+            # the page also rests between draws, so that they take a third of its time
             interval = max(FRAME_INTERVAL, 1.5 * self._draw_seconds) if self._views else 0.3
             watched = self._views or self._shown_at is not None
             self._wake.wait(interval - FRAME_INTERVAL if moving and watched else None)
@@ -219,7 +219,7 @@ class Page:
             self._take_picture()
 
     def _push_to_silent_page(self) -> None:
-        """Where cells run one after the other, a page cannot ask for anything: send it what it needs unasked."""
+        """While a cell blocks the kernel, a page cannot ask for anything: send it what it needs unasked."""
         if self._shown_at is None:
             return
         now = time.monotonic()
@@ -231,7 +231,7 @@ class Page:
 
     def _send_setup_if_new(self) -> None:
         mark = self._board.setup_mark()
-        # Again every few seconds: a page opened again may have lost its hello.
+        # Again every few seconds: the hello of a reopened page may have been lost.
         if mark != self._setup_sent or time.monotonic() - self._setup_time > 4:
             self._setup_sent = mark
             self._setup_time = time.monotonic()
@@ -249,13 +249,13 @@ class Page:
         self.widget.picture = self._board.picture()
 
     def _saved_html(self) -> str:
-        """The picture for whoever opens the notebook later; hidden while the live board is there (see _css)."""
+        """The picture shown when the notebook is opened later; hidden while the live board is there (see _css)."""
         return f'<div class="rlhf-saved">{self._board._repr_html_() if self._board.history.records else ""}</div>'
 
     # ---- messages ----------------------------------------------------------------------------------------------
 
     def _on_message(self, _widget: Any, content: Mapping[str, Any], _buffers: Any) -> None:
-        """A message from the page; may come on the main thread or on a subshell's, and must return soon."""
+        """Handle a message from the page; may run on the main thread or a subshell's, and must return quickly."""
         op = content.get("op")
         self._board.player.hear()
         if op == "hello":

@@ -1,12 +1,12 @@
-"""The player: runs any algorithm to its end, one step at a time, while somebody else looks and turns knobs.
+"""The player: runs any algorithm to its end, one step at a time, while others watch and change its knobs.
 
-One loop, three drivers. `thread`: the steps happen in a daemon thread, so cells and sliders stay free. `poll`: the
-same thread, and a cell that waits takes the messages of buttons and sliders out of the queue behind it. `blocking`
-(headless runs, tests): the steps happen in the caller. `auto` (the default) is thread until a cell has waited for a
-second without hearing the page beside it, then poll; what is heard later decides anew. On Colab, where nobody can be
-heard beside a cell, it begins with poll. The environment variable RLHFLAB_DRIVER overrides the choice.
+One loop, three drivers. `thread`: the steps run in a daemon thread, so cells and sliders stay responsive. `poll`: the
+same thread, and a waiting cell takes the messages of buttons and sliders out of the queue behind it. `blocking`
+(headless runs, tests): the steps run in the caller. `auto` (the default) is thread until a cell has waited for a
+second without hearing from the page, then poll; later messages may switch it back. On Colab, where no message gets
+through while a cell runs, it starts with poll. The environment variable RLHFLAB_DRIVER overrides the choice.
 
-What is left out on purpose: printing, plotting, files. A player knows an algorithm, some sinks for its records, and a
+Left out on purpose: printing, plotting, files. A player knows an algorithm, some sinks for its records, and a
 mailbox for its knobs.
 """
 
@@ -35,10 +35,10 @@ Driver = Literal["auto", "thread", "poll", "blocking"]
 Heard = Literal["", "directly", "polled"]
 
 ENDED = ("stopped", "finished", "error")
-"""States in which no step will follow until somebody starts again."""
+"""States in which no step follows until the player is started again."""
 
 UNHEARD = 1.0
-"""Seconds that a cell waits to hear the page beside it, before it polls."""
+"""Seconds that a cell waits to hear from the page before it polls."""
 
 _DRIVERS = ("auto", "thread", "poll", "blocking")
 _registry: weakref.WeakValueDictionary[str, Player] = weakref.WeakValueDictionary()
@@ -46,7 +46,7 @@ _registry_lock = threading.Lock()
 
 
 def choose_driver(driver: str = "auto") -> str:
-    """Return the driver to begin with: RLHFLAB_DRIVER if set, else `driver`; "auto" is poll on Colab, else thread."""
+    """Return the initial driver: RLHFLAB_DRIVER if set, else `driver`; "auto" is poll on Colab, otherwise thread."""
     chosen = _wanted(driver)
     if chosen == "auto":
         return "poll" if in_colab() else "thread"
@@ -64,12 +64,12 @@ class Player:
     """Runs the algorithm that `make` builds.
 
     Args:
-        make: builds a fresh algorithm; may take seconds, the state is "preparing" meanwhile.
-        sinks: called with every record, on the training thread, in this order; an exception there stops the run. One
-            that has `failed` is told there of the error that stopped it.
+        make: builds a fresh algorithm; may take seconds, during which the state is "preparing".
+        sinks: called with every record, on the training thread, in this order; an exception there stops the run. If a
+            sink has a method `failed`, it is called with the error that stopped the run.
         driver: "auto", "thread", "poll" or "blocking".
-        name: a player with the same name that still runs is stopped and joined.
-        specs: the knobs' specifications, where they are known before the algorithm is.
+        name: a running player with the same name is stopped and joined.
+        specs: the knobs' specifications, if they are known before the algorithm is built.
         on_change: called without arguments after every change of state, from any thread; must return at once.
     """
 
@@ -84,14 +84,14 @@ class Player:
     ) -> None:
         self.driver = choose_driver(driver)
         self.heard: Heard = ""
-        """How the page was last heard while a cell waited: "directly", beside the cell, "polled" by it, or not yet."""
+        """How the page last reached the kernel while a cell waited: "directly", "polled" by the cell, or not yet."""
         self.name = name
         self.algorithm: Algorithm | None = None
         self.record: Record | None = None
         self.error: BaseException | None = None
         self.traceback = ""
         self.notice = ""
-        """One line for the person at the view: why a knob was refused."""
+        """One line for the user: why a knob's value was rejected."""
         self._automatic = _wanted(driver) == "auto"
         self._make = make
         self._sinks = tuple(sinks)
@@ -103,7 +103,7 @@ class Player:
         self._stopping = self._pausing = self._resetting = False
         self._single_steps = self._generation = 0
         self._waiting: list[threading.Thread] = []  # those blocked in `wait`
-        self._wanted: dict[str, float] = {}  # every knob somebody has set, for the next algorithm too
+        self._wanted: dict[str, float] = {}  # every knob that was set, for the next algorithm too
         self._mailbox: dict[str, float] = {}  # newest value per knob, not yet taken by the training thread
         self._marks: collections.deque[float] = collections.deque(maxlen=200)
         if name is not None:
@@ -127,13 +127,13 @@ class Player:
 
     @property
     def steps(self) -> int:
-        """Updates there will be; 0 while that is unknown."""
+        """Total number of updates; 0 while unknown."""
         algorithm = self.algorithm
         return algorithm.steps if algorithm is not None else 0
 
     @property
     def rate(self) -> float:
-        """Steps per second over the last steps; 0 while nothing moves."""
+        """Steps per second over the last steps; 0 while nothing runs."""
         marks = list(self._marks)
         if self._state != "running" or len(marks) < 2:
             return 0.0
@@ -141,13 +141,13 @@ class Player:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time to the end; None while it is unknown."""
+        """Estimated time to the end; None while unknown."""
         rate = self.rate
         return (self.steps - self.steps_done) / rate if rate > 0 and self.steps else None
 
     @property
     def specs(self) -> dict[str, Knob]:
-        """The knobs' specifications: the algorithm's, or those given before there was one."""
+        """The knobs' specifications: the algorithm's, or those given before it is built."""
         algorithm = self.algorithm
         return dict(algorithm.knobs.specs if algorithm is not None else self._specs)
 
@@ -162,13 +162,13 @@ class Player:
     # ---- what can be done --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start, or go on after a pause; after the end nothing happens until `reset`. Blocks with driver "blocking"."""
+        """Start, or continue after a pause; after the end nothing happens until `reset`. Driver "blocking" blocks."""
         self._go(pausing=False)
 
     def resume(self) -> None:
-        """Go on after a pause, or after an error from the last whole update, where that is in memory still.
+        """Continue after a pause, or after an error from the last complete update, if that is still in memory.
 
-        Nothing happens where nothing has started.
+        Does nothing if nothing has started.
         """
         algorithm, thread = self.algorithm, self._thread
         if self._state == "error" and algorithm is not None and algorithm.rewind():
@@ -180,20 +180,20 @@ class Player:
             self._go(pausing=False)
 
     def pause(self) -> None:
-        """Let the step under way end and rest after it."""
+        """Pause after the current step."""
         with self._changed:
             self._pausing = True
             self._single_steps = 0
             self._changed.notify_all()
 
     def step(self, steps: int = 1) -> None:
-        """Make one step (or `steps`) and rest after it; where nothing has started yet, this starts."""
+        """Make one step (or `steps`), then pause; starts the run if needed."""
         self._go(pausing=True, single_steps=steps)
 
     def stop(self, timeout: float | None = 5.0) -> bool:
-        """End the run after the step under way and join its thread; what was learnt stays in `algorithm`.
+        """End the run after the current step and join its thread; the trained model stays in `algorithm`.
 
-        Returns whether the thread has ended: a `make` under way cannot be interrupted; no step follows it.
+        Returns whether the thread has ended: `make` cannot be interrupted, but no step follows it.
         """
         self.request_stop()
         thread = self._thread
@@ -203,7 +203,7 @@ class Player:
         return not thread.is_alive()
 
     def request_stop(self) -> None:
-        """As `stop`, without waiting for it; where nothing has started there is nothing to stop."""
+        """As `stop`, without waiting; does nothing if nothing has started."""
         with self._changed:
             if self._state == "idle" and self._thread is None:
                 return
@@ -214,16 +214,16 @@ class Player:
 
     @property
     def stopping(self) -> bool:
-        """Whether a stop was asked for and has not happened yet."""
+        """Whether a stop was requested and has not happened yet."""
         return self._stopping and self._state in ("preparing", "running", "paused")
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody is blocked in `wait`: in a notebook, a cell."""
+        """Whether a caller is blocked in `wait`: in a notebook, a cell."""
         return bool(self._waiting)
 
     def hear(self) -> None:
-        """Note, while a cell waits, how the message of the page that is being handled has reached the kernel."""
+        """Note, while a cell waits, how the page's message being handled reached the kernel."""
         with self._changed:
             before, polled = self.heard, threading.current_thread() in self._waiting
             if self._waiting:
@@ -234,13 +234,13 @@ class Player:
             self._on_change()
 
     def reset(self) -> None:
-        """Stop, forget the algorithm and be idle; knobs that somebody has set keep their values."""
-        self._resetting = True  # the stop is no end: whoever waits goes on waiting
+        """Stop, forget the algorithm and become idle; knobs that were set keep their values."""
+        self._resetting = True  # this stop is not the end: `wait` continues waiting
         try:
             self.stop()
             self.forget()
             with self._changed:
-                self._generation += 1  # a thread that still prepares will see that nobody waits for it
+                self._generation += 1  # tells a thread that is still preparing to give up
                 self.algorithm = self.record = self.error = None
                 self.traceback = self.notice = ""
                 self._stopping = self._pausing = False
@@ -249,11 +249,11 @@ class Player:
                 self._marks.clear()
                 self._thread, self._state = None, "idle"
         finally:
-            self._resetting = False  # also where Ctrl-C ends the stop
+            self._resetting = False  # also if Ctrl-C interrupts the stop
         self._on_change()
 
     def forget(self) -> None:
-        """Let the algorithm go. An error remembers it too, in its frames, and notebooks remember the last error."""
+        """Release the algorithm, and the error, whose frames hold it too; notebooks remember the last error."""
         self.algorithm, error = None, self.error
         while error is not None:
             traceback.clear_frames(error.__traceback__)
@@ -265,10 +265,10 @@ class Player:
         self._set_state("finished", self._generation)
 
     def set_knob(self, name: str, value: Any) -> None:
-        """Put a value in the mailbox; the newest one is in force from the next step on.
+        """Put a value in the mailbox; the newest one takes effect at the next step.
 
         Raises:
-            ValueError: unknown name or value not allowed, where the knobs are known already; the knob is unchanged.
+            ValueError: unknown name or value not allowed, if the knobs are already known; the knob is unchanged.
         """
         specs = self.specs
         if specs:
@@ -282,13 +282,13 @@ class Player:
             self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the training rests: finished, stopped, failed, or never started.
+        """Block until the training is at rest: finished, stopped, failed, or never started.
 
-        A pause, or steps, asked for before are a rest too. While this blocks neither a pause nor a reset is one: who
-        presses a button while a cell waits wants to go on with this training, not with the next cell. Buttons and
-        sliders act meanwhile: beside this cell if the front end can do that, else this cell polls for them.
+        A pause, or single steps, requested before the call also count as rest. During the call neither a pause nor a
+        reset does: pressing a button while a cell waits means to continue this training, not to run the next cell.
+        Buttons and sliders work meanwhile: directly if the front end can do that, else this cell polls for them.
 
-        Returns whether it rests; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
+        Returns whether it is at rest; False after `timeout` seconds. Raises the algorithm's exception if it raised one.
         """
         end = None if timeout is None else time.monotonic() + timeout
         poll = answer_widgets() if self._automatic or self.driver == "poll" else None
@@ -300,7 +300,7 @@ class Player:
             if not self._waiting:
                 self.heard = ""
             self._waiting.append(threading.current_thread())
-        self._on_change()  # the page is told, and answers
+        self._on_change()  # tells the page, which answers
         try:
             while True:
                 with self._changed:
@@ -344,7 +344,7 @@ class Player:
             self._single_steps = self._single_steps + single_steps if pausing else 0
             self._changed.notify_all()
             if self._thread is not None:
-                return  # it is at work and reads the flags above
+                return  # it is running and reads the flags above
             if self.driver == "blocking":
                 self._thread = threading.current_thread()
             else:
@@ -362,7 +362,7 @@ class Player:
     def _set_state(self, state: State, generation: int) -> None:
         with self._changed:
             if generation != self._generation:
-                return  # this thread was given up by a reset
+                return  # this thread was abandoned by a reset
             self._state = state
             self._changed.notify_all()
         self._on_change()
@@ -380,12 +380,12 @@ class Player:
                     self.algorithm = algorithm
             self._loop(algorithm, generation)
         except KeyboardInterrupt:
-            self._set_state("stopped", generation)  # with the blocking driver this is how a person stops it
+            self._set_state("stopped", generation)  # with the blocking driver, Ctrl-C is the way to stop
             raise
         except BaseException as error:
             short = out_of_memory(error, f"after {self.steps_done} steps")
             if generation == self._generation:
-                self.error, short = short or error, None  # a frame that knows its error keeps both alive
+                self.error, short = short or error, None  # a frame that holds its own error keeps both alive
                 whole = "" if isinstance(self.error, OneLine) else "".join(traceback.format_exception(error))
                 self.traceback = whole[-6000:]
                 for sink in self._sinks:
@@ -397,7 +397,7 @@ class Player:
         while True:
             with self._changed:
                 if generation != self._generation:
-                    return  # given up by a reset: the knobs in the mailbox are for its successor
+                    return  # abandoned by a reset: the knobs in the mailbox are for its successor
                 self._take_knobs(algorithm)
                 stop = self._stopping
                 single = self._pausing and self._single_steps > 0
@@ -410,7 +410,7 @@ class Player:
                 if self._state != "paused":
                     self._set_state("paused", generation)
                 if self.driver == "blocking":
-                    return  # nobody else could end the pause
+                    return  # blocking: no other thread could end the pause
                 with self._changed:
                     self._changed.wait_for(self._has_news)
                 continue
@@ -422,7 +422,7 @@ class Player:
                 self._set_state("finished", generation)
                 return
             if generation != self._generation:
-                return  # given up during a long step: nobody waits for this record any more
+                return  # abandoned during a long step: this record is no longer wanted
             self.record = record
             for sink in self._sinks:
                 sink(record)

@@ -10,13 +10,13 @@ from rlhflab.core.record import Backdrop, Record
 
 
 class StoredRun:
-    """An Algorithm that gives back stored records, one after the other; it has no knobs.
+    """An Algorithm that returns stored records one by one; it has no knobs.
 
     Args:
         records: in the order of their steps.
-        backdrop: the exact frontier, where the world has one.
+        backdrop: the frontier, if the world has one.
         name: of the algorithm that ran.
-        step: how many of the records have been given already.
+        step: how many of the records have already been returned.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class StoredRun:
         return self._records[self.step - 1]
 
     def rewind(self) -> bool:
-        """Nothing fails here."""
+        """Always possible, as nothing changes."""
         return True
 
     def state_dict(self) -> dict[str, Any]:

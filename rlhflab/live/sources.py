@@ -1,4 +1,4 @@
-"""What a board may be given: a recipe, kept runs, a call that makes an algorithm, or an iterator of records."""
+"""Sources of a board: a recipe, kept runs, a function that makes an algorithm, or an iterator of records."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rlhflab.live.replay import StoredRun
 
 
 class Stream:
-    """Any iterator of records as an algorithm: it ends when the iterator does, and cannot be kept or continued.
+    """Any iterator of records as an algorithm: it ends when the iterator does, and cannot be saved or continued.
 
     Args:
-        records: made one at a time; a generator reads `knobs` when it makes the next one.
-        knobs: what sliders turn.
+        records: made one at a time; a generator reads `knobs` for each of them.
+        knobs: the values behind the sliders.
         name: of the algorithm.
     """
 
     def __init__(self, records: Iterable[Record], knobs: Knobs, name: str) -> None:
         self.name, self.knobs = name, knobs
-        self.step, self.steps = 0, len(records) if isinstance(records, Sequence) else 0  # 0: not known
+        self.step, self.steps = 0, len(records) if isinstance(records, Sequence) else 0  # 0: unknown
         self.backdrop: Backdrop | None = getattr(records, "backdrop", None)
         self._records = iter(records)
 
@@ -41,11 +41,11 @@ class Stream:
         return record
 
     def rewind(self) -> bool:
-        """A generator that has failed has ended."""
+        """Never possible: a generator that has failed has ended."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """There is none.
+        """Not supported.
 
         Raises:
             ValueError: always.
@@ -55,7 +55,7 @@ class Stream:
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """There is none."""
+        """Not supported."""
         self.state_dict()
 
 
@@ -64,7 +64,7 @@ class Replayed:
 
     Args:
         before: its records.
-        backdrop: the exact truth, where there is one.
+        backdrop: the frontier, if there is one.
         name: of its algorithm.
     """
 
@@ -72,24 +72,24 @@ class Replayed:
         self.before, self.backdrop, self.name = before, backdrop, name
 
     def make(self, step: int = 0) -> StoredRun:
-        """The run as an algorithm that has given `step` records."""
+        """The run as an algorithm that has already returned `step` records."""
         return StoredRun(self.before, self.backdrop, self.name, step)
 
 
 def keeper_of(source: Any) -> tuple[Callable[[Record], Any], ...]:
-    """What keeps the records of a board's source: itself, where it keeps its runs."""
+    """The sinks that keep the records of a board's source: the source itself if it keeps its runs."""
     return (source,) if hasattr(source, "make") and callable(source) else ()
 
 
 def maker_of(source: Any, knobs: type[Knobs] | Knobs | None = None) -> Callable[..., Algorithm]:
-    """Return what builds a fresh algorithm, given what was chosen on the board.
+    """Return a function that builds a fresh algorithm from the choices on the board.
 
     Args:
         source: see `Board`.
-        knobs: of an iterator that has none of its own.
+        knobs: for an iterator that has none of its own.
 
     Raises:
-        ValueError: it is none of these, in one line.
+        ValueError: not a valid source, in one line.
     """
     if isinstance(source, Recipe):
         return lambda **chosen: as_algorithm(source.but(**chosen).build(), knobs)
@@ -101,13 +101,13 @@ def maker_of(source: Any, knobs: type[Knobs] | Knobs | None = None) -> Callable[
     if isinstance(source, Iterable):
         return _once(as_algorithm(source, knobs))
     raise ValueError(
-        "a board needs a recipe, a call that makes an algorithm, or an iterator of records, got "
+        "a board needs a recipe, a function that makes an algorithm, or an iterator of records, got "
         f"{type(source).__name__}"
     )
 
 
 def as_algorithm(made: Any, knobs: type[Knobs] | Knobs | None = None, name: str = "") -> Algorithm:
-    """An algorithm as it is; any other iterator of records as a `Stream`."""
+    """Return an algorithm unchanged, and any other iterator of records as a `Stream`."""
     if all(hasattr(made, attribute) for attribute in ("knobs", "steps", "state_dict")):
         algorithm: Algorithm = made
         return algorithm
@@ -124,7 +124,7 @@ def _once(algorithm: Algorithm) -> Callable[..., Algorithm]:
     def make() -> Algorithm:
         if not given:
             raise ValueError(
-                "an iterator runs once: give the board a recipe, or a call that makes an iterator"
+                "an iterator runs only once: give the board a recipe, or a function that makes an iterator"
             )
         return given.pop()
 
@@ -132,10 +132,10 @@ def _once(algorithm: Algorithm) -> Callable[..., Algorithm]:
 
 
 def choices_of(recipe: Recipe | None, choices: Mapping[str, Choice | Sequence[Any]]) -> dict[str, Choice]:
-    """The form of a board: what may be chosen, with the recipe's words where there is one.
+    """The form of a board: what can be chosen, with labels and help from the recipe if there is one.
 
     Args:
-        recipe: the first option is its own value, where that is among them.
+        recipe: its own value becomes the first option, if it is among them.
         choices: name of a setting → its options, or a `Choice`.
     """
     found = {}

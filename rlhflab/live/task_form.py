@@ -1,7 +1,6 @@
 """A form to choose what a lab trains: a task, its size, and the names of models and data that it uses.
 
-The form asks for nothing: cells below it run with what it shows. A cell that is run again keeps what was chosen, so
-that "run all" does too.
+The form never blocks: the cells below run with the values it shows. Rerunning its cell keeps them, so "run all" works.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-_kept: dict[str, Any] = {}  # what was chosen last, for a cell that is run again
+_kept: dict[str, Any] = {}  # the last choices, for when the cell is run again
 WORDS = {"model": "model", "world": "data", "reward": "reward"}
 HELP = {
     "model": "a hub id, or a folder written by save_pretrained",
@@ -19,7 +18,7 @@ HELP = {
 
 
 class FormTask(Protocol):
-    """What a form must know of a task; see `recipes.real_tasks.Task`."""
+    """What a form needs of a task; see `recipes.real_tasks.Task`."""
 
     @property
     def label(self) -> str: ...
@@ -30,7 +29,7 @@ class FormTask(Protocol):
 
 
 class TaskForm:
-    """The form; show it as the last expression of a cell, and read `values` in the next one.
+    """The form; display it as the last expression of a cell, and read `values` in the next one.
 
     Args:
         tasks: name → task; the first one is chosen at the start.
@@ -59,7 +58,7 @@ class TaskForm:
         rows = [ipywidgets.HBox([self._names[name], self._helps[name]]) for name in WORDS]
         self._rows = dict(zip(WORDS, rows, strict=True))
         self.widget = ipywidgets.VBox([self._task, self._size, *rows, self._updates])
-        """The widget, for layouts of one's own."""
+        """The widget, for custom layouts."""
         self._follow_task()
         self._task.observe(lambda _: self._follow_task(), "value")
         self._size.observe(lambda _: self._follow_size(), "value")
@@ -81,7 +80,7 @@ class TaskForm:
         """Fill the form in: `task`, `size`, `model`, `world`, `reward`, `updates`.
 
         Raises:
-            ValueError: a task, a size or a field that there is not, in one line.
+            ValueError: unknown task, size or field, in one line.
         """
         task = values.pop("task", self._task.value)
         if task not in self._tasks:
@@ -120,11 +119,11 @@ class TaskForm:
         self._follow_size()
 
     def _follow_size(self) -> None:
-        if self._size.value is not None:  # between its options and its value
+        if self._size.value is not None:  # None between setting its options and its value
             self._updates.value = self._tasks[self._task.value].sizes[self._size.value]["steps"]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """The widget; without widgets, its values as text."""
+        """The widget, and its values as text for front ends without widgets."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         words = "\n".join(f"{name:>8}  {value}" for name, value in self._shown().items())
         return {"application/vnd.jupyter.widget-view+json": view, "text/plain": words}

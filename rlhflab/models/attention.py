@@ -1,7 +1,7 @@
-"""Which attention kernel is taken: the fused ones keep no matrix of time × time, PyTorch's mathematical path several.
+"""The choice of attention kernel: fused ones keep no time × time matrix, PyTorch's math path keeps several.
 
-On CUDA devices the fused kernels share keys and values among heads in 16 bits from compute capability 8 on, and nowhere
-else: there, transformers' unmasked attention with fewer key than query heads would take the mathematical path.
+On CUDA devices the fused kernels support fewer key than query heads only in 16 bits from compute capability 8 on;
+elsewhere transformers' unmasked grouped-query attention would fall back to the math path.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def keep_fused() -> None:
-    """Let every model of transformers with PyTorch's attention repeat keys and values where no kernel shares them."""
+    """Make transformers models with PyTorch's attention repeat keys and values if no kernel supports sharing them."""
     from transformers import AttentionInterface
 
     AttentionInterface.register("sdpa", _attend)
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **named: Any) -> Any:
-    """transformers' own function, which repeats keys and values where there is a mask; here, also where it must."""
+    """transformers' own function, which repeats keys and values if there is a mask; here, also when necessary."""
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
     groups = getattr(module, "num_key_value_groups", 1)
-    paged = named.get("cache") is not None  # it takes them before they are repeated
+    paged = named.get("cache") is not None  # it takes keys and values before they are repeated
     if mask is None and groups > 1 and not paged and not shares_keys(query.device, query.dtype):
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
         module = SimpleNamespace(is_causal=getattr(module, "is_causal", True))
@@ -36,7 +36,7 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
 
 
 def shares_keys(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a fused kernel takes fewer key than query heads."""
+    """Whether a fused kernel supports fewer key than query heads."""
     if device.type != "cuda":
         return True
     return dtype != torch.float32 and torch.cuda.get_device_capability(device)[0] >= 8
@@ -51,10 +51,10 @@ def has_fused(device: torch.device, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def twice_differentiable(model: Any) -> Iterator[None]:
-    """Let a forward pass of `model` leave a graph that can be differentiated twice.
+    """Within the block, forward passes of `model` leave a graph that can be differentiated twice.
 
-    The fused kernels have no second derivative. Gradient checkpointing is off: it would make the activations again
-    with another kernel, and the graph of the first derivative keeps them anyway.
+    The fused kernels have no second derivative. Gradient checkpointing is off: it would recompute the activations with
+    another kernel, and the graph of the first derivative keeps them anyway.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Whether a model is what log-probabilities and sampling take it for: causal, with a cache and a language head."""
+"""Checks that a model meets the assumptions of log-probabilities and sampling: causal, with a cache and an LM head."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NUMBERS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_hea
 
 
 def require_decoder(config: Any, what: str) -> None:
-    """Refuse by its configuration what cannot be a decoder with attention.
+    """Reject a configuration that cannot be a decoder with attention.
 
     Raises:
-        Fault: an encoder–decoder, an architecture without attention heads, or a number that is none.
+        Fault: an encoder–decoder, an architecture without attention heads, or an invalid number.
     """
     kind = getattr(config, "model_type", "")
     if getattr(config, "is_encoder_decoder", False):
@@ -40,12 +40,12 @@ def require_causal(model: Any, what: str, reward: bool) -> None:
     """Run three tokens as sampling and log-probabilities would, before any training.
 
     Args:
-        model: in evaluation mode, without adapters that are not merged.
+        model: in evaluation mode, without unmerged adapters.
         what: for the message: "model 'gpt2'".
-        reward: a reward model's trunk, which needs no cache.
+        reward: whether it is a reward model's trunk, which needs no cache.
 
     Raises:
-        Fault: numbers that are not finite, a token that sees later ones, or a cache that is none or changes anything.
+        Fault: numbers that are not finite, a token that sees later ones, or a cache that is missing or changes results.
     """
     ids = torch.tensor([[1, 2, 3]], device=model.device) % model.config.get_text_config().vocab_size
     if reward:
@@ -68,9 +68,9 @@ def require_causal(model: Any, what: str, reward: bool) -> None:
     rough = model.dtype.itemsize < 4 or is_four_bit(model)
     room = (0.2 if rough else 1e-3) * float(whole.std())
     if _apart(begin[-1], whole[1]) > room:
-        raise Fault(f"{what} is no causal language model: a token in it sees those that come later; {KNOWN}")
+        raise Fault(f"{what} is not a causal language model: a token in it sees later ones; {KNOWN}")
     if _apart(after, whole[2]) > room:
-        raise Fault(f"{what} computes something else with its key–value cache than without it; {KNOWN}")
+        raise Fault(f"{what} gives different results with and without its key–value cache; {KNOWN}")
 
 
 def _apart(first: Tensor, second: Tensor) -> float:

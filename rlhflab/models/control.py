@@ -1,4 +1,4 @@
-"""Policy and value function for control: small networks with tanh, orthogonal weights, and quick sampling.
+"""Policy and value function for control: small networks with tanh, orthogonal weights, and fast sampling.
 
 Source of the sizes and gains: Huang et al. (2022), "The 37 implementation details of proximal policy optimization".
 """
@@ -21,7 +21,7 @@ class MLP(nn.Module):
 
     Args:
         sizes: of input, hidden layers and output.
-        gain: scale of the last layer's weights; √2 for those before it.
+        gain: scale of the last layer's weights; the others have √2.
         generator: of the weights.
     """
 
@@ -75,7 +75,7 @@ class ControlPolicy(nn.Module):
         return Independent(Normal(out, self.log_std.exp(), validate_args=False), 1, validate_args=False)
 
     def on_cpu(self) -> ControlPolicy:
-        """This policy, or a copy of it where it is on another device: environments are on the CPU."""
+        """This policy, or a copy if it is on another device: environments are on the CPU."""
         return self if self.net.weights[0].device.type == "cpu" else copy.deepcopy(self).cpu()
 
     def noise(self, steps: int, batch: int, generator: torch.Generator) -> Tensor:
@@ -86,7 +86,7 @@ class ControlPolicy(nn.Module):
         return torch.randn(shape, generator=generator)
 
     def draw(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Sample actions, quickly: argmax(logits + Gumbel noise) follows the softmax (Gumbel, 1954).
+        """Sample actions fast: argmax(logits + Gumbel noise) follows the softmax (Gumbel, 1954).
 
         Args:
             observations: [batch, size].
@@ -100,5 +100,5 @@ class ControlPolicy(nn.Module):
 
 
 def value_function(size: int, seed: int = 0, hidden: Sequence[int] = (64, 64)) -> MLP:
-    """V(s) as a network of its own, [..., size] in and [..., 1] out; it starts near 0."""
+    """V(s) as a separate network, [..., size] in and [..., 1] out; it starts near 0."""
     return MLP((size, *hidden, 1), 1.0, torch.Generator().manual_seed(seed + 1_000_003))

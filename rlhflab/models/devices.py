@@ -1,10 +1,10 @@
-"""Which device a training uses: one rule, and one place that changes it for a whole process.
+"""The device of a training: one rule, and one place that changes it for a whole process.
 
-"auto" is, in this order: what `use_device` was told; the environment variable RLHFLAB_DEVICE, where that device is
-there; of several processes, the device that each has joined the others on; and else
-- for real models the GPU, where there is one;
-- for the tiny model the GPU too where it was measured to be faster (`remember_speed`), and the CPU before that;
-- for control problems the CPU: their environments run in Python, and their networks are smaller still.
+"auto" means, in this order: the device set by `use_device`; that of the environment variable RLHFLAB_DEVICE, if
+available; with several processes, the device on which each has joined the others; and otherwise
+- for real models the GPU, if there is one;
+- for the tiny model the GPU if it was measured to be faster (`remember_speed`), else the CPU;
+- for control problems the CPU: their environments run in Python, and their networks are even smaller.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _told = "auto"
 
 
 def use_device(name: str = "auto") -> str:
-    """Let "auto" mean the device `name` from now on, in this process: one line for a whole notebook.
+    """Make "auto" mean the device `name` from now on, in this process: one line for a whole notebook.
 
     Args:
         name: one of DEVICES; "auto" for the rule above.
 
     Returns:
-        in one line where the tiny model trains now, and why.
+        one line: where the tiny model trains now, and why.
 
     Raises:
-        ValueError: unknown name, or a device that is not there.
+        ValueError: unknown name, or a device that is not available.
     """
     global _told
     choose_device(name)
@@ -59,14 +59,14 @@ def use_device(name: str = "auto") -> str:
 
 
 def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
-    """Return the device called `name`; a GPU with its number, which in several processes is that of this one.
+    """Return the device called `name`; a GPU with its index, which with several processes is this one's.
 
     Args:
         name: one of DEVICES; see above for "auto".
-        use: what "auto" is asked for.
+        use: what "auto" is for.
 
     Raises:
-        ValueError: unknown name, or a device that is not there.
+        ValueError: unknown name, or a device that is not available.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
@@ -77,7 +77,7 @@ def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
         return torch.device("cpu")
     if not _is_there(wanted):
         kind = "CUDA device" if wanted == "cuda" else "Apple GPU"
-        raise ValueError(f"device {wanted} was asked for, but torch sees no {kind}; use auto or cpu")
+        raise ValueError(f"device {wanted} was requested, but torch sees no {kind}; use auto or cpu")
     if wanted == "mps":
         return torch.device("mps")
     found = torch.device("cuda", torch.cuda.current_device())
@@ -86,7 +86,7 @@ def choose_device(name: str = "auto", use: Use = "real") -> torch.device:
 
 
 def _wanted(name: str) -> str:
-    """What `name` comes to before it is looked at what there is."""
+    """The device that `name` means, before checking what is available."""
     if name != "auto" or _told != "auto":
         return name if name != "auto" else _told
     given = os.environ.get(VARIABLE) or "auto"
@@ -102,7 +102,7 @@ def _is_there(name: str) -> bool:
 
 
 def remember_speed(device: torch.device, speed: float) -> None:
-    """Keep in the cache folder how many times the CPU's speed a GPU trains the tiny model with."""
+    """Keep in the cache folder how many times faster than the CPU a GPU trains the tiny model."""
     path = cache_folder() / "devices.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_beside(path) as beside:
@@ -111,12 +111,12 @@ def remember_speed(device: torch.device, speed: float) -> None:
 
 
 def known_speed(device: torch.device) -> float | None:
-    """What `remember_speed` kept for this GPU beside this CPU and this torch; None where it was not measured."""
+    """The value of `remember_speed` for this GPU, CPU and torch; None if not measured."""
     return _speeds().get(_key(device))
 
 
 def _speeds() -> dict[str, float]:
-    with suppress(OSError, ValueError, AttributeError, TypeError):  # absent or damaged: it is measured again
+    with suppress(OSError, ValueError, AttributeError, TypeError):  # absent or damaged: measured again
         found = json.loads((cache_folder("devices.json") / "devices.json").read_text(encoding="utf-8"))
         return {str(key): float(speed) for key, speed in found.items()}
     return {}

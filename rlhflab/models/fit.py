@@ -1,6 +1,6 @@
-"""Whether the weights that were read are the model's own, or what its folder looks like instead.
+"""Whether the loaded weights are the model's own, and if not, what its folder seems to contain.
 
-transformers reads what fits, fills the rest with random numbers and says so in a report that is easily missed.
+transformers loads what fits, fills the rest with random numbers and says so in a report that is easily missed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 Purpose = Literal["policy", "reward", "classifier"]
-"""A causal LM; one whose trunk a reward model takes, with a new head; a classifier as it is."""
+"""A causal LM; one whose trunk becomes a reward model's, with a new head; an unchanged classifier."""
 
 _WRAPPERS = "_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module"
 WRAPPED = re.compile(rf"(?<![^.])(?:{_WRAPPERS})\.")
 """What torch.compile, DDP, FSDP and checkpointing put before the names of weights."""
 
 UNWRAP = {f"(?<!\\w)(?:(?:{_WRAPPERS})\\.)+" + "(?:)" * place: "" for place in range(3)}
-"""The `key_mapping` that takes them off, at up to three places in a name: one entry for each."""
+"""The `key_mapping` that removes them, at up to three places in a name: one entry for each."""
 
 _DEAD = re.compile(
     r"(^|\.)((attn|attention)\.(masked_)?bias|\w*inv_freq|position_ids|causal_mask|(encoder|decoder)\.version)$"
@@ -26,7 +26,7 @@ _DEAD = re.compile(
 _APART = re.compile(
     r"(^|\.)(v_head|vision\w*|visual|image\w*|audio\w*|mm_projector|multi_modal_projector|mtp\w*|pooler)\."
 )
-"""Parts beside the language model: value heads, eyes and ears, predictors of later tokens."""
+"""Parts besides the language model: value heads, vision and audio encoders, multi-token predictors."""
 _LM_HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.")
 _SCORES = re.compile(
     r"(^|\.)(score|scores|classifier|classification_head|reward_head|value_head|qa_outputs)\."
@@ -37,7 +37,7 @@ Shape = Sequence[int]
 
 
 def left_over(unexpected: Iterable[str]) -> list[str]:
-    """Weights in the file of parts that are not used, worth a note."""
+    """Weights in the file that belong to unused parts, for a note."""
     return sorted(name for name in unexpected if _APART.search(name))
 
 
@@ -48,13 +48,13 @@ def misfit(
     mismatched: Iterable[tuple[str, Shape, Shape]],
     purpose: Purpose,
 ) -> str | None:
-    """What is wrong with the weights that were read, in words; None where nothing is.
+    """What is wrong with the loaded weights, in words; None if nothing is.
 
     Args:
-        own: names of the model's weights, to guess at what the folder holds instead; none for no guess.
+        own: names of the model's weights, to guess what the folder contains instead; none for no guess.
         missing, unexpected: names, as transformers reports them.
         mismatched: name, shape in the file, shape in the model.
-        purpose: what the model is for; the head of a reward model is new, whatever the file has.
+        purpose: what the model is for; the head of a reward model is always new.
     """
     new = _SCORES if purpose == "reward" else None
     spare = {"policy": (), "reward": (_SCORES, _LM_HEAD), "classifier": (_LM_HEAD,)}[purpose]
@@ -110,7 +110,9 @@ def _looks_like(
     head, words = heads.get(purpose, (None, ""))
     if head and missing and not (unexpected or shapes) and all(map(head.search, missing)):
         return f"it looks like a model without its {words}: give one that was saved with it"
-    return "its config.json describes another model than its weights, by architecture, width or vocabulary"
+    return (
+        "its config.json describes a different model than its weights, by architecture, width or vocabulary"
+    )
 
 
 def _other_depth(own: Collection[str], missing: list[str], unexpected: list[str]) -> str | None:
@@ -123,9 +125,7 @@ def _other_depth(own: Collection[str], missing: list[str], unexpected: list[str]
         there = here + len({_layer(name) for name in unexpected})
     else:
         return None
-    return (
-        f"it looks like a model of another depth: config.json says {here} layers, the weights are of {there}"
-    )
+    return f"it looks like a model of another depth: config.json says {here} layers, the weights have {there}"
 
 
 def _layer(name: str) -> int | None:
@@ -138,7 +138,7 @@ def _any_layer(name: str) -> str:
 
 
 def four_bit_shapes(model: Any) -> list[tuple[str, Shape, Shape]]:
-    """Weights in 4 bits whose shape in the file was not the layer's: name, their shape, the layer's."""
+    """4-bit weights whose shape in the file does not match the layer: name, their shape, the layer's."""
     found: list[tuple[str, Shape, Shape]] = []
     for name, module in model.named_modules():
         shape = getattr(getattr(getattr(module, "weight", None), "quant_state", None), "shape", None)
@@ -149,9 +149,9 @@ def four_bit_shapes(model: Any) -> list[tuple[str, Shape, Shape]]:
 
 
 def other_base(kind: str, trained_on: str, purpose: Purpose) -> bool:
-    """Whether adapters that were trained on one class of model are put on another that they cannot belong to.
+    """Whether adapters trained on one class of model cannot belong to another.
 
-    A reward model may begin with a policy's adapters, not the other way round.
+    A reward model may start from a policy's adapters, but not the other way round.
 
     >>> other_base("LlamaForCausalLM", "LlamaForSequenceClassification", "policy")
     True
@@ -163,7 +163,7 @@ def other_base(kind: str, trained_on: str, purpose: Purpose) -> bool:
 
 
 def state_misfit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
-    """In words what keeps a state from being that of a model, both name → tensor; None where it fits."""
+    """Why a state does not fit a model, in words, both name → tensor; None if it fits."""
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     shapes = [
         (name, tuple(found[name].shape), tuple(expected[name].shape))

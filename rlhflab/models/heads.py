@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class HiddenStates:
-    """Keeps what the LM head of `model` read in its last forward pass: [batch, kept positions, hidden_size].
+    """Keeps the inputs of `model`'s LM head in its last forward pass: [batch, kept positions, hidden_size].
 
-    A hook on the LM head costs nothing and needs no knowledge of the architecture; with `logits_to_keep` these are
-    just the positions whose logits were kept.
+    A hook on the LM head costs nothing and does not depend on the architecture; with `logits_to_keep` these are just
+    the positions whose logits were kept.
 
     Args:
         model: any Hugging Face causal LM, wrapped by PEFT or not.
@@ -26,14 +26,14 @@ class HiddenStates:
         self._last = args[0]
 
     def take(self) -> Tensor:
-        """The hidden states of the last forward pass; they are let go, so that no graph lives on."""
+        """Return and release the hidden states of the last forward pass, so that no graph is kept alive."""
         if self._last is None:
             raise RuntimeError("no forward pass since the hidden states were taken")
         hidden, self._last = self._last, None
         return hidden
 
     def release(self) -> None:
-        """Let the hidden states of a pass go that nobody takes, because it failed."""
+        """Release the hidden states of a failed pass, which are never taken."""
         self._last = None
 
 
@@ -55,5 +55,5 @@ class ValueHead(nn.Linear):
 
 
 def hidden_size(model: Any) -> int:
-    """Width of what the model's LM head reads."""
+    """Width of the input of the model's LM head."""
     return int(model.get_output_embeddings().in_features)

@@ -1,4 +1,4 @@
-"""Files of a model's folder: whole, and what their names say."""
+"""Checks that the files of a model's folder are complete and are what their names say."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TEXTS = ("merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_te
 
 
 def require_intact(folder: str | Path) -> None:
-    """Look at every file of a model's folder that loading would read; of weights only the headers are read.
+    """Check every file of a model's folder that loading would read; of weights, only the headers.
 
     Raises:
-        Fault: a Git LFS pointer, an empty file, weights that are cut off or no safetensors, settings that are no JSON,
-            shards that are not there; says which file and what to do.
+        Fault: a Git LFS pointer, an empty file, weights that are truncated or not safetensors, settings that are not
+            JSON, missing shards; says which file and what to do.
     """
     folder = Path(folder)
     for name in (*_SETTINGS, *_TEXTS):
@@ -38,7 +38,7 @@ def require_intact(folder: str | Path) -> None:
 
 
 def _weights(folder: Path) -> Iterator[Path]:
-    """The files of weights that transformers, PEFT and we would read."""
+    """The weight files that transformers, PEFT and we would read."""
     adapters = folder / "adapter_model.safetensors"
     if (folder / "adapter_config.json").is_file() and not adapters.is_file():
         raise Fault(f"there is no {adapters}; other files can hold code and are not read")
@@ -74,8 +74,8 @@ def _require_content(path: Path) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What is in a JSON file, which must be an object."""
-    with given(f"{path} is no JSON that can be read"):
+    """The contents of a JSON file, which must be an object."""
+    with given(f"{path} is not readable JSON"):
         found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise Fault(f"{path} must hold a JSON object, got a {type(found).__name__}")
@@ -86,7 +86,7 @@ def _require_safetensors(path: Path, quantised: bool) -> None:
     from safetensors import safe_open
 
     with (
-        given(f"{path} is damaged, cut off or no safetensors file; fetch it again"),
+        given(f"{path} is damaged, truncated or not a safetensors file; fetch it again"),
         safe_open(path, "pt") as file,
     ):
         kinds = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118

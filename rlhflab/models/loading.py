@@ -1,6 +1,6 @@
-"""Models from a folder or a hub, whole or with adapters, in 4 bits or not; the one rule for precision.
+"""Models from a folder or a hub, plain or with adapters, in 4 bits or not; the one rule for precision.
 
-Weights are read from safetensors only, and no code that comes with a model is run unless its user says so.
+Weights are read from safetensors only, and code that comes with a model is run only if the user allows it.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class LoadSettings:
         lora_alpha: α > 0, the adapters' scale is α/r; by default 2r.
         lora_dropout: in [0, 1), on the adapters' input in training.
         lora_targets: names of the layers with adapters; by default all linear layers of the blocks.
-        gradient_checkpointing: activations made again in the backward pass: less memory, a third more time.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         dtype: of frozen weights and computation: float32, bfloat16, float16, or auto; see `choose_dtype`. Weights that
             are trained are float32.
-        rows, max_length: sequences in a forward pass and tokens a sequence, for the estimate of memory.
-        answer_tokens, twice: for the estimate too; see `memory.estimate`.
+        rows, max_length: sequences in a forward pass and tokens per sequence, for the estimate of memory.
+        answer_tokens, twice: also for the estimate; see `memory.estimate`.
         device: "auto", "cpu", "cuda" or "mps"; see `models.devices`.
         device_map: "auto" lets accelerate spread the layers over several GPUs; None keeps them on one device.
-        trust_remote_code: run code that comes with the model: only for authors you trust.
+        trust_remote_code: run code that comes with the model; only if you trust its authors.
         seed: of the adapters.
     """
 
@@ -108,8 +108,8 @@ class Loaded:
     Attributes:
         model: ready to train, on its device.
         tokenizer: with an EOS token.
-        note: in one line how many parameters there are and are trained, where, in what precision, the layers with
-            adapters, the memory expected.
+        note: one line: number of parameters, how many are trained, device, precision, layers with adapters, expected
+            memory.
     """
 
     model: Any
@@ -126,7 +126,7 @@ def load_policy(name: str, settings: LoadSettings | None = None) -> Loaded:
 
     Raises:
         ValueError: in one line with its remedy: nothing to load there, no network, a gated model without a token, no
-            EOS token, an architecture whose layers are not known, a package missing or too old, no room in memory.
+            EOS token, an architecture with unknown layers, a package missing or too old, not enough memory.
     """
     return _load(name, settings or LoadSettings(), reward=False)
 
@@ -134,31 +134,31 @@ def load_policy(name: str, settings: LoadSettings | None = None) -> Loaded:
 def load_reward_model(name: str, settings: LoadSettings | None = None) -> Loaded:
     """Load a model as a reward model to be trained: its trunk and a new head, so r_φ is 0 for every answer.
 
-    Arguments and errors are those of `load_policy`. What `save_reward_model` wrote is read by `read_reward_model`.
+    Arguments and errors are those of `load_policy`. Files of `save_reward_model` are read by `read_reward_model`.
     """
     return _load(name, settings or LoadSettings(), reward=True)
 
 
 def load_reference(policy: Any) -> Any:
-    """π_ref of a policy that has not been trained yet.
+    """π_ref for a policy that has not been trained yet.
 
     Returns:
-        the policy itself with its adapters off where it has any, so that one copy of the weights serves as both; else
-        a frozen copy.
+        if the policy has adapters, the policy itself with its adapters off, so that one copy of the weights serves as
+        both; else a frozen copy.
     """
     return AdaptersOff(policy) if is_adapted(policy) else frozen_copy(policy)
 
 
 def expected_memory(name: str, settings: LoadSettings | None = None, reward: bool = False) -> Memory:
-    """What a training will take at most, from the model's configuration alone: no weights are loaded for it.
+    """The most memory that a training will take, from the model's configuration alone, without loading weights.
 
-    Arguments and errors are those of `load_policy`; `reward` says that it is a reward model.
+    Arguments and errors are those of `load_policy`; `reward` is True for a reward model.
     """
     return _plan(name, settings or LoadSettings(), reward).needed
 
 
 class _Plan(NamedTuple):
-    """What is known of a model before its weights are there."""
+    """What is known of a model before its weights are loaded."""
 
     config: Any
     device: torch.device
@@ -244,22 +244,22 @@ def _load(name: str, settings: LoadSettings, reward: bool) -> Loaded:
 
 
 def save_model(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Write a model, or only its adapters where it has any, with its tokenizer, as `load_policy` reads them."""
+    """Save a model, or only its adapters if it has any, with its tokenizer, for `load_policy`."""
     with quiet_loading():
         model.save_pretrained(folder, **({"save_embedding_layers": False} if is_adapted(model) else {}))
         tokenizer.save_pretrained(folder)
 
 
 def in_training(model: Any, dropout: bool = True) -> Any:
-    """Put a model into the mode it is trained in: gradient checkpointing where it is on, and the adapters' dropout.
+    """Put a model into training mode: with gradient checkpointing, if set, and the adapters' dropout.
 
-    Of its own a model has no dropout then: `load_policy` takes it out of the configuration.
+    The model itself has no dropout: `load_policy` removes it from the configuration.
 
     Args:
         model: any Hugging Face model.
-        dropout: False where there must be none, because two passes over the same tokens are compared.
+        dropout: False if there must be none, because two passes over the same tokens are compared.
     """
-    newer = "is_activation_checkpointing"  # transformers warns of the older name where it has this one
+    newer = "is_activation_checkpointing"  # if it exists, transformers warns about the older name
     checkpointing = getattr(model, newer if hasattr(model, newer) else "is_gradient_checkpointing", False)
     return model.train() if checkpointing or (dropout and is_adapted(model)) else model.eval()
 
@@ -290,9 +290,9 @@ def _check_name(name: str, settings: LoadSettings, reward: bool) -> None:
 
 
 def _change(config: Any) -> None:
-    """Take dropout out, and let GPT-2's GELU be the same function in one kernel: half of its time and memory.
+    """Remove dropout, and use GPT-2's GELU in one kernel: the same function in half the time and memory.
 
-    With dropout log π_θ(y|x) would be a random number, and no ratio or difference of two of them right.
+    With dropout log π_θ(y|x) would be random, and no ratio or difference of two of them correct.
     """
     for setting, value in config.to_dict().items():
         if "drop" in setting and isinstance(value, float):
@@ -304,7 +304,7 @@ def _change(config: Any) -> None:
 def _require_memory(
     name: str, empty: Any, settings: LoadSettings, device: torch.device, compute: torch.dtype, reward: bool
 ) -> Memory:
-    """The estimate; NoRoom with what would help where it is more than what is free."""
+    """Return the estimate; raise NoRoom with what would help if it exceeds the free memory."""
 
     def needed(**changes: Any) -> Memory:
         other = replace(settings, **changes)
@@ -333,7 +333,7 @@ def _require_memory(
 
 
 def positions_of(model: Any) -> int:
-    """Longest sequence a model takes; 1024 where it does not say, or says that it takes any."""
+    """Longest sequence a model supports; 1024 if it does not say, or has no limit."""
     found = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
     return found if found > 0 else 1024
 
@@ -353,5 +353,5 @@ def _note(
 
 
 def frozen_copy(model: Any) -> Any:
-    """Return a copy in evaluation mode whose weights take no gradient: the reference π_ref of a policy."""
+    """Return a copy in evaluation mode whose weights get no gradient: the reference π_ref of a policy."""
     return copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,9 +1,9 @@
 """Log-probabilities of answers under a causal language model.
 
-Batches are padded on the right. A causal model then never lets a real token see padding, so no attention mask is
-passed (a mask costs time and changes nothing), and no pad token is needed. The LM head is applied to answers only:
-from one position on where all begin together, else to each answer's own tokens. Short answers of a small language
-go through the model as tries: see `share_beginnings`.
+Batches are padded on the right. In a causal model no real token can then see padding, so no attention mask is passed
+(a mask costs time and changes nothing), and no pad token is needed. The LM head is applied only to answers: from a
+common position on if all begin together, else to each answer's own tokens. Short answers of a small language go
+through the model as tries: see `share_beginnings`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rlhflab.models.trie import pick, share_beginnings
 from rlhflab.objectives.divergence import kl_from_logps
 
 LOGITS_AT_ONCE = 2**26
-"""Logits (answer tokens × vocabulary) that may exist together; more are made in parts, and again for gradients."""
+"""Logits (answer tokens × vocabulary) at once; more are computed in parts, and recomputed for gradients."""
 
 SCALED_LOGITS = (
     "final_logit_softcapping", "lm_head_multiplier", "logit_scale", "logits_scaling", "output_multiplier",
@@ -52,7 +52,7 @@ class AnswerBatch:
         return AnswerBatch(self.input_ids[index], self.mask[index])
 
     def trimmed(self) -> AnswerBatch:
-        """Without the columns that are padding in every row."""
+        """Drop the columns that are padding in every row."""
         longest = int(self.lengths.max())
         return AnswerBatch(self.input_ids[:, :longest], self.mask[:, :longest])
 
@@ -64,7 +64,7 @@ class AnswerBatch:
 def join_answers(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> AnswerBatch:
     """Join prompts and answers (token ids, at least one each) into one right-padded batch.
 
-    The padding repeats the last token: nothing real can see it, and so no pad token is needed (GPT-2 has none).
+    The padding repeats the last token: no real token can see it, so no pad token is needed (GPT-2 has none).
     """
     if len(prompts) != len(answers) or not prompts:
         raise ValueError(
@@ -99,10 +99,10 @@ class Reads(NamedTuple):
     """A model's input, and where the answers' tokens are predicted in it.
 
     Attributes:
-        inputs: arguments of the model: `input_ids` [rows, time] and what else it needs.
+        inputs: arguments of the model: `input_ids` [rows, time] and others it needs.
         rows, places: [tokens] row and position whose hidden state predicts each token, answer after answer.
         targets: [tokens] the answers' tokens.
-        mask: [answers, time] bool, True where those tokens stand in the answers' own batch.
+        mask: [answers, time] bool, True at the positions of those tokens in the answers' own batch.
     """
 
     inputs: dict[str, Tensor]
@@ -118,7 +118,7 @@ class Reads(NamedTuple):
 
 
 def answer_reads(batch: AnswerBatch) -> Reads:
-    """How a batch is read whose answers begin anywhere: no logits but those of the answers' tokens."""
+    """The reads of a batch whose answers begin anywhere: logits only for the answers' tokens."""
     rows, ends = batch.mask.nonzero(as_tuple=True)
     if int(ends.min()) < 1:
         raise ValueError("an answer needs at least one prompt token before it")
@@ -127,7 +127,7 @@ def answer_reads(batch: AnswerBatch) -> Reads:
 
 @contextmanager
 def before_head(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let the LM head read `change` of the hidden states [rows, time, hidden], whatever the architecture."""
+    """Within the block, apply `change` to the LM head's input [rows, time, hidden], for any architecture."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change(args[0]), *args[1:])
@@ -151,7 +151,7 @@ def read_logps(model: Any, reads: Reads) -> Tensor:
 
 
 def _read_in_parts(model: Any, reads: Reads, size: int) -> Tensor:
-    """The same with the logits of `size` tokens at a time, made again for the backward pass."""
+    """The same with the logits of `size` tokens at a time, recomputed in the backward pass."""
     kept: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
@@ -180,8 +180,8 @@ def token_logps(model: Any, batch: AnswerBatch, start: int | None = None) -> tup
     Args:
         model: any Hugging Face causal LM.
         batch: see `AnswerBatch`; it is moved to the model's device.
-        start: the position ≥ 1 from which on logits are made for all rows, where all answers begin there or soon
-            after; None where they begin anywhere (costs a sync on a GPU).
+        start: position ≥ 1 from which logits are computed for all rows, if all answers begin there or soon after;
+            None if they begin anywhere (costs a sync on a GPU).
 
     Returns:
         logps: [batch, kept] float32, nats per token, 0 where `kept_mask` is False.
@@ -220,8 +220,8 @@ def _next_token_logps(model: Any, batch: AnswerBatch, start: int) -> Tensor:
 def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = None) -> Tensor:
     """log π(y|x) = Σ_t log π(y_t | x, y_<t), the sum over the answer's tokens, never the mean.
 
-    Args and shapes as in `token_logps`; or `Reads` that are prepared. Returns [batch], nats per answer, ≤ 0, on the
-    model's device.
+    Args and shapes as in `token_logps`; or prepared `Reads`. Returns [batch], nats per answer, ≤ 0, on the model's
+    device.
     """
     if isinstance(batch, Reads):
         found = read_logps(model, batch.to(model.device))
@@ -230,14 +230,14 @@ def sequence_logps(model: Any, batch: AnswerBatch | Reads, start: int | None = N
 
 
 def common_start(batch: AnswerBatch) -> int | None:
-    """Where all answers begin; None where they do not begin together."""
+    """The position where all answers begin; None if they do not begin together."""
     begins = batch.mask.int().argmax(1)
     return int(begins[0]) if bool((begins == begins[0]).all()) else None
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """In evaluation mode and without gradient; the mode is put back afterwards."""
+    """Evaluation mode without gradient within the block; the mode is restored afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -274,7 +274,7 @@ class Compared(NamedTuple):
 def compare_policies(policy: Any, ref_policy: Any, batch: AnswerBatch, chunk: int = 256) -> Compared:
     """Log-probabilities of answers under both policies, and the KL between the two at every token, summed.
 
-    Without gradient, in evaluation mode and in chunks of `chunk` rows. Both policies must be over the same tokens; the
+    Without gradient, in evaluation mode and in chunks of `chunk` rows. Both policies must have the same tokens; all
     logits of a chunk exist at once, so this is for small vocabularies.
 
     Args:

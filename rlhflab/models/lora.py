@@ -1,4 +1,4 @@
-"""LoRA: small trainable terms on the linear layers of a frozen model, and a reference that costs no second model.
+"""LoRA: small trainable terms on the linear layers of a frozen model, and a reference without a second model.
 
     W·x + (α/r)·B·A·x        A [r, in] random, B [out, r] zero: at the start the model is unchanged
 
@@ -27,11 +27,11 @@ def lora_targets(model: Any, named: Sequence[str] = ()) -> tuple[str, ...]:
 
     Args:
         model: any Hugging Face model; its weights may be on the meta device.
-        named: the user's choice; where empty all linear layers of the model's blocks: neither the head nor what stands
+        named: the user's choice; if empty, all linear layers of the model's blocks, without the head and anything
             before the first block or after the last one.
 
     Raises:
-        ValueError: a name that no linear layer has, or no linear layer in a block; the message lists those there are.
+        ValueError: a name that no linear layer has, or no linear layer in a block; the message lists the existing ones.
     """
     names = [name for name, _, _ in linear_layers(model)]
     known = sorted({_last(name) for name in names})
@@ -76,7 +76,7 @@ def linear_layers(model: Any) -> Iterator[tuple[str, int, int]]:
 def add_lora(
     model: Any, rank: int, alpha: float, dropout: float, targets: Sequence[str], seed: int = 0
 ) -> Any:
-    """Freeze `model` and put adapters on it; they are float32 whatever its precision.
+    """Freeze `model` and add adapters to it, in float32 whatever its precision.
 
     Args:
         model: any Hugging Face model, its weights in 4 bits or not; changed in place.
@@ -84,7 +84,7 @@ def add_lora(
         alpha: α > 0, usually r to 2r.
         dropout: in [0, 1), on the adapters' input while the model is in training mode.
         targets: names of the layers; see `lora_targets`.
-        seed: of A; the global random state is left as it was.
+        seed: of A; the global random state is left unchanged.
 
     Returns:
         PEFT's model.
@@ -102,28 +102,28 @@ def add_lora(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", ".*is_gradient_checkpointing", FutureWarning
-        )  # PEFT asks by the older name
+        )  # PEFT uses the older name
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     return _in_float32(adapted)
 
 
 def read_lora(model: Any, folder: str) -> Any:
-    """Put adapters on `model` that were saved in `folder`, to be used and not trained; they compute as in training.
+    """Load adapters from `folder` onto `model`, for use without training; they compute as in training.
 
     Args:
-        model: what they were trained on, in any precision; changed in place.
+        model: the one they were trained on, in any precision; changed in place.
         folder: written by PEFT's save_pretrained.
 
     Returns:
         PEFT's model.
     """
-    # in the base's precision they would be rounded before they could be brought to float32
+    # in the base's precision they would be rounded before they could be converted to float32
     return _in_float32(put_adapters(model, folder, "reward"))
 
 
 def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
-    """Put adapters on the model that they were trained on, to be used or merged.
+    """Load adapters onto the model that they were trained on, for use or merging.
 
     Args:
         model: changed in place.
@@ -134,14 +134,14 @@ def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
         PEFT's model.
 
     Raises:
-        Fault: the adapters are those of another model, or of a kind that cannot be merged.
+        Fault: the adapters belong to another model, or are of a kind that cannot be merged.
     """
     require_lora()
     from peft import PeftConfig, PeftModel
 
     what = f"the adapters in {folder}"
     with one_line(what), given(f"cannot load {what}", _shapes), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of missing weights, which are looked at here
+        warnings.simplefilter("ignore")  # about missing weights, which are checked here
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = True
         if config.is_prompt_learning:
@@ -159,7 +159,7 @@ def put_adapters(model: Any, folder: str, purpose: Purpose) -> Any:
 
 
 def _shapes(error: BaseException) -> str:
-    """What PEFT says of weights of another shape, without the rest of its list."""
+    """PEFT's first complaint about weights of another shape, without the rest of its list."""
     found = re.search(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", str(error), re.DOTALL)
     if found is None:
         return cause(error)
@@ -179,10 +179,9 @@ def _in_float32(adapted: Any) -> Any:
 
 
 class _Adapter(nn.Linear):
-    """A or B: kept in float32, and computing in the precision of what comes in.
+    """A or B: stored in float32, but computing in the precision of its input.
 
-    PEFT would bring the input to float32 instead: copies of all activations, and products that are many times slower on
-    a GPU.
+    PEFT would convert the input to float32 instead: copies of all activations, and much slower products on a GPU.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -197,8 +196,7 @@ def is_adapted(model: Any) -> bool:
 class AdaptersOff:
     """The reference of a policy with adapters: the same weights, seen with the adapters off.
 
-    It is called like a model, and without gradient it is what the policy was before training; no second copy of the
-    weights is held.
+    It is called like a model, and computes what the policy was before training, without a second copy of the weights.
 
     Args:
         policy: a PEFT model.
@@ -212,13 +210,13 @@ class AdaptersOff:
             return self.policy(*arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "policy" or name.startswith("__"):  # while it is being copied
+        if name == "policy" or name.startswith("__"):  # while being copied
             raise AttributeError(name)
         return getattr(self.policy, name)
 
 
 def trained_state(model: Any) -> dict[str, Tensor]:
-    """The weights that training changes: all of a plain model's, the adapters' (and a head's) of an adapted one."""
+    """The weights that training changes: all of a plain model, the adapters (and a head) of an adapted one."""
     if not is_adapted(model):
         return dict(model.state_dict())
     return {name: weight.detach() for name, weight in _trained(model).items()}
@@ -226,7 +224,7 @@ def trained_state(model: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
-    """Inverse of `trained_state`; ValueError where the weights are those of another model, or other adapters."""
+    """Inverse of `trained_state`; ValueError if the weights belong to another model or to other adapters."""
     if not is_adapted(model):
         if wrong := state_misfit(model.state_dict(), state):
             raise other_model(wrong)
@@ -240,7 +238,7 @@ def load_trained_state(model: Any, state: Mapping[str, Tensor]) -> None:
 
 
 def other_model(wrong: str) -> ValueError:
-    """The error of a checkpoint whose weights are not the model's; `wrong` says which."""
+    """The error for a checkpoint whose weights are not the model's; `wrong` says which."""
     return ValueError(f"the checkpoint is not this model's: {wrong}; has the model's folder changed since?")
 
 

@@ -1,10 +1,10 @@
-"""How much memory a training takes, from the model's configuration alone: nothing is loaded for it.
+"""How much memory a training takes, from the model's configuration alone, without loading anything.
 
-Of activations each linear layer's input and output are counted once. That is what stays for the backward pass of a
-transformer with fused attention (16·h numbers a token and layer in GPT-2, as in Korthikanti et al., 2022, "Reducing
-activation recomputation in large transformer models", without dropout and attention matrix); with gradient
-checkpointing one input a layer stays, and one layer whole. Where attention is not fused, heads × time × time numbers a
-layer stay besides. A graph to be differentiated twice holds TWICE as much, and no gradient checkpointing helps.
+For activations, each linear layer's input and output are counted once. That is what is kept for the backward pass of a
+transformer with fused attention (16·h numbers per token and layer in GPT-2, as in Korthikanti et al., 2022, "Reducing
+activation recomputation in large transformer models", without dropout and attention matrix). With gradient
+checkpointing one input per layer is kept, and one complete layer. Without fused attention, heads × time × time numbers
+per layer are added. A graph to be differentiated twice holds TWICE as much, and checkpointing does not help.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rlhflab.models.logps import LOGITS_AT_ONCE
 from rlhflab.models.lora import linear_layers, lora_targets
 from rlhflab.models.weights import is_adapters
 
-HEADROOM = 1.2  # on all of it: allocator, kernels' work space, whatever else grows
+HEADROOM = 1.2  # on everything: allocator, kernels' workspace, other growth
 TWICE = (
     4.5  # measured on CPUs, adapters or not: 3 (OPT), 4 (GPT-2), 5 (Qwen2: gated layers and float32 norms)
 )
-VECTORS = 11  # as long as all trained weights, that a conjugate-gradient step has at once; measured too
+VECTORS = 11  # of the size of all trained weights, in a conjugate-gradient step at once; measured too
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Memory:
     """Bytes.
 
     Attributes:
-        weights: the model's, and those of a separate reference where there is one.
+        weights: the model's, and those of a separate reference if there is one.
         adapters: LoRA's, in float32.
         optimiser: gradients and AdamW's two moments, in float32; or conjugate gradient's vectors.
-        activations: what one batch leaves for the backward pass, logits included.
+        activations: kept for the backward pass of one batch, logits included.
     """
 
     weights: float
@@ -49,7 +49,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of it, with headroom."""
+        """The sum, with headroom."""
         return HEADROOM * (self.weights + self.adapters + self.optimiser + self.activations)
 
     def words(self) -> str:
@@ -59,7 +59,7 @@ class Memory:
 
 
 def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
-    """A causal LM of this configuration whose weights take no memory: on the meta device."""
+    """A causal LM of this configuration on the meta device, where weights take no memory."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
@@ -69,22 +69,22 @@ def empty_model(config: Any, trust_remote_code: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Workload:
-    """What one update works on.
+    """The size of one update.
 
     Attributes:
-        rows: sequences in a forward pass: twice the pairs.
-        length: tokens a sequence.
+        rows: sequences in a forward pass; for pairs, twice their number.
+        length: tokens per sequence.
         dtype: of the weights that are not trained, and of the activations.
-        lora_rank: r of the adapters, or 0 where all weights are trained; those are float32.
+        lora_rank: r of the adapters, or 0 if all weights are trained, in float32.
         named: the layers with adapters; see `lora_targets`.
         four_bit: whether the linear layers' weights are in NF4.
         checkpointing: gradient checkpointing.
-        copies: of the weights: 2 where the reference is a model of its own.
+        copies: of the weights: 2 if the reference is a separate model.
         logits: whether the output layer is used; a reward model has none.
-        answer_tokens: tokens an answer whose logits are all there at once; 0 where they are made in parts.
-        twice: share in [0, 1] of the rows whose graph is differentiated twice, as for TRPO's Fisher matrix.
-        fused: whether the device has fused attention in this precision; see `attention.has_fused`. A model whose own
-            attention is not PyTorch's has none anywhere.
+        answer_tokens: tokens per answer whose logits all exist at once; 0 if they are computed in parts.
+        twice: fraction in [0, 1] of the rows whose graph is differentiated twice, as for TRPO's Fisher matrix.
+        fused: whether the device has fused attention in this precision; see `attention.has_fused`. A model with its own
+            attention instead of PyTorch's never has it.
     """
 
     rows: int
@@ -102,7 +102,7 @@ class Workload:
 
 
 def estimate(model: Any, work: Workload) -> Memory:
-    """Estimate one training of a model: from `empty_model`, or loaded."""
+    """Estimate a training of a model, which may come from `empty_model` or be loaded."""
     size = work.dtype.itemsize if work.lora_rank else 4
     layers = list(linear_layers(model))
     every = sum(weight.numel() for weight in model.parameters())
@@ -119,7 +119,7 @@ def estimate(model: Any, work: Workload) -> Memory:
     scores = text.num_attention_heads * work.length  # a token and layer
     kept = linears
     if not work.fused or text._attn_implementation == "eager":
-        # softmax is in float32, before it is brought back to 16 bits; a cap on the scores keeps theirs
+        # softmax is in float32, before it is converted back to 16 bits; a cap on the scores keeps them too
         entry = (4 if size == 4 else 6) + 4 * bool(getattr(text, "attn_logit_softcapping", None))
         kept += blocks * entry * scores
     if work.checkpointing:
@@ -144,15 +144,15 @@ def estimate(model: Any, work: Workload) -> Memory:
 def smaller(
     settings: Mapping[str, Any], gradients: bool = True, batches: bool = True
 ) -> list[dict[str, Any]]:
-    """Changes of a training's settings that take less memory: only those that are allowed and not made yet.
+    """Changes of a training's settings that need less memory: only those that are allowed and not already made.
 
     Args:
-        settings: a builder's arguments by name; None where a number is not known.
-        gradients: whether what is kept for the backward pass counts.
-        batches: whether a batch is there at all; else the weights and the data are all that counts.
+        settings: a builder's arguments by name; None for an unknown number.
+        gradients: whether memory for the backward pass matters.
+        batches: whether there is a batch at all; else only the weights and the data matter.
 
     Returns:
-        setting → new value, several where one needs the other; None for half of a number that is not known.
+        setting → new value, several if one needs the other; None for half of an unknown number.
 
     >>> smaller({"model": "gpt2", "batch_size": 8, "gradient_checkpointing": True, "lora": True})
     [{'batch_size': 4}, {'four_bit': True}]
@@ -174,7 +174,7 @@ def smaller(
     parts, rows = get("minibatches") or 0, get("batch_size", 0)
     if gradients and 0 < 2 * parts <= (2 * parts if rows is None else rows):
         found.insert(1, {"minibatches": 2 * parts})
-    shared = {"value": "shared"} if get("value") == "own" else {}  # adapters are put on one trunk
+    shared = {"value": "shared"} if get("value") == "own" else {}  # adapters allow only one trunk
     found += [shared] if shared else []
     if real and gradients and not get("gradient_checkpointing"):
         found.append({"gradient_checkpointing": True})
@@ -186,7 +186,7 @@ def smaller(
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes free on a CUDA device, those that torch keeps for its next tensors among them, or in this machine."""
+    """Free bytes on a CUDA device, including those that torch keeps for later tensors, or in this machine."""
     if device.type == "cuda":
         spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + spare)
@@ -205,7 +205,7 @@ def device_words(device: torch.device) -> str:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let `peak_memory` count from now on, where the system can do that."""
+    """Make `peak_memory` count from now on, if the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
@@ -214,9 +214,9 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most bytes in use since `forget_peak`: of tensors on a CUDA device; on a CPU of the whole process.
+    """Most bytes in use since `forget_peak`: by tensors on a CUDA device; on a CPU by the whole process.
 
-    macOS and some sandboxes do not count them: there it is what the process uses now.
+    macOS and some sandboxes do not count them: there it is the current use of the process.
     """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))

@@ -1,9 +1,9 @@
-"""The precision to compute in on a device, to read weights in, and the one product that 16 bits are too few for.
+"""The precision to compute in on a device, to read weights in, and the one product that needs more than 16 bits.
 
     logits = h·Wᵀ        h and W in 16 bits, summed and kept in float32
 
-Rounded to bfloat16 a logit of 10 is wrong by up to 0.03, one of 20 by 0.06. So the same answer would have other
-log-probabilities when it is drawn than when it is trained on, and PPO's ratios would not start at 1.
+Rounded to bfloat16 a logit of 10 is wrong by up to 0.03, one of 20 by 0.06. So the same answer would have different
+log-probabilities in sampling and in training, and PPO's ratios would not start at 1.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AT_ONCE = 2**20
-"""Weights of the LM head that are in float32 together where no kernel gives float32 from 16 bits: 4 MB."""
+"""Weights of the LM head converted to float32 at once if no kernel gives float32 from 16 bits: 4 MB."""
 
 
 def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
     """Return the precision to compute in.
 
-    On CUDA bfloat16 from compute capability 8 on, else float16; torch.cuda.is_bf16_supported() is not asked: it says
-    yes on a T4, by emulation. On a CPU float32, but bfloat16 where the CPU has AMX and the model is at least 512 wide:
-    a step then takes 0.4 of the time (width 1024, with 4-bit weights or without); small models are slower in it.
+    On CUDA bfloat16 from compute capability 8 on, else float16; torch.cuda.is_bf16_supported() is not used, as it says
+    yes on a T4, by emulation. On a CPU float32, but bfloat16 if the CPU has AMX and the model's width is at least 512:
+    a step then takes 0.4 of the time (width 1024, with or without 4-bit weights); small models are slower in it.
 
     Args:
         device: where the model is.
@@ -38,13 +38,13 @@ def choose_dtype(device: torch.device, width: int = 0) -> torch.dtype:
 
 
 def reading_dtype(stored: torch.dtype | str | None, device: torch.device, width: int = 0) -> torch.dtype:
-    """Return the precision to read weights in that were stored in another place.
+    """Return the precision to read stored weights in.
 
-    Those of 16 bits are read as this device computes: a T4 only emulates bfloat16, a CPU is slow in float16. Float32
-    stays, which every device has.
+    Weights in 16 bits are read in this device's precision: a T4 only emulates bfloat16, a CPU is slow in float16.
+    Float32, which every device supports, is kept.
 
     Args:
-        stored: the precision they were stored in, or its name; None where it is not known.
+        stored: the precision they were stored in, or its name; None if unknown.
         device, width: see `choose_dtype`.
     """
     name = str(stored).removeprefix("torch.")
@@ -52,27 +52,27 @@ def reading_dtype(stored: torch.dtype | str | None, device: torch.device, width:
 
 
 def in_16_bits(model: Any) -> bool:
-    """Whether a causal LM computes in bfloat16 or float16: its LM head does, which is in 4 bits in no model."""
+    """Whether a causal LM computes in bfloat16 or float16, from its LM head, which is never in 4 bits."""
     return model.get_output_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
 
 
 def computes_in(model: Any) -> str:
-    """How a causal LM computes, in words: log-probabilities of two models are comparable where it is the same."""
+    """How a causal LM computes, in words: log-probabilities of two models are comparable if it is the same."""
     words = str(model.get_output_embeddings().weight.dtype).removeprefix("torch.")
     return f"{words} on {model.device.type}"
 
 
 @contextmanager
 def float32_logits(model: Any) -> Iterator[None]:
-    """Let the LM head of a model in 16 bits give logits in float32; one in float32 is left as it is.
+    """Within the block, the LM head of a model in 16 bits gives logits in float32; one in float32 is unchanged.
 
-    Inputs and weights stay as they are, and so do the gradients: only the result is not rounded.
+    Inputs, weights and gradients stay the same: only the result is not rounded.
     """
     if not in_16_bits(model):
         yield
         return
     head = model.get_output_embeddings()
-    before = head.__dict__.get("forward")  # accelerate's, where it moves the input to the head's device
+    before = head.__dict__.get("forward")  # accelerate's, if it moves the input to the head's device
     head.forward = lambda hidden: _product(hidden.to(head.weight.device), head.weight, head.bias)
     try:
         yield
@@ -116,8 +116,8 @@ def _multiply(hidden: Tensor, weight: Tensor) -> Tensor:
             return torch.mm(hidden, weight.T, out_dtype=torch.float32)
         except (TypeError, NotImplementedError):  # before torch 2.8
             pass
-    made, wide = hidden.new_empty(len(hidden), len(weight), dtype=torch.float32), hidden.float()
+    made, precise = hidden.new_empty(len(hidden), len(weight), dtype=torch.float32), hidden.float()
     step = max(1, AT_ONCE // weight.shape[1])
     for part, into in zip(weight.split(step), made.split(step, 1), strict=True):
-        into.copy_(wide @ part.float().T)
+        into.copy_(precise @ part.float().T)
     return made

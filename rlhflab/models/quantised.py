@@ -2,7 +2,7 @@
 
     w ≈ s·q        q one of 16 quantiles of a normal distribution, s one 8-bit scale for 64 weights
 
-The linear layers' weights are kept so and brought back to the compute precision for each product; they are not
+The linear layers' weights are stored this way and converted to the compute precision for each product; they are not
 trained, only adapters on them are. Embeddings, norms, output layer and reward head keep their precision.
 
 Source: Dettmers et al. (2023), "QLoRA: Efficient finetuning of quantized LLMs".
@@ -19,7 +19,7 @@ import torch
 from rlhflab.remedies import require_four_bit
 
 BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""A weight's: 64 of them share an 8-bit scale, and 256 such scales a 32-bit one."""
+"""Per weight: 64 of them have a common 8-bit scale, and 256 such scales a common 32-bit one."""
 
 
 def nf4(compute: torch.dtype) -> Any:
@@ -33,13 +33,13 @@ def nf4(compute: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4",  # by itself it would be fp4
+        load_in_4bit=True, bnb_4bit_quant_type="nf4",  # the default is fp4
         bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
     )  # fmt: skip
 
 
 def wake_bitsandbytes() -> None:
-    """Import bitsandbytes where it is installed, without its warning of a kernel that it would fetch from a hub."""
+    """Import bitsandbytes if installed, without its warning about a kernel that it would fetch from a hub."""
     log = logging.getLogger("bitsandbytes")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -49,10 +49,10 @@ def wake_bitsandbytes() -> None:
 
 
 def keep_gradients(model: Any) -> None:
-    """Make a 4-bit model trainable for good on CPUs with AVX512-BF16; to be called before any forward pass.
+    """Keep a 4-bit model trainable on CPUs with AVX512-BF16; call it before any forward pass.
 
-    There bitsandbytes' first forward pass in evaluation mode would pack the weights into an operation that has no
-    gradient: training afterwards loses it silently (Llama) or crashes (GPT-2, OPT).
+    There bitsandbytes' first forward pass in evaluation mode would pack the weights into an operation without gradient:
+    later training would lose the gradient silently (Llama) or crash (GPT-2, OPT).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,4 +1,4 @@
-"""Loading and saving without transformers' bars and reports, where these are noise."""
+"""Loading and saving without transformers' progress bars and reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Silence transformers' bars around small loads and saves, where they are noise."""
+    """Silence transformers' progress bars around small loads and saves."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -22,7 +22,7 @@ def no_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No bars, and no report of a reward head that is new: it is meant to be."""
+    """No progress bars, and no report about a new reward head, which is intended."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Small random models of real architectures in folders as the hub has them, with a tokenizer trained on the spot."""
+"""Small random models of real architectures in folders like the hub's, with a tokenizer trained on the spot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS["qwen2"] = KINDS["llama"]
 
 
 def tokenizer(kind: str, chat: bool = False) -> Any:
-    """Byte-level BPE of 400 tokens; as with the real ones OPT's puts </s> before a text, GPT-2's has no pad token."""
+    """Byte-level BPE of 400 tokens; like the real ones, OPT's puts </s> before a text and GPT-2's has no pad token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -67,11 +67,11 @@ def write_model(folder: Path, kind: str, chat: bool = False, seed: int = 0, **sh
     """Write a random model of an architecture with its tokenizer.
 
     Args:
-        folder: created where missing.
+        folder: created if missing.
         kind: one of KINDS.
         chat: with a chat template.
         seed: of the weights.
-        shape: settings of the configuration, in place of those of KINDS.
+        shape: settings of the configuration that override those of KINDS.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -2,9 +2,9 @@
 
     r_φ(x, y) = w·h(x, y) + b        Linear(hidden_size, 1, bias)
 
-It is transformers' AutoModelForSequenceClassification with num_labels = 1, for any architecture; only the reading is
-our own: at the last token of the answer, which the batch's mask knows, and not at the last one that is no pad token.
-So no pad token is needed, and an answer may end with any token.
+It is transformers' AutoModelForSequenceClassification with num_labels = 1, for any architecture; only the place of
+reading is our own: the last token of the answer, known from the batch's mask, instead of the last token that is not
+padding. So no pad token is needed, and an answer may end with any token.
 
 Source: Ouyang et al. (2022), "Training language models to follow instructions", section 3.5.
 """
@@ -54,13 +54,13 @@ def reward_model_from(policy: Any) -> Any:
 
 
 def blindfold(model: Any, merges: Mapping[int, int]) -> None:
-    """Make a reward model blind to the difference between tokens: it reads `merges[token]` in place of `token`.
+    """Make a reward model blind to the difference between tokens: it reads `merges[token]` instead of `token`.
 
-    The blindness is part of the model's configuration, so it is saved and loaded with it.
+    The blindness is part of the model's configuration, so it is saved and loaded with the model.
 
     Args:
         model: a reward model; changed in place, once.
-        merges: token id → token id read in its place.
+        merges: token id → token id read instead.
     """
     table = list(range(model.config.vocab_size))
     for token, seen in merges.items():
@@ -83,7 +83,7 @@ def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
 
     Args:
         model: from `reward_model_from`, `load_reward_model` or `read_reward_model`, wrapped by PEFT or not.
-        batch: moved to the model's device; or `Ends` that are prepared.
+        batch: moved to the model's device; or prepared `Ends`.
 
     Returns:
         [batch] float32 on the model's device, with gradient.
@@ -101,7 +101,7 @@ def answer_scores(model: Any, batch: AnswerBatch | Ends) -> Tensor:
 
 
 def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
-    """r_φ read at every position, [rows, time], for sequences that share their beginnings; see `PrefixTree`."""
+    """r_φ read at every position, [rows, time], for sequences with common beginnings; see `PrefixTree`."""
     hidden = _trunk(model)(
         input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
     ).last_hidden_state
@@ -109,8 +109,8 @@ def position_scores(model: Any, input_ids: Tensor, attention_mask: Tensor, posit
 
 
 def save_reward_model(model: Any, folder: str | Path) -> None:
-    """Write model and head (transformers' own format has no place for the head's bias); of an adapted model the
-    adapters only, with the name of what they belong to."""
+    """Save model and head (transformers' own format has no place for the head's bias); of an adapted model only the
+    adapters, with the name of their base."""
     from safetensors.torch import save_file
 
     base = _plain(model)
@@ -125,13 +125,13 @@ def save_reward_model(model: Any, folder: str | Path) -> None:
 
 
 def read_reward_model(folder: str | Path, device: torch.device) -> Any:
-    """Load what `save_reward_model` wrote, in evaluation mode; adapters on what they were trained on.
+    """Load a model saved by `save_reward_model`, in evaluation mode; adapters with their base.
 
-    What was trained in 16 bits is read in the precision of `device`, see `reading_dtype`: not every device has the one
-    it was trained on. Adapters and head are float32, as in training.
+    Weights trained in 16 bits are read in the precision of `device`, see `reading_dtype`, as not every device supports
+    the one used in training. Adapters and head are float32, as in training.
 
     Raises:
-        ValueError: the folder holds no reward model, or what its adapters belong to is not there, in one line.
+        ValueError: the folder holds no reward model, or its adapters' base is missing, in one line.
     """
     from safetensors import safe_open
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -177,7 +177,7 @@ def replace_head(model: Any) -> None:
 
 
 class RewardHead(nn.Linear):
-    """The head: zeros at first, float32, and reading hidden states of any precision."""
+    """The head: zeros at first, in float32, for hidden states of any precision."""
 
     def reset_parameters(self) -> None:
         """All zeros."""

@@ -1,7 +1,7 @@
-"""Sampling answers from a causal language model, with its key–value cache and nothing cut off its distribution.
+"""Sampling answers from the full distribution of a causal language model, with its key–value cache.
 
-No top-k, top-p, temperature or minimum length: with any of them the samples are not the policy's and every KL
-estimate made from them is wrong.
+No top-k, top-p, temperature or minimum length: with any of them the samples would not be the policy's, and every KL
+estimate from them would be wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Sampled(NamedTuple):
         answers: token ids; `pad` after the end.
         mask: bool, True on the answer's tokens, the stop included.
         logps: log π(y_t|x, y_<t) of the tokens drawn, float32; 0 outside the mask.
-        values: what `value` made of the state before each token; 0 where there is no `value`, and outside the mask.
+        values: `value` of the state before each token; 0 without `value`, and outside the mask.
     """
 
     answers: Tensor
@@ -39,8 +39,8 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None
         prompts: token ids, at least one each.
 
     Returns:
-        prompt_ids: [prompts, time]; what fills a row on its left is its own first token, as GPT-2 has no other.
-        prompt_mask: [prompts, time] bool, True on the prompts' tokens; None where nothing had to be filled.
+        prompt_ids: [prompts, time]; rows are filled on the left with their own first token, as GPT-2 has no pad token.
+        prompt_mask: [prompts, time] bool, True on the prompts' tokens; None if nothing was filled.
     """
     if not prompts or not all(map(len, prompts)):
         raise ValueError("at least one prompt is needed, and a token in every prompt")
@@ -51,7 +51,7 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None
 
 
 def random_heights(max_tokens: int, batch: int, generator: torch.Generator) -> Tensor:
-    """The random numbers that `batch` answers are drawn with: [max_tokens, batch, 1] float64 in [0, 1)."""
+    """The uniform random numbers for drawing `batch` answers: [max_tokens, batch, 1] float64 in [0, 1)."""
     return torch.rand(max_tokens, batch, 1, dtype=torch.float64, generator=generator)
 
 
@@ -66,15 +66,15 @@ def sample_answers(
     value: Callable[[], Tensor] | None = None,
     prompt_mask: Tensor | None = None,
 ) -> Sampled:
-    """Draw one answer a prompt, y ∼ π(·|x), by inverting each step's cumulative distribution.
+    """Draw one answer per prompt, y ∼ π(·|x), by inverting each step's cumulative distribution.
 
-    All random numbers are drawn beforehand, one a token; so the same generator state gives two policies the same
-    luck, and a GPU never waits for the CPU. Answers to the same prompt share its first pass.
+    All random numbers are drawn beforehand, one per token; so the same generator state gives two policies the same
+    random numbers, and a GPU never waits for the CPU. Answers to the same prompt share its first pass.
 
     Args:
         model: any Hugging Face causal LM.
         prompt_ids: [batch, time], prompts of one length; with `prompt_mask`, of any lengths, padded on the left.
-        max_tokens: an answer that has not stopped by then is cut.
+        max_tokens: longer answers are cut.
         stop_ids: token ids that end an answer (they belong to it).
         pad: fills the positions after the end.
         generator: source of randomness, on the CPU; or the numbers themselves, from `random_heights`.
@@ -115,13 +115,13 @@ def sample_answers(
                 )
             logits, cache = output.logits[:, -1], output.past_key_values
             worth = value()[:, -1] if value else logits.new_zeros(len(logits))
-            if step == 0:  # from one row a prompt to one row an answer
+            if step == 0:  # from one row per prompt to one row per answer
                 cache.batch_select_indices(rows)
                 logits, worth, seen = logits[rows], worth[rows], None if seen is None else seen[rows]
             step_logps = logits.float().log_softmax(-1)
-            climb = step_logps.to(exact).exp().cumsum(-1)
-            ids = torch.searchsorted(climb, heights[step] * climb[:, -1:], right=True)
-            ids.clamp_(max=climb.shape[-1] - 1)
+            cdf = step_logps.to(exact).exp().cumsum(-1)
+            ids = torch.searchsorted(cdf, heights[step] * cdf[:, -1:], right=True)
+            ids.clamp_(max=cdf.shape[-1] - 1)
             answers[:, step] = torch.where(alive, ids[:, 0], pad)
             logps[:, step] = step_logps.gather(1, ids)[:, 0] * alive
             values[:, step] = worth * alive
@@ -136,7 +136,7 @@ def sample_answers(
 
 
 def _places(seen: Tensor | None, ids: Tensor) -> dict[str, Tensor]:
-    """What a model must know of padding on the left: which tokens to attend to, and where the new ones stand."""
+    """What a model needs with padding on the left: which tokens to attend to, and the positions of the new ones."""
     if seen is None:
         return {}
     return {"attention_mask": seen, "position_ids": (seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]}

@@ -2,8 +2,8 @@
 
     x x x x | a a a | b b        b stands at the positions after x and does not see a
 
-A dialogue is often longer than its answers, so this saves up to half of the work. It needs an attention mask of its
-own and positions that are told, which not every architecture takes: see `can_share`.
+A dialogue is often longer than its answers, so this saves up to half of the work. It needs a custom attention mask and
+explicit positions, which not every architecture supports: see `can_share`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Ends(NamedTuple):
     """A model's input, and where the answers in it end.
 
     Attributes:
-        inputs: arguments of the model: `input_ids` [rows, time] and what else it needs.
+        inputs: arguments of the model: `input_ids` [rows, time] and others it needs.
         rows, places: [answers] row and position of each answer's last token.
     """
 
@@ -58,7 +58,7 @@ def shared_ends(batch: AnswerBatch) -> Ends:
 
 
 def _share(batch: AnswerBatch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """The model's inputs; [2·pairs] where each answer begins in its own dialogue, and how far it moved in the row."""
+    """The model's inputs; [2·pairs] the start of each answer in its own dialogue, and its shift in the row."""
     pairs = len(batch.mask) // 2
     begin, length = batch.mask.int().argmax(1), batch.mask.sum(1)
     first, second = length[:pairs, None], length[pairs:, None]

@@ -1,6 +1,6 @@
 """The tiny policy: a GPT-2 of about 100,000 parameters that trains in seconds on two CPU cores.
 
-GPT-2 with the exact GELU: on a CPU its kernel takes a fifth of the time of the tanh form, which was a third of a pass.
+GPT-2 with the exact GELU: on a CPU it takes a fifth of the time of the tanh form, which was a third of a pass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def new_tiny_model(
 ) -> PreTrainedModel:
     """Return a GPT-2 with random weights for `tokenizer`; the same seed gives the same weights.
 
-    The global random state is left as it was.
+    The global random state is left unchanged.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -65,7 +65,7 @@ def new_tiny_model(
         attn_pdrop=0.0,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=None,  # batches need none, and transformers warns where it sees one without a mask
+        pad_token_id=None,  # batches need none, and transformers warns about one without a mask
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A model's tokenizer: there, whole, and within the model's vocabulary."""
+"""A model's tokenizer, checked to be present, complete and within the model's vocabulary."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _FILES = (
 
 
 def load_tokenizer(name: str, size: int, what: str, trust_remote_code: bool = False) -> Any:
-    """Load a tokenizer; that of adapters which were saved without one is their model's.
+    """Load a tokenizer; adapters saved without one use that of their model.
 
     Args:
         name: a folder or a hub id.
-        size: tokens that the model knows.
+        size: the model's vocabulary size.
         what: whose tokenizer it is, for messages: "'gpt2'".
 
     Raises:
-        Fault: none there, damaged, without words, or with token ids that the model has no embedding for.
+        Fault: missing, damaged, empty, or with token ids that have no embedding in the model.
     """
     if is_adapters(name) and not any((Path(name) / file).is_file() for file in _FILES):
         name = base_of(name)
@@ -36,11 +36,11 @@ def load_tokenizer(name: str, size: int, what: str, trust_remote_code: bool = Fa
 
     with one_line(f"the tokenizer of {what}"), quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        tokenizer("")  # settings of the wrong type show only here
+        tokenizer("")  # settings of the wrong type fail only here
         vocabulary, added = tokenizer.get_vocab(), set(tokenizer.added_tokens_decoder)
     if not set(vocabulary.values()) - added:
         raise Fault(
-            f"the tokenizer of {what} knows no words: its files (tokenizer.json, or vocab.json and merges.txt) are "
+            f"the tokenizer of {what} has no vocabulary: its files (tokenizer.json, or vocab.json and merges.txt) are "
             "missing or damaged"
         )
     if len(tokenizer) > size:

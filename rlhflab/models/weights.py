@@ -1,4 +1,4 @@
-"""Weights from a folder or a hub, from safetensors only, with the adapters that were trained on them before."""
+"""Weights from a folder or a hub, from safetensors only, with previously trained adapters."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EXPECTED = "expected tiny, a folder or a hub id"
 
 
 def base_of(name: str) -> str:
-    """The folder or hub id of the weights themselves, where `name` may be a folder of adapters on them."""
+    """The folder or hub id of the weights themselves; `name` may be a folder of adapters on them."""
     return next(reversed([*_chain(name)]))
 
 
 def under(folder: str) -> str:
-    """What the adapters in a folder were put on: a model, or other adapters on it."""
+    """The base of the adapters in a folder: a model, or other adapters on it."""
     chain = _chain(folder)
     next(chain)
     return next(chain)
 
 
 def is_adapters(name: str) -> bool:
-    """Whether a name is that of a folder that holds adapters and not a model."""
+    """Whether a name is that of a folder with adapters instead of a model."""
     return (Path(name) / "adapter_config.json").is_file()
 
 
@@ -41,8 +41,8 @@ class Weights(NamedTuple):
     """A model with its weights.
 
     Attributes:
-        model: adapters that are put on it and saved name what was loaded as what they belong to.
-        notes: what is worth knowing of how they were read; usually nothing.
+        model: adapters that are added to it and saved will name the loaded source as their base.
+        notes: on how they were read; usually empty.
     """
 
     model: Any
@@ -57,18 +57,18 @@ def load_weights(
     otherwise: str = EXPECTED,
     **settings: Any,
 ) -> Weights:
-    """Load a model, with the adapters added to its weights where `name` is a folder of adapters.
+    """Load a model; if `name` is a folder of adapters, merge them into its weights.
 
     Args:
         kind: transformers' class, such as AutoModelForCausalLM.
         name: a folder or a hub id.
-        purpose: what the model is for, and so which weights it may lack; see `fit`.
+        purpose: what the model is for, which decides which weights may be missing; see `fit`.
         what, otherwise: for messages: by default "model 'name'", and what could be given instead.
-        settings: of its `from_pretrained`.
+        settings: for `from_pretrained`.
 
     Raises:
         Fault: nothing to load there, or weights that are not the model's, in one line.
-        MemoryError: no room for a tensor; or what PyTorch raises then.
+        MemoryError: not enough memory for a tensor; or PyTorch's error.
     """
     what = what or f"model {name!r}"
     *adapters, base = _chain(name)
@@ -86,7 +86,7 @@ def load_weights(
 def _read(
     kind: Any, base: str, purpose: Purpose, what: str, otherwise: str, settings: dict[str, Any]
 ) -> tuple[Any, list[str]]:
-    """The model, if all of its weights are there; those under a wrapper's names are read through it."""
+    """The model, if all of its weights are present; wrapper prefixes in their names are removed."""
 
     def read(**more: Any) -> tuple[Any, dict[str, Any], str | None]:
         with one_line(what, otherwise), quiet_loading(), _memory_errors():
@@ -105,9 +105,9 @@ def _read(
     model, told, wrong = read()
     notes = []
     if wrong and any(map(WRAPPED.search, told["unexpected_keys"])):
-        del model  # before there is another
+        del model  # before the next one is made
         model, told, wrong = read(key_mapping=UNWRAP)
-        vars(model).pop("_weight_conversions", None)  # or it would be saved with the wrapper's names
+        vars(model).pop("_weight_conversions", None)  # otherwise it would be saved with the wrapper's names
         notes.append(
             "the names of its weights are read without those of a wrapper (torch.compile, DDP or FSDP)"
         )
@@ -120,7 +120,7 @@ def _read(
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """transformers 5 puts what went wrong with a tensor into its report alone, also where memory ran out."""
+    """Raise memory errors that transformers 5 only mentions in its report."""
     try:
         yield
     except RuntimeError as error:
@@ -133,12 +133,12 @@ def _memory_errors() -> Iterator[None]:
 
 
 def absolute(name: str) -> str:
-    """A folder's absolute path; a hub id as it is."""
+    """A folder's absolute path; a hub id unchanged."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _chain(name: str) -> Iterator[str]:
-    """The name, what its adapters belong to, and so on to the weights; each a folder whose files are whole."""
+    """The name, the base of its adapters, and so on down to the weights; each checked to be intact."""
     seen: set[str] = set()
     while is_adapters(name):
         require_intact(name)

@@ -1,7 +1,7 @@
 """From rewards to advantages: returns, temporal differences, GAE, baselines, whitening.
 
 Shapes are [batch, time]: a row is a trajectory or a stretch of one, in order. `dones` is True on the step that ends an
-episode: nothing flows back over it. Steps after an answer's end are padding, with reward and value 0.
+episode: nothing flows back across it. Steps after an answer's end are padding, with reward and value 0.
 
 Source: Schulman et al. (2016), "High-dimensional continuous control using generalized advantage estimation"; the
 leave-one-out baseline is Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
@@ -24,7 +24,7 @@ def td_errors(
         rewards, values: [batch, time], r_t and V(s_t).
         dones: [batch, time] bool, True on the last step of an episode.
         gamma: discount in [0, 1]; 1 for answers.
-        last_values: [batch], V of the state after the last step, where a row was cut in mid-episode; 0 where None.
+        last_values: [batch], V of the state after the last step if a row was cut in mid-episode; None means 0.
 
     Returns:
         [batch, time], in the reward's unit.
@@ -78,7 +78,7 @@ def leave_one_out(returns: Tensor, groups: Tensor) -> Tensor:
     The baseline does not depend on the answer itself, so the gradient stays unbiased.
 
     Args:
-        returns: [batch], one return an answer.
+        returns: [batch], one return per answer.
         groups: [batch] integer, equal where the prompt is the same.
 
     Returns:
@@ -93,11 +93,11 @@ def leave_one_out(returns: Tensor, groups: Tensor) -> Tensor:
 
 
 def leave_one_out_to_go(returns: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
-    """The same at every step: A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t} over the others that are still under way at t.
+    """The same at every step: A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t} over the others that are still running at t.
 
-    How long the others last does not depend on the actions of row i, so where another one is under way the gradient
-    stays unbiased. Steps that no other row reaches count for nothing: late in an episode the gradient is short by the
-    chance of being alone there.
+    How long the others last does not depend on the actions of row i, so the gradient stays unbiased while another row
+    is running. Steps that no other row reaches get no weight: late in an episode the gradient is too small by the
+    probability of being alone there.
 
     Args:
         returns: [batch, time], return to go G_t.
@@ -105,7 +105,7 @@ def leave_one_out_to_go(returns: Tensor, groups: Tensor, mask: Tensor) -> Tensor
         mask: [batch, time] bool, True on the steps that count.
 
     Returns:
-        [batch, time]; 0 where no other row of the group is under way.
+        [batch, time]; 0 where no other row of the group is running.
     """
     same_shape(returns=returns, mask=mask)
     _, index = groups.unique(return_inverse=True)
@@ -124,7 +124,7 @@ def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
         mask: [batch, time] bool, True on the steps that count; at least one.
 
     Returns:
-        [batch, time], 0 where the mask is False. Where the advantages differ by rounding only, that is not blown up.
+        [batch, time], 0 where the mask is False. Advantages that differ only by rounding are not blown up.
     """
     same_shape(advantages=advantages, mask=mask)
     chosen = advantages[mask]

@@ -1,4 +1,4 @@
-"""Shape and range checks shared by the objectives; each raises ValueError in one line."""
+"""Shape and range checks of the objectives; each raises ValueError in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kullback–Leibler divergences, exact over a finite set and estimated from samples; names say which.
+"""Kullback–Leibler divergences, exact over a finite set or estimated from samples; the names say which.
 
 Source of the estimators: Schulman (2020), "Approximating KL divergence".
 """
@@ -43,9 +43,9 @@ def kl_k2(p_logps: Tensor, q_logps: Tensor) -> Tensor:
 
 
 def kl_k3(p_logps: Tensor, q_logps: Tensor) -> Tensor:
-    """k3 = ρ − 1 − log ρ with ρ = q/p, for samples of p: unbiased, ≥ 0, low variance for near p and q. Shapes [...].
+    """k3 = ρ − 1 − log ρ with ρ = q/p, for samples of p: unbiased, ≥ 0, low variance for close p and q. Shapes [...].
 
-    Far apart it reads low: half a nat or more at a KL of 5, as few samples have the large ρ that its mean rests on.
+    Far apart it is too low: by half a nat or more at a KL of 5, as few samples have the large ρ that dominate its mean.
     """
     log_ratio = -kl_k1(p_logps, q_logps)
     return log_ratio.expm1() - log_ratio

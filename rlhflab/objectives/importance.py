@@ -5,7 +5,7 @@ w = p/q. All weights are given by their logarithms, samples lie in the last dime
 theory, methods and examples", chapter 9 (importance sampling) and section 9.3 (effective sample size). A standard error
 is the spread of the samples' influences on the estimate, over √samples (the infinitesimal jackknife).
 
-Which of them can be trusted was measured: `make calibration`, tests/calibration.py.
+Their reliability was measured: `make calibration`, tests/calibration.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rlhflab.objectives.checks import positive, same_shape
 
 
 class Estimate(NamedTuple):
-    """An estimate and its standard error, both [...] with the unit of what is estimated; `se` ≥ 0.
+    """An estimate and its standard error, both [...] in the unit of the estimated quantity; `se` ≥ 0.
 
     Attributes:
         value: the estimate.
@@ -37,7 +37,7 @@ class PartitionEstimate(NamedTuple):
     Attributes:
         log_z: [...], nats.
         se: [...], its standard error, nats.
-        ess: [...], effective sample size in [1, samples]: with a small one both other numbers mean little.
+        ess: [...], effective sample size in [1, samples]: if it is small, the other two numbers mean little.
     """
 
     log_z: Tensor
@@ -46,13 +46,13 @@ class PartitionEstimate(NamedTuple):
 
 
 class OptimumEstimate(NamedTuple):
-    """What samples of π_ref tell of π*; all [...].
+    """Estimates for π* from samples of π_ref; all [...].
 
     Attributes:
         reward: E_{π*}[r].
-        kl: KL(π*‖π_ref), nats per answer; its tail is the heaviest, so its error bar is the first to be too short.
+        kl: KL(π*‖π_ref), nats per answer; it has the heaviest tail, so its error bar is the first to be too short.
         objective: J* = reward − β·kl.
-        ess: effective sample size in [1, samples]: with a small one the others mean little.
+        ess: effective sample size in [1, samples]: if it is small, the others mean little.
     """
 
     reward: Estimate
@@ -62,10 +62,10 @@ class OptimumEstimate(NamedTuple):
 
 
 class GaussianWeights(NamedTuple):
-    """What is known of the weights w = p/q of two Gaussians, for a ∼ q = N(m, s²) and p = N(μ, σ²).
+    """Exact properties of the weights w = p/q of two Gaussians, for a ∼ q = N(m, s²) and p = N(μ, σ²).
 
     Attributes:
-        second_moment: E_q[w²] ≥ 1; infinite where σ² ≥ 2·s². n samples are worth about n / E_q[w²] of p's own.
+        second_moment: E_q[w²] ≥ 1; infinite where σ² ≥ 2·s². n samples are equivalent to about n / E_q[w²] of p.
         value_std: standard deviation of w·a, the estimate of μ from one sample; infinite where E_q[w²] is.
         normalised_std: the same for Σw·a / Σw, to first order in 1/n: √E_q[w²·(a − μ)²].
     """
@@ -81,8 +81,8 @@ def gaussian_weights(mean: float, std: float, target_mean: float, target_std: fl
         E_q[w²] = s²/(σ·√(2s² − σ²)) · exp((μ − m)²/(2s² − σ²))
 
     Args:
-        mean, std: m and s > 0 of q, from which the samples come.
-        target_mean, target_std: μ and σ > 0 of p, over which the expectation is wanted.
+        mean, std: m and s > 0 of q, the sampling distribution.
+        target_mean, target_std: μ and σ > 0 of p, the target of the expectation.
 
     Source: Gil et al. (2013), "Rényi divergence measures for commonly used univariate continuous distributions".
 
@@ -117,7 +117,7 @@ def importance_weights(log_ratios: Tensor) -> Tensor:
 
 
 def effective_sample_size(log_ratios: Tensor) -> Tensor:
-    """(Σ w)² / Σ w²: how many unweighted samples the weighted ones are worth.
+    """(Σ w)² / Σ w²: the number of unweighted samples that the weighted ones are equivalent to.
 
     Args:
         log_ratios: [..., samples], log-weights up to a constant.
@@ -141,7 +141,7 @@ def mean_estimate(values: Tensor) -> Estimate:
 
 
 def average(estimate: Estimate) -> Estimate:
-    """Mean over the last dimension of independent estimates, such as one a prompt: se = √Σ se² / groups."""
+    """Mean over the last dimension of independent estimates, such as one per prompt: se = √Σ se² / groups."""
     return Estimate(estimate.value.mean(-1), estimate.se.square().sum(-1).sqrt() / estimate.se.shape[-1])
 
 
@@ -164,8 +164,8 @@ def self_normalised_mean(values: Tensor, log_ratios: Tensor) -> Estimate:
 def log_mean_weight(log_weights: Tensor) -> PartitionEstimate:
     """log E_q[w] ≈ log mean_i w_i for samples of q: log Z(x) where w = π_ref·exp(r/β)/q.
 
-    The mean is unbiased, its logarithm is low by about se²/2, and by more where the greatest weights are rarer than one
-    in `samples`: so `log_z` − 2·se is a lower bound on log Z even where `ess` is too small to trust the estimate.
+    The mean is unbiased; its logarithm is too low by about se²/2, and by more if the largest weights are rarer than one
+    in `samples`: so `log_z` − 2·se is a lower bound on log Z even if `ess` is too small to trust the estimate.
     Standard error by the delta method: that of the mean over the mean, which is √((n/ESS − 1)/(n − 1)).
 
     Args:
@@ -184,7 +184,7 @@ def log_partition_estimate(rewards: Tensor, beta: float) -> PartitionEstimate:
 
     Args:
         rewards: [..., samples], r(x, y) of samples of π_ref, at least two.
-        beta: KL strength > 0; where it is small the few best samples have all the weight, and ESS says so.
+        beta: KL strength > 0; if it is small, the few best samples have all the weight, which ESS shows.
 
     Returns:
         all [...]; β·log Z is the estimate of J*, β·se its standard error.
@@ -196,7 +196,7 @@ def log_partition_estimate(rewards: Tensor, beta: float) -> PartitionEstimate:
 def optimum_estimate(rewards: Tensor, beta: float) -> OptimumEstimate:
     """π* ∝ π_ref·exp(r/β) from samples of π_ref: E_{π*}[r], KL(π*‖π_ref) = E_{π*}[r]/β − log Z, and J* = β·log Z.
 
-    Standard errors by the delta method; with w_i = exp(r_i/β)/Z the samples' shares in the errors are
+    Standard errors by the delta method; with w_i = exp(r_i/β)/Z the samples' influences are
 
         w_i·(r_i − E_{π*}[r])   of the reward,        w_i − 1   of log Z.
 
@@ -210,39 +210,39 @@ def optimum_estimate(rewards: Tensor, beta: float) -> OptimumEstimate:
     reward = (weights * rewards).mean(-1)
     of_reward = weights * (rewards - reward.unsqueeze(-1))
     of_kl = of_reward / beta - (weights - 1)
-    reward_se, kl_se = (shares.std(-1) / math.sqrt(samples) for shares in (of_reward, of_kl))
+    reward_se, kl_se = (influences.std(-1) / math.sqrt(samples) for influences in (of_reward, of_kl))
     kl = reward / beta - partition.log_z
     objective = Estimate(beta * partition.log_z, beta * partition.se)
     return OptimumEstimate(Estimate(reward, reward_se), Estimate(kl, kl_se), objective, partition.ess)
 
 
 def regret_estimate(rewards: Tensor, scores: Tensor, beta: float) -> Estimate:
-    """J(π*) − J(π*_φ) ≥ 0, what it costs to be optimal for the scores r_φ instead of the rewards r.
+    """J(π*) − J(π*_φ) ≥ 0, the cost of being optimal for the scores r_φ instead of the rewards r.
 
     All three parts, β·log Z and E[r] and KL of π*_φ ∝ π_ref·exp(r_φ/β), come from the same samples of π_ref; so do
-    their errors, which partly cancel. For r_φ = r + constant the regret is 0, and so is its standard error. Where r_φ
-    is nearly r, what regret there is lies in the few best answers: the error bar is then too short.
+    their errors, which partly cancel. For r_φ = r + constant the regret is 0, and so is its standard error. If r_φ is
+    nearly r, the remaining regret lies in the few best answers: the error bar is then too short.
 
     Args:
         rewards, scores: [..., samples], r and r_φ of samples of π_ref, at least two.
         beta: KL strength > 0.
     """
     same_shape(rewards=rewards, scores=scores)
-    best, led = optimum_estimate(rewards, beta), optimum_estimate(scores, beta)
+    best, misled = optimum_estimate(rewards, beta), optimum_estimate(scores, beta)
     samples = rewards.shape[-1]
     best_weights, weights = (samples * importance_weights(table / beta) for table in (rewards, scores))
     reward = (weights * rewards).mean(-1)
-    promised = scores - led.reward.value.unsqueeze(-1)
-    shares = beta * (best_weights - weights) + weights * (promised - (rewards - reward.unsqueeze(-1)))
-    value = best.objective.value - (reward - beta * led.kl.value)
-    return Estimate(value, shares.std(-1) / math.sqrt(samples))
+    promised = scores - misled.reward.value.unsqueeze(-1)
+    influences = beta * (best_weights - weights) + weights * (promised - (rewards - reward.unsqueeze(-1)))
+    value = best.objective.value - (reward - beta * misled.kl.value)
+    return Estimate(value, influences.std(-1) / math.sqrt(samples))
 
 
 def best_of_n_estimate(rewards: Tensor, scores: Tensor, n: int) -> Estimate:
     """E[r] of the answer with the best score among n of π_ref, from more than n samples of π_ref.
 
-    It is the mean over all n-tuples of the samples, drawn with replacement. A sample's influence is n times what such a
-    tuple earns that holds it: its own reward where it is the best of the n, else that of the best of the others.
+    It is the mean over all n-tuples of the samples, drawn with replacement. A sample's influence is n times the reward
+    of the tuples that contain it: its own reward if it is the best of the n, else that of the best of the others.
 
     Args:
         rewards, scores: [..., samples], r and the score of samples of π_ref; equal scores count in their order.
@@ -256,7 +256,7 @@ def best_of_n_estimate(rewards: Tensor, scores: Tensor, n: int) -> Estimate:
     up_to = torch.arange(1, samples + 1, dtype=rewards.dtype, device=rewards.device) / samples
     below = up_to - 1 / samples
     value = ((up_to**n - below**n) * ordered).sum(-1)
-    others = (up_to ** (n - 1) - below ** (n - 1)) * ordered  # nothing where there are none
+    others = (up_to ** (n - 1) - below ** (n - 1)) * ordered  # 0 if there are no others
     better = others.flip(-1).cumsum(-1).flip(-1) - others
     held = up_to ** (n - 1) * ordered + better
     return Estimate(value, n * held.std(-1) / math.sqrt(samples))

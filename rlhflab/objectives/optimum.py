@@ -3,7 +3,7 @@
     π*(y|x) = π_ref(y|x)·exp(r(x,y)/β) / Z(x),    Z(x) = Σ_y π_ref(y|x)·exp(r(x,y)/β),    J* = β·log Z(x).
 
 Shapes: `ref_logps`, `rewards`, `logps` are [..., answers]; the last dimension enumerates every answer once. Use
-float64: differences of 1e-9 are looked at. Source: Rafailov et al. (2023), eq. 4 and appendix A.1; Peters & Schaal
+float64: differences of 1e-9 matter. Source: Rafailov et al. (2023), eq. 4 and appendix A.1; Peters & Schaal
 (2007); the token-level form is that of soft Q-learning (Haarnoja et al., 2017; Rafailov et al., 2024, "From r to Q*").
 """
 
@@ -48,16 +48,16 @@ def expected_reward(logps: Tensor, rewards: Tensor) -> Tensor:
 
 
 class Evaluation(NamedTuple):
-    """Exact standing of a policy, every value a mean over prompts.
+    """Exact evaluation of a policy; all values are means over prompts.
 
     Attributes:
         reward, ref_reward: E_π[r] and E_{π_ref}[r].
         kl: KL(π‖π_ref), nats per answer.
         objective: J(π) = reward − β·kl.
-        optimum: J* = β·E_x log Z(x), the largest value `objective` can have.
+        optimum: J* = β·E_x log Z(x), the largest possible `objective`.
         regret: J* − J(π) = β·KL(π‖π*) ≥ 0.
         frontier_reward: the largest reward any policy can have at this `kl`.
-        efficiency: (reward − ref_reward) / (frontier_reward − ref_reward) ≤ 1; 0 where nothing was moved.
+        efficiency: (reward − ref_reward) / (frontier_reward − ref_reward) ≤ 1; 0 for π_ref itself.
     """
 
     reward: float
@@ -75,8 +75,8 @@ class Frontier(NamedTuple):
 
     Attributes:
         beta: KL strength of each point.
-        kl: KL(π*‖π_ref), nats; falls with β.
-        reward: E_{π*}[r]; falls with β.
+        kl: KL(π*‖π_ref), nats; decreases in β.
+        reward: E_{π*}[r]; decreases in β.
         objective: J* = reward − β·kl.
     """
 
@@ -111,15 +111,15 @@ def frontier(ref_logps: Tensor, rewards: Tensor, betas: Tensor) -> Frontier:
 def frontier_reward(ref_logps: Tensor, rewards: Tensor, kl: float) -> float:
     """Largest E_π[r] of any policy with mean KL(π‖π_ref) = `kl`: the reward of the π* whose KL that is.
 
-    Lagrange duality: R(kl) = min_β (β·E_x log Z_β(x) + β·kl), found by bisection on KL(π*_β‖π_ref), which falls as β
-    grows. Every β gives an upper bound (weak duality), so rounding can only raise the value returned.
+    Lagrange duality: R(kl) = min_β (β·E_x log Z_β(x) + β·kl), found by bisection on KL(π*_β‖π_ref), which decreases in
+    β. Every β gives an upper bound (weak duality), so rounding can only raise the result.
 
     Args:
-        ref_logps, rewards: [prompts, answers]; `reward_levels` makes them short without changing the result.
+        ref_logps, rewards: [prompts, answers]; `reward_levels` shortens them without changing the result.
         kl: nats per answer, ≥ 0, mean over prompts.
 
     Returns:
-        the frontier's reward at that KL, at most the mean of the best rewards.
+        the frontier's reward at that KL, at most the mean of the highest rewards.
     """
     if not kl >= 0:
         raise ValueError(f"kl must be a number ≥ 0, got {kl!r}")
@@ -134,7 +134,7 @@ def frontier_reward(ref_logps: Tensor, rewards: Tensor, kl: float) -> float:
 
 
 def reward_levels(ref_logps: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge answers of equal reward: Z, E_{π*}[r] and KL(π*‖π_ref) depend on π_ref's mass per reward level alone.
+    """Merge answers of equal reward: Z, E_{π*}[r] and KL(π*‖π_ref) depend only on π_ref's mass per reward level.
 
     Args:
         ref_logps: [prompts, answers], log π_ref(y|x).
@@ -158,14 +158,14 @@ def evaluate(
     beta: float,
     levels: tuple[Tensor, Tensor] | None = None,
 ) -> Evaluation:
-    """Where a policy stands, exactly.
+    """Evaluate a policy exactly.
 
     Args:
         logps: [prompts, answers], log π(y|x), normalised, every answer once.
         ref_logps: [prompts, answers], log π_ref(y|x).
         rewards: [prompts, answers].
         beta: KL strength > 0.
-        levels: `reward_levels(ref_logps, rewards)`, where the caller keeps it.
+        levels: `reward_levels(ref_logps, rewards)`, if the caller has it.
 
     Returns:
         means over prompts; see `Evaluation`.

@@ -15,7 +15,7 @@ from rlhflab.objectives.checks import not_negative, positive, same_shape
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the steps that count; [batch, time] twice in, scalar out. What lies outside may be anything finite."""
+    """Mean over the steps that count; [batch, time] twice in, scalar out. Values outside may be anything finite."""
     return (values * mask).sum() / mask.sum()
 
 
@@ -25,11 +25,11 @@ def kl_shaped_rewards(scores: Tensor, logps: Tensor, ref_logps: Tensor, mask: Te
     Their sum over an answer is r(x, y) − β·log[π_θ(y|x)/π_ref(y|x)], whose mean under π_θ is J(π_θ).
 
     Args:
-        scores: [batch], r(x, y), one an answer.
+        scores: [batch], r(x, y), one per answer.
         logps: [batch, time], log π_θ of the policy that sampled.
         ref_logps: [batch, time], log π_ref of the same tokens.
-        mask: [batch, time] bool, the answer's tokens: at least one a row, without gaps.
-        beta: KL strength ≥ 0; with 0 there are the scores alone.
+        mask: [batch, time] bool, the answer's tokens: at least one per row, without gaps.
+        beta: KL strength ≥ 0; with 0 only the scores remain.
 
     Returns:
         [batch, time], 0 outside the mask.
@@ -56,7 +56,7 @@ def reinforce_loss(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
         mask: [batch, time] bool.
 
     Returns:
-        scalar; minimised. Its value means nothing, only its gradient does.
+        scalar; minimised. Only its gradient has a meaning, not its value.
     """
     same_shape(logps=logps, advantages=advantages, mask=mask)
     return -masked_mean(logps * advantages, mask)
@@ -72,11 +72,11 @@ def surrogate_objective(logps: Tensor, old_logps: Tensor, advantages: Tensor, ma
 
 
 class ClipDiagnostics(NamedTuple):
-    """What a PPO update did to the policy, detached.
+    """The effect of a PPO update on the policy, detached.
 
     Attributes:
         ratio: [batch, time], π_θ/π_old of the actions taken; 1 outside the mask.
-        clipped: [batch, time] bool, True where the clip stops the gradient.
+        clipped: [batch, time] bool, True where the clip cuts off the gradient.
         kl_old_k3: scalar, mean k3 estimate of KL(π_old‖π_θ) per step, nats, ≥ 0.
     """
 
@@ -121,7 +121,7 @@ def value_loss(
     old_values: Tensor | None = None,
     clip_range: float | None = None,
 ) -> Tensor:
-    """½·mean_t (V(s_t) − return_t)²; with `clip_range` the larger of it and the same for V held near its old value.
+    """½·mean_t (V(s_t) − return_t)²; with `clip_range` the larger of it and the same for V clipped near its old value.
 
     The clip is that of PPO's first implementation (baselines, 2017), not of the paper.
 
@@ -139,7 +139,7 @@ def value_loss(
     errors = (values - returns).square()
     if clip_range is not None:
         if old_values is None:
-            raise ValueError("old_values are needed where clip_range is given")
+            raise ValueError("old_values are needed if clip_range is given")
         positive(clip_range=clip_range)
         held = old_values + (values - old_values).clamp(-clip_range, clip_range)
         errors = torch.maximum(errors, (held - returns).square())

@@ -65,11 +65,11 @@ def label_pairs(
 
     Args:
         first_rewards, second_rewards: [batch], true rewards of the two answers.
-        label_noise: probability in [0, 0.5] that a label is swapped after it was drawn.
+        label_noise: probability in [0, 0.5] that a label is swapped after drawing.
         generator: source of randomness.
 
     Returns:
-        first_chosen: [batch] bool, True where the first answer ended as chosen.
+        first_chosen: [batch] bool, True where the first answer is labelled as chosen.
         flipped: [batch] bool, True where the label was swapped by the noise.
     """
     same_shape(first_rewards=first_rewards, second_rewards=second_rewards)

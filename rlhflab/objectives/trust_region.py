@@ -56,11 +56,11 @@ class FisherVectorProduct:
 
 
 class GradientPreconditioner:
-    """A guess of the Fisher matrix's diagonal, up to a factor, from gradients that are there anyway.
+    """An estimate of the Fisher matrix's diagonal, up to a factor, from gradients that are computed anyway.
 
-    The sampled gradient of the surrogate is mostly noise, and the noise's variance in a parameter goes with its Fisher
-    information; so a running mean of g² tells parameters that move π much from those that hardly do. It begins as the
-    same for all. Its power 3/4 is that of Martens (2010), "Deep learning via Hessian-free optimization", section 4.7.
+    The sampled gradient of the surrogate is mostly noise, and the noise's variance in a parameter is related to its
+    Fisher information; so a running mean of g² separates parameters that move π a lot from those that hardly do. It
+    starts uniform. The power 3/4 is that of Martens (2010), "Deep learning via Hessian-free optimization", section 4.7.
 
     Attributes:
         squares: [n], the running mean of g²; None before the first gradient.
@@ -71,13 +71,13 @@ class GradientPreconditioner:
         self.squares: Tensor | None = None
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Take in g, [n], and return the diagonal, [n], positive with mean 1 before the power."""
+        """Add g, [n], to the running mean and return the diagonal, [n], positive with mean 1 before the power."""
         square = gradient.square()
         former = torch.full_like(square, float(square.mean())) if self.squares is None else self.squares
         self.squares = former + (1 - self.decay) * (square - former)
         mean = float(self.squares.mean())
-        share = self.squares / mean if mean > 0 else torch.ones_like(gradient)
-        return ((share + self.floor) / (1 + self.floor)) ** self.power
+        relative = self.squares / mean if mean > 0 else torch.ones_like(gradient)
+        return ((relative + self.floor) / (1 + self.floor)) ** self.power
 
 
 class Solution(NamedTuple):
@@ -104,9 +104,9 @@ def conjugate_gradient(
     Args:
         product: v ↦ H·v.
         b: [n].
-        iterations: at most this many products; n of them would solve it exactly but for rounding.
-        tolerance: stop when the residual has fallen to this share of ‖b‖.
-        preconditioner: [n], positive; a guess of H's diagonal. The solution is the same, fewer products come near it;
+        iterations: most products; n of them would solve it exactly, up to rounding.
+        tolerance: stop when the residual has fallen to this fraction of ‖b‖.
+        preconditioner: [n], positive; an estimate of H's diagonal. The solution is the same, but needs fewer products;
             the residuals may rise on the way.
 
     Returns:
@@ -141,7 +141,7 @@ def conjugate_gradient(
 
 
 def step_scale(x: Tensor, hx: Tensor, max_kl: float) -> float:
-    """√(2δ/xᵀHx): by this factor the direction x reaches the border of the quadratic trust region.
+    """√(2δ/xᵀHx): the factor by which the direction x reaches the border of the quadratic trust region.
 
     Args:
         x: [n], direction, usually H⁻¹g.
@@ -160,7 +160,7 @@ class Trial(NamedTuple):
     """One try of the line search.
 
     Attributes:
-        share: of the full step.
+        share: fraction of the full step.
         gain: surrogate there minus surrogate at π_old.
         kl: mean KL(π_old‖π_θ) there, nats per step.
         accepted: whether both conditions held.
@@ -175,16 +175,16 @@ class Trial(NamedTuple):
 def backtrack(
     attempt: Callable[[float], tuple[float, float]], max_kl: float, tries: int = 10, factor: float = 0.8
 ) -> tuple[Trial, ...]:
-    """Try shares 1, factor, factor², … of the full step; stop at the first with gain > 0 and KL ≤ δ.
+    """Try the fractions 1, factor, factor², … of the full step; stop at the first with gain > 0 and KL ≤ δ.
 
     Args:
-        attempt: share → (surrogate gain, mean KL) of the policy at that share; it leaves the policy there.
+        attempt: fraction → (surrogate gain, mean KL) of the policy there; it leaves the policy there.
         max_kl: δ > 0.
         tries: at most this many.
         factor: in (0, 1); 0.8 is Spinning Up's, 0.5 the first implementation's.
 
     Returns:
-        all trials; none accepted means that the caller must put the policy back.
+        all trials; if none is accepted, the caller must restore the policy.
     """
     positive(max_kl=max_kl)
     if not 0 < factor < 1:

@@ -1,7 +1,7 @@
 """Series in flat memory: any number of steps in a fixed number of buckets, no spike lost.
 
-When the buckets are full, two neighbours merge, from the oldest on, so the number of buckets stays the same however
-long the run; a bucket of a curve keeps the mean and both extrema of the steps it covers.
+When the buckets are full, two neighbours merge, the oldest first, so the number of buckets does not grow with the run;
+a bucket of a curve keeps the mean and both extrema of the steps it covers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ Item = TypeVar("Item")
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:
-    """Return `value` with at most `digits` significant digits; None where it is not finite (JSON has no NaN)."""
+    """Return `value` with at most `digits` significant digits; None if it is not finite (JSON has no NaN)."""
     if value is None or value - value != 0:
         return None
     result = float(f"{value:.{digits}g}")
-    return result if result - result == 0 else None  # the greatest floats round up to infinity
+    return result if result - result == 0 else None  # the largest floats round up to infinity
 
 
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """Return at most `most` ≥ 2 of the items, evenly chosen, first and last included; of equal lengths the same places.
+    """Return at most `most` ≥ 2 of the items, evenly spaced, first and last included; only the length matters.
 
     >>> evenly(range(100), 4)
     [0, 33, 66, 99]
@@ -33,12 +33,12 @@ def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 class Buckets(Generic[Item]):
-    """At most `capacity` items of about equal width; a new one makes the two oldest unmerged neighbours merge.
+    """At most `capacity` items of about equal width; one more merges the two oldest unmerged neighbours.
 
     Args:
         capacity: number of items kept.
         merge: (older, newer) → one item.
-        show: item → what a frame carries of it; called once per item, not once per frame.
+        show: item → its form in a frame; called once per item, not once per frame.
     """
 
     __slots__ = ("_merge", "_show", "_sweep", "capacity", "items", "shown", "width")
@@ -50,7 +50,7 @@ class Buckets(Generic[Item]):
         self.items: list[Item] = []
         self.shown: list[Any] = []
         self.width = 1  # how many steps the next item should cover
-        self._sweep = 0  # items before this one are twice as wide already
+        self._sweep = 0  # items before this one are already twice as wide
         self._merge = merge
         self._show = show
 
@@ -66,16 +66,16 @@ class Buckets(Generic[Item]):
         del shown[at + 1]
         shown[at] = self._show(items[at])
         self._sweep = at + 1
-        if self._sweep >= self.capacity:  # every item is twice as wide: the next ones must be too
+        if self._sweep >= self.capacity:  # every item is twice as wide, so the next ones must be too
             self._sweep = 0
             self.width *= 2
 
 
 Bucket = tuple[int, int, float, float, float]
-"""One bucket of a curve: last step, number of finite values, their sum, least and greatest."""
+"""One bucket of a curve: last step, number of finite values, their sum, minimum and maximum."""
 
 Shown = tuple[int, float | None, float | None, float | None]
-"""A bucket as a frame carries it: last step, mean, least and greatest; None where no value was finite."""
+"""A bucket as a frame carries it: last step, mean, minimum and maximum; None if no value was finite."""
 
 
 def _merge_values(a: Bucket, b: Bucket) -> Bucket:
@@ -86,14 +86,14 @@ def _show_values(bucket: Bucket) -> Shown:
     step, n, total, low, high = bucket
     if n == 0:
         return step, None, None, None
-    # The mean of finite numbers may overflow their sum; a frame then shows a gap rather than infinity.
+    # The sum of finite numbers may overflow; a frame then shows a gap rather than infinity.
     return step, rounded(total / n), rounded(low, 4), rounded(high, 4)
 
 
 class Curve:
     """One series of numbers over steps in at most `capacity` + 1 buckets, extrema kept; 1–2 µs to add a value.
 
-    `last` is the newest finite value, None before there is one.
+    `last` is the newest finite value, or None.
 
     >>> curve = Curve(capacity=4)
     >>> for step in range(1, 1001):
@@ -115,10 +115,10 @@ class Curve:
         self._low, self._high = math.inf, -math.inf
 
     def add(self, step: int, value: float) -> None:
-        """Take in the value of a step; one that is not finite leaves a gap."""
+        """Add the value of a step; one that is not finite leaves a gap."""
         self._step = step
         self._seen += 1
-        if value - value == 0:  # finite, and quicker than math.isfinite
+        if value - value == 0:  # finite; faster than math.isfinite
             self._n += 1
             self._total += value
             if value < self._low:
@@ -131,7 +131,7 @@ class Curve:
             self._reset()
 
     def buckets(self) -> list[Bucket]:
-        """Return all buckets, oldest first, the unfinished one included: (step, n, sum, least, greatest)."""
+        """Return all buckets, oldest first, the unfinished one included: (step, n, sum, minimum, maximum)."""
         if not self._seen:
             return list(self._done.items)
         return [*self._done.items, (self._step, self._n, self._total, self._low, self._high)]

@@ -1,6 +1,6 @@
-"""The memory behind a live view: everything a board shows of a run, in flat memory, shown in one flat frame.
+"""The memory behind a live view: everything a board shows of a run, in constant memory, and frames of constant size.
 
-A frame (`snapshot`) is stateless: it says all there is to draw, and who missed the frames before it has missed nothing.
+A frame (`snapshot`) is stateless: it holds all there is to draw, so missing the frames before it does not matter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BINS = 20
 """Bins of the weight histogram and of the heat map, over (0, 1)."""
 
 _TEXT_BUDGET = 8_000  # bytes of model text in one frame, all rows together
-_MAX_CHANGES = 12  # knob moves that a frame marks
+_MAX_CHANGES = 12  # knob changes that a frame marks
 _MAX_NUMBERS = 300  # of one array in a frame
 _MAX_SERIES = 12  # in one frame; of more, each has fewer points
 
@@ -57,7 +57,7 @@ class _Row(NamedTuple):
 
 
 def clipped(text: str, length: int) -> str:
-    """Return `text` with at most `length` characters, an ellipsis last where it was longer."""
+    """Return `text` with at most `length` characters, ending in an ellipsis if it was longer."""
     return text if len(text) <= length else text[: max(0, length - 1)] + "…"
 
 
@@ -67,7 +67,7 @@ class History:
     Args:
         points: buckets per series and columns of the heat map in a frame (a frame with 8 series, heat map, table and
             samples stays under 50 kB at the default).
-        pairs: how many preference pairs are remembered, the newest ids.
+        pairs: how many preference pairs are remembered, the most recently seen.
     """
 
     def __init__(self, points: int = 100, pairs: int = 4096) -> None:
@@ -90,7 +90,7 @@ class History:
             self._trail_seen = 0
             self._point: _Point | None = None
             self._first_point: _Point | None = None
-            self._pending: list[Pairs] = []  # batches that are not in the table yet
+            self._pending: list[Pairs] = []  # batches not yet in the table
             self._rows: OrderedDict[int, _Row] = OrderedDict()  # by id, newest last
             self._batch: dict[str, Any] | None = None
             self._samples: tuple[Sample, ...] = ()
@@ -102,7 +102,7 @@ class History:
             self._changes: list[tuple[int, str, float]] = []
 
     def add(self, record: Record) -> None:
-        """Take in one record."""
+        """Add one record."""
         with self._lock:
             step = self.step = record.step
             self.records += 1
@@ -141,7 +141,7 @@ class History:
             self._trail_seen = 0
 
     def _add_pairs(self, step: int, pairs: Pairs) -> None:
-        self._pending.append(pairs)  # the table is made when somebody looks
+        self._pending.append(pairs)  # the table is made when it is read
         if len(self._pending) > 1024:
             del self._pending[:512]
         clean, flipped = [0] * (BINS + 1), [0] * (BINS + 1)  # the last bin is for a weight of exactly 1
@@ -204,7 +204,7 @@ class History:
 
     @property
     def judged(self) -> dict[str, float]:
-        """What the newest evaluation found, exact or estimated, named as in `Record.judged`; empty without one."""
+        """The newest evaluation, exact or estimated, named as in `Record.judged`; empty without one."""
         return judgement(self._exact, self._estimated)
 
     @property
@@ -218,12 +218,12 @@ class History:
             return list(self._curves)
 
     def arrays(self) -> list[str]:
-        """Names of all arrays that some record had."""
+        """Names of all arrays seen in records."""
         with self._lock:
             return list(self._arrays)
 
     def curve(self, name: str) -> list[Bucket]:
-        """Return the buckets of one series, unrounded: (last step, n, sum, least, greatest)."""
+        """Return the buckets of one series, unrounded: (last step, n, sum, minimum, maximum)."""
         with self._lock:
             return self._curves[name].buckets() if name in self._curves else []
 
@@ -244,12 +244,12 @@ class History:
         arrays: Iterable[str] | None = None,
         whole: bool = False,
     ) -> dict[str, Any]:
-        """Return one frame: JSON-able, about the same size however long the run, non-finite numbers as None.
+        """Return one frame: JSON-serialisable, about the same size for any length of run, non-finite numbers as None.
 
         Args:
             series: names of the series to send; None sends all. More than 12 are sent with fewer points each.
             rows: how many pairs, heaviest and lightest each.
-            arrays: names of the arrays to send, at most 300 evenly chosen numbers each; None sends all.
+            arrays: names of the arrays to send, at most 300 evenly spaced numbers each; None sends all.
             whole: for a file rather than a page: every bucket of every series, every number of every array.
         """
         pairs = self._table()
@@ -373,7 +373,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
 
 
 def _clip(rows: list[dict[str, Any]], length: int = 160) -> None:
-    """Shorten the texts of `rows` in place: 160 characters each, fewer where all together would be too many bytes."""
+    """Shorten the texts of `rows` in place: 160 characters each, fewer if their total size would be too large."""
     for row in rows:
         for key, value in row.items():
             if isinstance(value, str):

@@ -1,6 +1,6 @@
-"""What a plot shows, as marks: made from a panel's specification and one frame of a history.
+"""The contents of a plot as marks, made from a panel's specification and one frame of a history.
 
-They say nothing of who draws them: `still` as plotly figures, `svg` and `paper` as files.
+Marks do not depend on the renderer: `still` draws plotly figures, `svg` and `paper` write files.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from rlhflab.plots.panel import COLOURS, Line, Panel
 Numbers = Sequence[float | None]
 
 _DOTTED = 40  # a trail with more points than this has no dot at each
-_BARS = 15  # error bars of one trail or curve at most
+_BARS = 15  # most error bars of one trail or curve
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to draw.
+    """Everything to draw.
 
     Attributes:
         panels: the plots.
         data: one frame of a history.
-        backdrop: the truth behind the curves, where it is known.
-        beta: the β in force, None where there is none.
-        ghosts: former runs, as `live.ghosts` keeps them.
-        turns: (step, β) wherever another β came into force, the first included; () for `beta` throughout.
+        backdrop: the truth behind the curves, if known.
+        beta: the β in force, or None.
+        ghosts: earlier runs, as `live.ghosts` keeps them.
+        turns: (step, β) wherever β changed, the first value included; () for `beta` throughout.
     """
 
     panels: Sequence[Panel]
@@ -54,8 +54,8 @@ class Mark:
         colour: as #rrggbb, on white.
         right: whether it belongs to the axis on the right.
         x_error, y_error: standard errors of dots.
-        text: words for each dot, to be read on hovering.
-        labelled: whether they stand beside the dots.
+        text: a text for each dot, shown on hovering.
+        labelled: whether the texts are also written beside the dots.
     """
 
     kind: str
@@ -81,8 +81,8 @@ class Plot:
     """The marks of one panel and its axes.
 
     Attributes:
-        step: of the newest array or batch that is shown; None where curves over steps are.
-        x_ticks: (place, words) on the horizontal axis; () for ordinary numbers.
+        step: of the newest array or batch that is shown; None for curves over steps.
+        x_ticks: (position, label) on the horizontal axis; () for ordinary numbers.
         x_log: whether that axis is logarithmic.
     """
 
@@ -98,7 +98,7 @@ class Plot:
 
 
 def colour(name: str) -> str:
-    """Return the colour of a role on white."""
+    """Return the colour of a role on a white background."""
     return COLOURS[name][0]
 
 
@@ -120,7 +120,7 @@ def axis_titles(plot: Plot) -> tuple[str, str, str]:
 
 
 def ends(all_marks: Iterable[Mark]) -> tuple[float, float]:
-    """The vertical range that holds the marks, with a little room."""
+    """The vertical range of the marks, with a little margin."""
     values = [v for m in all_marks for v in (*m.y, *m.y2) if v is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     pad = 0.07 * (high - low) or 0.1 * abs(high) or 0.5
@@ -130,10 +130,10 @@ def ends(all_marks: Iterable[Mark]) -> tuple[float, float]:
 def in_bins(
     values: Numbers, uprights: Sequence[float] = (), some: Numbers = (), bins: int = 40
 ) -> tuple[list[float], list[float], tuple[float, float], list[float]]:
-    """Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond.
+    """Histogram from the 2 % to the 98 % quantile, widened to hold all uprights; the outer bins hold the rest.
 
     Returns:
-        centres of the bins, per cent of the values in each, the ends, and the same for `some` of the values.
+        centres of the bins, percentage of the values in each, the ends, and the same percentages for `some` of them.
     """
     finite = sorted(value for value in values if value is not None and math.isfinite(value))
     if not finite:
@@ -144,7 +144,7 @@ def in_bins(
     pad = 0.15 * (high - low) or 0.5
     low, width = low - pad, (high - low + 2 * pad) / bins
 
-    def shares(part: Numbers) -> list[float]:
+    def percentages(part: Numbers) -> list[float]:
         counts = [0] * bins
         for value in part:
             if value is not None and math.isfinite(value):
@@ -152,11 +152,11 @@ def in_bins(
         return [100 * count / len(finite) for count in counts]
 
     centres = [low + (i + 0.5) * width for i in range(bins)]
-    return centres, shares(finite), (low, low + bins * width), shares(some)
+    return centres, percentages(finite), (low, low + bins * width), percentages(some)
 
 
 def frontier(backdrop: Backdrop, reach: float, name: str = "frontier") -> list[Mark]:
-    """The most reward that can be had at every KL, from π_ref to just beyond the KL `reach`, with its errors."""
+    """The largest attainable reward at every KL, from π_ref to just beyond the KL `reach`, with its errors."""
     errors = backdrop.reward_se or [0.0] * len(backdrop.kl)
     places = sorted(zip(backdrop.kl, backdrop.reward, errors, strict=True))
     inside = sum(kl <= reach for kl, _, _ in places)
@@ -227,7 +227,7 @@ def _lines(plot: Plot, scene: Scene) -> None:
 
 
 def _target(panel: Panel, scene: Scene, end: float) -> list[Mark]:
-    """The optimum for the β in force: a level, or a staircase where β was turned."""
+    """The optimum for the β in force: a level, or a staircase if β was changed."""
     if not panel.target or scene.backdrop is None:
         return []
     turns = scene.turns or ([(0, scene.beta)] if scene.beta else [])
@@ -256,9 +256,9 @@ def _histogram(plot: Plot, scene: Scene) -> None:
     uprights = plot.panel.uprights
     places = [(u.name, place) for u in uprights if (place := u.place(scene.data["knobs"])) is not None]
     plot.step = arrays[line.series]["step"]
-    centres, shares, plot.x_range, held = in_bins(arrays[line.series]["y"], [at for _, at in places], some)
-    plot.y_range = (0.0, 1.1 * max(shares, default=1.0))
-    for own, heights in zip(plot.panel.lines, (shares, held), strict=False):
+    centres, every, plot.x_range, part = in_bins(arrays[line.series]["y"], [at for _, at in places], some)
+    plot.y_range = (0.0, 1.1 * max(every, default=1.0))
+    for own, heights in zip(plot.panel.lines, (every, part), strict=False):
         plot.marks.append(Mark("bars", centres, heights, name=own.name, colour=colour(own.colour)))
     for name, place in places:
         ink, dash = (colour("truth"), "dash") if name else (colour("reference"), "dot")
@@ -295,7 +295,7 @@ def _xy(plot: Plot, scene: Scene) -> None:
 
 
 def _columns(line: Line, arrays: dict[str, Any]) -> Iterable[Mark]:
-    """One array against another, or against its places; its errors are bars where there are dots, else a band."""
+    """One array against another, or against its indices; errors are bars if there are dots, else a band."""
     y, own = arrays[line.series]["y"], colour(line.colour)
     x = arrays[line.x]["y"] if line.x in arrays else [float(at) for at in range(len(y))]
     y_error, x_error = (arrays.get(name, {"y": ()})["y"] for name in (line.spread, line.x_spread))
@@ -380,7 +380,7 @@ def _plane(plot: Plot, scene: Scene) -> None:
 
 
 def _dotted(trail: dict[str, list[float | None]], own: str) -> Iterable[Mark]:
-    """A dot at every evaluation, if they are few, and one standard error to each side of estimated ones."""
+    """A dot at every evaluation, if there are few, with ±1 standard error for estimates."""
     names = [name for name in ("step", "kl", "reward", "kl_se", "reward_se") if name in trail]
     points = [point for point in zip(*(trail[name] for name in names), strict=True) if None not in point]
     most = _BARS if "kl_se" in trail else _DOTTED

@@ -1,7 +1,7 @@
-"""What a board shows, as data: one `Panel` per plot.
+"""The contents of a board as data: one `Panel` per plot.
 
-The page (static/plots.js) and the still pictures (marks.py) draw the same specifications. A panel whose series no
-record has is not shown, so a new algorithm needs only its own panels; which algorithm has which: panels.py.
+The page (static/plots.js) and the still pictures (marks.py) draw the same specifications. A panel is shown only if some
+record has its series, so a new algorithm needs only its own panels; panels.py lists those of each algorithm.
 Formulas are plain text; `_x`, `_{…}` and `^{…}` become subscripts and superscripts.
 """
 
@@ -48,14 +48,14 @@ class Line:
 
     Attributes:
         series: name of a scalar, or exact/… for an exact value; for the kinds "histogram" and "xy" of an array.
-        name: what the legend says.
+        name: for the legend.
         colour: a key of COLOURS.
-        spread: series of the standard deviation, drawn as a band of ±1 around the curve; for kind "xy" an array, and
-            bars where there are dots.
+        spread: series of the standard deviation, drawn as a band of ±1 around the curve; for kind "xy" an array, drawn
+            as bars if there are dots.
         right: whether it belongs to the axis on the right.
-        ghost: whether former runs of the board leave this curve behind.
+        ghost: whether earlier runs of the board leave this curve behind.
         dash: "solid", "dash" or "dot".
-        x: for kind "xy" the array on the horizontal axis; "" for the places 0, 1, 2 …
+        x: for kind "xy" the array on the horizontal axis; "" for the indices 0, 1, 2 …
         x_spread: for kind "xy" the array of the standard deviations on that axis, drawn as bars.
         dots: for kind "xy" whether every point gets a dot, joined by the line or alone.
     """
@@ -74,9 +74,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Upright:
-    """A vertical mark in a histogram, at a fixed place or at one that a knob moves: at + times · knob.
+    """A vertical line in a histogram, at a fixed place or at one that a knob moves: at + times · knob.
 
-    Without a name it is dotted and not in the legend.
+    Without a name it is dotted and absent from the legend.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Upright:
     times: float = 0.0
 
     def place(self, knobs: Mapping[str, float | None]) -> float | None:
-        """Return where it stands; None where its knob is unknown."""
+        """Return its place; None if its knob is unknown."""
         value = knobs.get(self.knob) if self.knob else 0.0
         return None if value is None else self.at + self.times * value
 
@@ -98,24 +98,24 @@ class Panel:
         id: unique among panels.
         title: two to four words.
         caption: one line: what to look for.
-        formula: the formula lines the ? opens.
+        formula: the lines of formulas behind the "?".
         symbols: (symbol, meaning) of everything in the formula.
         kind: lines over steps; histogram of the pairs' weights, or their heat map; the reward–KL plane; histogram of
-            any array; arrays against each other or against their places ("xy").
-        lines: the curves or arrays; a histogram has one, and may have a second one of some of its values.
+            any array; arrays against each other or against their indices ("xy").
+        lines: the curves or arrays; a histogram has one, and may have a second one for a subset of its values.
         target: field of the backdrop whose value at the current β is a dashed line.
         reference: exact value drawn as a dotted line; for kind "xy" a scalar, at its newest value.
         range, right_range, x_range: fixed ends of the axes; None follows the data.
-        y_title, right_title, x_title: axis titles as plotly writes them; "" for none.
+        y_title, right_title, x_title: axis titles in plotly's notation; "" for none.
         note: exact value written into the plot.
-        knob: the knob whose turns are marked; beside a target it is β.
-        uprights: marks in a histogram.
+        knob: the knob whose changes are marked; with a target it is β.
+        uprights: vertical lines in a histogram.
         identity: whether a dashed line shows where both axes agree, for kind "xy".
         log: whether the vertical axis is logarithmic, for kind "xy".
         who: the policy whose trail the plane shows.
         big: whether it takes two rows and two columns of the board.
-        level: a fixed value drawn as a dashed line by stills and reports; None for none.
-        report_only: whether a report shows it and a board has no room for it.
+        level: a fixed value drawn as a dashed line in stills and reports; None for none.
+        report_only: whether only reports show it, as boards have no room.
     """
 
     id: str
@@ -148,7 +148,7 @@ class Panel:
         return asdict(self)
 
     def shown_by(self, data: Mapping[str, Any]) -> bool:
-        """Whether the frame `data` has anything for this panel."""
+        """Whether the frame `data` has data for this panel."""
         if self.kind == "lines":
             return any(line.series in data["series"] for line in self.lines)
         if self.kind in ARRAY_KINDS:
@@ -170,5 +170,5 @@ def arrays_of(panels: Iterable[Panel]) -> list[str]:
 
 
 def ghost_series(panels: Iterable[Panel]) -> list[str]:
-    """Return the names of the series that former runs leave behind."""
+    """Return the names of the series that earlier runs leave behind."""
     return [line.series for panel in panels for line in panel.lines if line.ghost]

@@ -1,4 +1,4 @@
-"""Which panels a run has: those of its algorithm, or general ones made from what its records hold."""
+"""The panels of a run: those of its algorithm, or general ones made from the contents of its records."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _general = functools.lru_cache(maxsize=32)(general_panels)  # boards ask ten tim
 
 
 def panels_of(algorithm: str, history: History) -> tuple[Panel, ...]:
-    """Return the panels of the algorithm of this name; where it has none, general ones for what its history holds."""
+    """Return the panels of the algorithm of this name, or general ones for its history if it has none."""
     return PANELS.get(algorithm) or _general(tuple(history.names()), tuple(history.arrays()))
 
 
 def stored_name(algorithm: str, history: History) -> str:
-    """Return the name that an algorithm had while it ran, from that in its run's configuration.
+    """Return the name that an algorithm had while it ran, given the name in its run's configuration.
 
-    There, ppo may be what acts in a control problem and calls itself ppo-control: of the variants of a name the one is
-    returned most of whose panels the history fills.
+    There ppo may stand for PPO on a control problem, which calls itself ppo-control. Of the variants of a name, the one
+    is returned whose panels the history fills best.
     """
     held = {*history.names(), *history.arrays()}
 

@@ -1,4 +1,4 @@
-"""The panels of REINFORCE, PPO and TRPO boards on control problems: language's in other words, and the episodes."""
+"""The panels of REINFORCE, PPO and TRPO boards on control problems: those of language reworded, and the episodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlhflab.plots.panels_dpo import POLICY
 RETURN = Panel(
     id="return",
     title="Return of an episode",
-    caption="Should climb to the dotted line, where one is known. Does it stay there once it has arrived?",
+    caption="Should rise to the dotted line, if there is one. Does it stay there once it has arrived?",
     formula=("R = Σ_t r_t, mean over episodes",),
     symbols=(
         ("r_t", "reward of time step t, not discounted"),
@@ -30,7 +30,7 @@ RETURN = Panel(
 LENGTH = Panel(
     id="episode_length",
     title="Length of an episode",
-    caption="Where every step is paid for it is the return; where every step costs, it should fall.",
+    caption="If every step earns 1, this is the return; if every step costs, it should fall.",
     formula=("length = time steps until the episode ends",),
     symbols=(
         ("ends", "in a state without a future, or at the environment's time limit"),
@@ -46,13 +46,13 @@ LENGTH = Panel(
 ADVANTAGES = Panel(
     id="advantages",
     title="Noise of the gradient",
-    caption="The baseline takes away what all episodes share. What is left grows with the length of episodes.",
+    caption="The baseline removes what all episodes have in common. The rest grows with the length of episodes.",
     formula=("A_{i,t} = G_{i,t} − mean_{j≠i} G_{j,t}", "G_t = Σ_{k≥t} γ^{k−t} r_k"),
     symbols=(
-        ("A_{i,t}", "advantage: return to go of episode i over the others still under way at t"),
+        ("A_{i,t}", "advantage: return to go of episode i minus the mean of the others still running at t"),
         ("γ", "discount"),
         ("std", "of A over the rollout"),
-        ("gradient", "norm of ∇L, before it is clipped"),
+        ("gradient", "norm of ∇L before clipping"),
     ),
     lines=policy.ADVANTAGES.lines,
     y_title="std of A",
@@ -61,7 +61,7 @@ ADVANTAGES = Panel(
 ENTROPY = Panel(
     id="entropy",
     title="Entropy",
-    caption="Falls as π_θ grows sure of itself. For actions that are real numbers it may go below 0.",
+    caption="Falls as π_θ becomes more certain. For continuous actions it may go below 0.",
     formula=("H = mean_t E_{a ~ π_θ} [ − log π_θ(a|s_t) ]",),
     symbols=(POLICY, ("s_t", "the state at time step t"), ("unit", "nats per time step")),
     lines=policy.ENTROPY.lines,
@@ -69,8 +69,8 @@ ENTROPY = Panel(
 )
 VALUE = replace(
     policy.VALUE,
-    caption="Explained variance: 1 is a perfect V, 0 a constant; below 0 where returns are all alike.",
-    right_range=(-1.05, 1.05),  # then it may be −100, and says no more
+    caption="Explained variance: 1 is a perfect V, 0 a constant; far below 0 if all returns are nearly equal.",
+    right_range=(-1.05, 1.05),  # then it may be −100, which means nothing
 )
 
 _WORDS = (
@@ -82,7 +82,7 @@ _WORDS = (
 
 
 def in_control(panel: Panel) -> Panel:
-    """The panel in the words of control: time steps for tokens."""
+    """The panel reworded for control: time steps instead of tokens."""
     return replace(
         panel,
         caption=_worded(panel.caption),

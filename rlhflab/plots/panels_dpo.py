@@ -1,4 +1,4 @@
-"""The panels of a DPO board, and the parts of them that other boards share."""
+"""The panels of a DPO board, and parts that other boards reuse."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ERRORS = (
     "drawn as far as it is known",
 )
 
-AT_LEAST = ("at least", "where samples of π_{ref} cannot tell J*, only a lower bound on it")
+AT_LEAST = ("at least", "if samples of π_{ref} give only a lower bound on J*")
 
 REWARD = Panel(
     id="reward",
     title="True reward",
-    caption="Should climb from π_{ref} towards π*, which β chooses: turn β, and π* moves.",
+    caption="Should rise from π_{ref} towards π*, which depends on β: change β, and π* moves.",
     formula=("E_x Σ_y π_θ(y|x) · r(x, y)",),
     symbols=(
         POLICY,
@@ -47,7 +47,7 @@ REWARD = Panel(
 KL = Panel(
     id="kl",
     title="KL from the reference",
-    caption="How far π_θ has moved. Beyond π* it moves further than this β says is worth it.",
+    caption="How far π_θ has moved. Beyond π* the extra KL costs more than it gains at this β.",
     formula=("KL(π_θ ‖ π_{ref}) = E_x Σ_y π_θ(y|x) · log [ π_θ(y|x) / π_{ref}(y|x) ]",),
     symbols=(
         POLICY,
@@ -55,7 +55,7 @@ KL = Panel(
         ("dashed", "KL(π* ‖ π_{ref}), the optimum's, for the β in force"),
         (
             "estimate",
-            "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), s_t being what stands before token t",
+            "mean over answers of π_θ of Σ_t KL(π_θ(·|s_t) ‖ π_{ref}(·|s_t)), where s_t is the text before token t",
         ),
         ("unit", "nats"),
     ),
@@ -71,7 +71,7 @@ KL = Panel(
 IMPLICIT = Panel(
     id="implicit",
     title="Implicit rewards",
-    caption="The gap must open. Both may fall: that alone is no mistake. Bands: ±1 std of the batch.",
+    caption="The gap must open. Both may fall: that alone is not a mistake. Bands: ±1 std of the batch.",
     formula=("r̂(x, y) = β · log [ π_θ(y|x) / π_{ref}(y|x) ]",),
     symbols=(
         RHAT,
@@ -89,7 +89,7 @@ MARGINS = Panel(
     id="margins",
     title="Margin and accuracy",
     caption="Both rise as pairs get ranked right; wrong labels keep accuracy below 1.",
-    formula=("margin = r̂(x, y_w) − r̂(x, y_l)", "accuracy = share of pairs with margin > 0"),
+    formula=("margin = r̂(x, y_w) − r̂(x, y_l)", "accuracy = fraction of pairs with margin > 0"),
     symbols=(RHAT, PAIR),
     lines=(
         Line("rewards/margins", "margin", "policy"),
@@ -102,7 +102,7 @@ MARGINS = Panel(
 WEIGHTS = Panel(
     id="weights",
     title="Gradient weights now",
-    caption="Every pair starts at ½. Learnt pairs move left; pairs the policy contradicts move right.",
+    caption="Every pair starts at ½. Learnt pairs move left; pairs that the policy ranks wrongly move right.",
     formula=("w = σ( r̂(x, y_l) − r̂(x, y_w) )", "∇L = −β · E [ w · ( ∇log π_θ(y_w|x) − ∇log π_θ(y_l|x) ) ]"),
     symbols=(
         ("w", "how strongly this pair pulls, between 0 and 1"),
@@ -119,14 +119,14 @@ WEIGHTS_OVER_TIME = Panel(
     title="Gradient weights over time",
     caption="A histogram per column. What stays near 1 resists: often a wrong label.",
     formula=("w = σ( r̂(x, y_l) − r̂(x, y_w) )",),
-    symbols=(("colour", "share of the pairs of those steps with this weight"), RHAT, PAIR),
+    symbols=(("colour", "percentage of the pairs of those steps with this weight"), RHAT, PAIR),
     kind="heatmap",
     y_title="weight",
 )
 PLANE = Panel(
     id="plane",
     title="Reward against KL",
-    caption="No policy lies above the frontier. The nearer the trail, the more reward for its KL.",
+    caption="No policy lies above the frontier. The closer the trail, the more reward for its KL.",
     formula=(
         "max_π E[r] − β · KL(π ‖ π_{ref})",
         "π*(y|x) = π_{ref}(y|x) · e^{r(x, y)/β} / Z(x)",
@@ -147,7 +147,7 @@ PLANE = Panel(
 LOSS = Panel(
     id="loss",
     title="Loss and regret",
-    caption="Loss falls while regret rises? Then the pairs are fitted at the cost of the goal.",
+    caption="Loss falls while regret rises? Then the pairs are fitted at the expense of the goal.",
     formula=(
         "L = −E log σ( r̂(x, y_w) − r̂(x, y_l) )",
         "regret = J* − J = β · KL(π_θ ‖ π*)",
@@ -156,7 +156,7 @@ LOSS = Panel(
     symbols=(
         RHAT,
         PAIR,
-        ("J*", "the greatest J there is, reached by π*"),
+        ("J*", "the largest possible J, reached by π*"),
         ("efficiency", "( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )"),
         AT_LEAST,
     ),
@@ -179,7 +179,7 @@ LOSS = Panel(
 EFFICIENCY = Panel(
     id="efficiency",
     title="Efficiency",
-    caption="Reward gained over the most that can be gained at this KL. Nothing goes above 1.",
+    caption="Reward gained, relative to the most that can be gained at this KL. At most 1.",
     formula=("efficiency = ( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )",),
     symbols=(TRUE_R, POLICY, REF, ("frontier", "π* for every β: the best reward at each KL")),
     lines=(Line("exact/efficiency", "efficiency", "policy"),),
@@ -190,12 +190,12 @@ EFFICIENCY = Panel(
 GRAMMATICAL = Panel(
     id="grammatical",
     title="Clean language",
-    caption="How much of what it says the grammar allows. A reward may cost it.",
+    caption="How much of its output the grammar allows. Chasing the reward may lower it.",
     formula=("E_x Σ_{y clean} π_θ(y|x)",),
     symbols=(POLICY, ("y clean", "an answer that the grammar allows")),
     lines=(
         Line("exact/grammatical", "π_θ", "policy", ghost=True),
-        Line("estimated/grammatical", "π_θ, share of samples", "policy", ghost=True),
+        Line("estimated/grammatical", "π_θ, fraction of samples", "policy", ghost=True),
     ),
     y_title="probability",
     range=(0.0, 1.05),

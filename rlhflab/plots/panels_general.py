@@ -1,4 +1,4 @@
-"""Panels for any records: made from the names of what they hold, for an algorithm that has none of its own."""
+"""Panels for any records, made from the names of their contents, for an algorithm that has none of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlhflab.plots.panel import Line, Panel, arrays_of, series_of
 from rlhflab.plots.panels_dpo import PLANE, WEIGHTS, WEIGHTS_OVER_TIME
 
 _COLOURS = ("policy", "fit", "chosen", "rejected", "weight", "brown")
-_JUDGED = {"exact": "exact", "estimated": "estimate"}  # prefix of the series → words
+_JUDGED = {"exact": "exact", "estimated": "estimate"}  # prefix of the series → legend
 _OF_RECORDS = (
     PLANE,
     WEIGHTS,
@@ -23,13 +23,13 @@ def general_panels(
 ) -> tuple[Panel, ...]:
     """Return panels that show every series and array, each once.
 
-    What has been judged, exactly or from samples, is one panel a quantity; scalars with a common prefix, as in
-    "rewards/chosen", share panels of at most six; any other scalar has one. A name that ends in _se or _std is the
-    spread around the one without. Arrays are histograms. The reward–KL plane and the pairs' weights come first.
+    Evaluated quantities, exact or from samples, get a panel each; scalars with a common prefix, as in "rewards/chosen",
+    are grouped in panels of at most six; any other scalar has its own. A name that ends in _se or _std is the spread
+    around the name without it. Arrays are histograms. The reward–KL plane and the pairs' weights come first.
 
     Args:
         series, arrays: the names that a history has; without any there are no panels.
-        beside: panels that are shown too; what they draw is left out.
+        beside: panels that are shown as well; what they draw is left out.
     """
     beside = tuple(beside)
     own, arrays = set(series), tuple(arrays)
@@ -48,7 +48,7 @@ def general_panels(
 
 
 def _group(name: str) -> str:
-    """What stands over the panel of a series: the quantity that was judged, the common prefix, or its own name."""
+    """The group of a series: the evaluated quantity, the common prefix, or its own name."""
     prefix, _, rest = name.partition("/")
     if prefix not in _JUDGED or not rest:
         return prefix
@@ -81,7 +81,7 @@ def _panels(group: str, names: list[str], own: set[str]) -> Iterable[Panel]:
 
 
 def _caption(lines: tuple[Line, ...]) -> str:
-    whole = "As the records have it, step by step."
+    whole = "The values in the records, step by step."
     return f"{whole} Band: ± its error or spread." if any(line.spread for line in lines) else whole
 
 
@@ -89,7 +89,7 @@ def _histogram(name: str) -> Panel:
     return Panel(
         id=f"general-array-{name}",
         title=_title(name),
-        caption="The newest values. The outer bars hold all beyond.",
+        caption="The newest values. The outer bars hold all values beyond.",
         formula=(),
         symbols=((_plain(name), f"the array {name} of the records"),),
         kind="histogram",

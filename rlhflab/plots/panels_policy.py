@@ -9,7 +9,7 @@ from rlhflab.plots.panel import Line, Panel, Upright
 from rlhflab.plots.panels_dpo import AT_LEAST, BETA, EFFICIENCY, GRAMMATICAL, PLANE, POLICY, REF, TRUE_R
 
 _OLD = ("π_{old}", "the policy that drew the answers of this iteration")
-_A = ("A_t", "advantage of token t: how much better than expected it turned out")
+_A = ("A_t", "advantage of token t: how much better than expected it was")
 _EPSILON = ("ε", "clip range")
 _DELTA = ("δ", "radius of the trust region, shrunk by the schedule")
 _RATIO = "ratio_t = π_θ(a_t|s_t) / π_{old}(a_t|s_t)"
@@ -17,10 +17,10 @@ _RATIO = "ratio_t = π_θ(a_t|s_t) / π_{old}(a_t|s_t)"
 REWARD = replace(
     panels_dpo.REWARD,
     title="True reward and score",
-    caption="The score is what training sees. Should it rise while the true reward falls, it is being gamed.",
+    caption="The score is what training sees. If it rises while the true reward falls, it is being gamed.",
     symbols=(
         *panels_dpo.REWARD.symbols,
-        ("score", "mean over the answers just drawn of what training maximises: r itself or a reward model"),
+        ("score", "what training maximises, mean over the answers just drawn: r itself or a reward model"),
     ),
     lines=(Line("objective/scores", "score (proxy)", "fit"), *panels_dpo.REWARD.lines),
 )
@@ -36,14 +36,14 @@ KL = replace(
 REGRET = Panel(
     id="regret",
     title="Regret",
-    caption="What is missing to π*. It should fall; if it rises while β stays, training went on too long.",
+    caption="The gap to π*. It should fall; if it rises at constant β, training has gone on too long.",
     formula=("regret = J* − J = β · KL(π_θ ‖ π*)", "J = E[r] − β · KL(π_θ ‖ π_{ref})"),
     symbols=(
         POLICY,
         REF,
         BETA,
         TRUE_R,
-        ("J*", "the greatest J there is, reached by π*"),
+        ("J*", "the largest possible J, reached by π*"),
         ("efficiency", "( E[r] − E_{ref}[r] ) / ( frontier reward at the same KL − E_{ref}[r] )"),
         AT_LEAST,
     ),
@@ -58,9 +58,9 @@ REGRET = Panel(
 ENTROPY = Panel(
     id="entropy",
     title="Entropy",
-    caption="Falls as π_θ grows sure of itself. Near 0 nothing new is tried any more.",
+    caption="Falls as π_θ becomes more certain. Near 0 it no longer explores.",
     formula=("H ≈ − mean_t log π_θ(a_t|s_t)",),
-    symbols=(POLICY, ("a_t, s_t", "token t, and what stands before it"), ("unit", "nats per token")),
+    symbols=(POLICY, ("a_t, s_t", "token t, and the text before it"), ("unit", "nats per token")),
     lines=(Line("policy/entropy_avg", "entropy", "policy"),),
     y_title="nats",
 )
@@ -68,8 +68,8 @@ LENGTH = Panel(
     id="length",
     title="Length of answers",
     caption="Ever longer answers are a common reward hack: read them.",
-    formula=("length = tokens of an answer", "stopped = share of the answers that ended by themselves"),
-    symbols=(("not stopped", "cut at the greatest length allowed"),),
+    formula=("length = tokens of an answer", "stopped = fraction of the answers that ended by themselves"),
+    symbols=(("not stopped", "cut at the maximum length"),),
     lines=(
         Line("answer_length", "tokens", "policy"),
         Line("stopped", "stopped", "fit", right=True),
@@ -85,7 +85,7 @@ VALUE = Panel(
     formula=("L_V = ½ · mean_t ( V(s_t) − R_t )^{2}", "explained variance = 1 − Var(R − V) / Var(R)"),
     symbols=(
         ("V(s_t)", "what the value function expects from token t on"),
-        ("R_t", "return: reward from t on, KL term included, as λ weighs it"),
+        ("R_t", "return: reward from t on, KL term included, weighted by λ"),
     ),
     lines=(
         Line("loss/value_avg", "loss", "fit"),
@@ -101,9 +101,9 @@ ADVANTAGES = Panel(
     caption="At π* every answer's return is β · log Z(x): the advantages, and with them the noise, vanish.",
     formula=("A_i = R_i − mean_{j≠i} R_j", "R = r(x, y) − β · log [ π_θ(y|x) / π_{ref}(y|x) ]"),
     symbols=(
-        ("A_i", "advantage of answer i over the other answers to its prompt"),
+        ("A_i", "advantage of answer i over the mean of the other answers to its prompt"),
         ("std", "of A over the batch"),
-        ("gradient", "norm of ∇L, before it is clipped"),
+        ("gradient", "norm of ∇L before clipping"),
         BETA,
     ),
     lines=(
@@ -117,7 +117,7 @@ ADVANTAGES = Panel(
 RATIO = Panel(
     id="ratio",
     title="Ratios",
-    caption="Clipped: beyond 1 ± ε on the side that A favours. The outer bars hold the rest.",
+    caption="Clipped: beyond 1 ± ε on the side that A favours. The outer bars hold all values beyond.",
     formula=(_RATIO, "L = − mean_t min( ratio_t · A_t, clip(ratio_t, 1 − ε, 1 + ε) · A_t )"),
     symbols=(
         POLICY,
@@ -125,7 +125,7 @@ RATIO = Panel(
         _A,
         _EPSILON,
         ("bars", "tokens of the last minibatch of this iteration"),
-        ("clipped", "those that have no gradient any more"),
+        ("clipped", "those that no longer have a gradient"),
     ),
     kind="histogram",
     lines=(Line("ratio", "ratio", "policy"), Line("ratio_clipped", "clipped", "rejected")),
@@ -139,17 +139,17 @@ RATIO = Panel(
 CLIP = Panel(
     id="clip",
     title="Clip fraction",
-    caption="Near 0 the clip does nothing. High: π_θ runs into it early, and later epochs change little.",
+    caption="Near 0 the clip does nothing. High: π_θ hits it early, and later epochs change little.",
     formula=(_RATIO, "clipped: ratio_t > 1 + ε and A_t > 0, or ratio_t < 1 − ε and A_t < 0"),
-    symbols=(_OLD, _A, _EPSILON, ("clip fraction", "share of the tokens whose gradient the clip stops")),
+    symbols=(_OLD, _A, _EPSILON, ("clip fraction", "fraction of the tokens whose gradient is clipped")),
     lines=(Line("policy/clipfrac_avg", "clipped", "rejected"),),
-    y_title="share",
+    y_title="fraction",
     knob="clip_range",
 )
 UPDATE = Panel(
     id="update",
     title="Size of the update",
-    caption="The clip bounds no KL. A spike means that one iteration moved π_θ far from its own data.",
+    caption="The clip does not bound the KL. A spike: one iteration moved π_θ far from its own data.",
     formula=("KL(π_{old} ‖ π_θ) ≈ k_3 = mean_t [ ratio_t − 1 − log ratio_t ]", _RATIO),
     symbols=(
         POLICY,
@@ -169,7 +169,7 @@ UPDATE = Panel(
 STEP_KL = Panel(
     id="step_kl",
     title="Trust region",
-    caption="The line search keeps the true KL below δ: it shortens the step where the prediction was too low.",
+    caption="The line search keeps the true KL below δ: it shortens the step if the prediction was too low.",
     formula=("KL(π_{old} ‖ π_θ) ≈ ½ · Δθ^{T} H Δθ", "predicted = share^{2} · δ"),
     symbols=(
         _OLD,
@@ -188,7 +188,7 @@ STEP_KL = Panel(
 STEP_GAIN = Panel(
     id="step_gain",
     title="Gain of the step",
-    caption="Where the true gain falls short of the predicted one, the step is too long for a straight line.",
+    caption="If the true gain falls short of the predicted one, the step is too long for the linear model.",
     formula=("gain = mean_t [ ratio_t · A_t ] − mean_t [ A_t ]", "predicted = share · g^{T} Δθ"),
     symbols=(
         _A,
@@ -205,7 +205,7 @@ STEP_GAIN = Panel(
 SHARE = Panel(
     id="share",
     title="Share of the step taken",
-    caption="1: the full step held. Lower: it was shortened. 0: no share held and π_θ stayed as it was.",
+    caption="1: the full step was accepted. Lower: it was shortened. 0: no try was accepted, π_θ did not change.",
     formula=("share = 0.8^{k}, the first with gain > 0 and KL(π_{old} ‖ π_θ) ≤ δ",),
     symbols=(_OLD, _DELTA),
     lines=(Line("trpo/share", "share", "policy"),),
@@ -215,7 +215,7 @@ SHARE = Panel(
 LINE_SEARCH = Panel(
     id="line_search",
     title="Line search now",
-    caption="From the full step leftwards, until the KL is no more than δ and the gain is above 0.",
+    caption="From the full step leftwards, until the KL is at most δ and the gain is above 0.",
     formula=("share = 1, 0.8, 0.8^{2} …", "taken: the first with gain > 0 and KL(π_{old} ‖ π_θ) ≤ δ"),
     symbols=(_OLD, _DELTA, ("dots", "the tries of this iteration, the last one on the left")),
     kind="xy",
@@ -232,7 +232,7 @@ LINE_SEARCH = Panel(
 CG = Panel(
     id="cg",
     title="Conjugate gradient now",
-    caption="The residual usually falls below 1, not at every iteration: the error is lessened as H measures it.",
+    caption="The residual usually falls, but not at every iteration: it is the error in H's norm that always falls.",
     formula=("H x = g", "residual = ‖ g − H x_k ‖ / ‖ g ‖"),
     symbols=(
         ("g", "gradient of the gain"),
@@ -253,7 +253,7 @@ TRPO_PANELS: tuple[Panel, ...] = (*_GOAL, STEP_KL, STEP_GAIN, SHARE, LINE_SEARCH
 KEPT = Panel(
     id="kept",
     title="Drawn and kept",
-    caption="The gap is what a round has to teach. It closes as the answers to a prompt become alike.",
+    caption="The gap is what a round can teach. It closes as the answers to a prompt become alike.",
     formula=("kept = mean of max( r(x, y_1), …, r(x, y_n) )", "drawn = mean of r(x, y_i)"),
     symbols=(("y_1, …, y_n", "answers to one prompt, drawn at the beginning of a round"), TRUE_R),
     lines=(
@@ -267,7 +267,7 @@ KEPT = Panel(
 LIKELIHOOD = Panel(
     id="likelihood",
     title="Loss",
-    caption="Within a round it falls; a new round's answers are others, so it may jump.",
+    caption="Within a round it falls; a new round has new answers, so it may jump.",
     formula=("L = − mean log π_θ(y|x) of the answers kept",),
     symbols=(POLICY, ("unit", "nats per answer")),
     lines=(Line("loss", "loss", "fit"),),
@@ -275,14 +275,14 @@ LIKELIHOOD = Panel(
 )
 REJECTION_PANELS: tuple[Panel, ...] = (*_GOAL, KEPT, LIKELIHOOD, *_ANSWERS)
 POLICY_PANELS: tuple[Panel, ...] = tuple(dict.fromkeys((*REINFORCE_PANELS, *PPO_PANELS, *TRPO_PANELS)))
-"""What any of the three may show."""
+"""Panels that any of the three may show."""
 
 SCORE = Panel(
     id="score",
     title="Score",
-    caption="What training sees of its success. Whether the score deserves to be believed, it cannot say.",
+    caption="All that training sees of its success. It cannot tell whether the score can be trusted.",
     formula=("mean of the scores of the answers just drawn",),
-    symbols=(("score", "what training maximises: here all that anybody knows of how good an answer is"),),
+    symbols=(("score", "what training maximises: here the only known measure of an answer"),),
     lines=(Line("objective/scores", "score", "fit"),),
 )
 PROXY_PANELS: tuple[Panel, ...] = (
@@ -299,4 +299,4 @@ PROXY_PANELS: tuple[Panel, ...] = (
     ENTROPY,
     LENGTH,
 )
-"""A PPO board for whoever knows no true reward: nothing that could give it away."""
+"""A PPO board without the true reward, and without anything that could reveal it."""

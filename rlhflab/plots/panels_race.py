@@ -1,4 +1,4 @@
-"""The panels of a race board: everybody on one plane, and everybody's regret."""
+"""The panels of a race board: all contestants on one plane, and their regrets."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ RUNNERS = (
     ("trpo", "TRPO, true r", "weight", False),
     ("reinforce", "REINFORCE, true r", "rejected", False),
 )
-_DASHED = ("dashed paths", "these are given the true reward, which no real training sees")
+_DASHED = ("dashed paths", "trained on the true reward, which no real training sees")
 
 PLANE = Panel(
     id="race-plane",
     title="Reward against KL",
-    caption="Nobody passes the frontier. Full lines know the pairs only, dashed ones the true reward.",
+    caption="No policy passes the frontier. Solid: trained on the pairs only; dashed: on the true reward.",
     formula=("max_π E[r] − β · KL(π ‖ π_{ref})", "π*(y|x) = π_{ref}(y|x) · e^{r(x, y)/β} / Z(x)"),
     symbols=(
         ("frontier", "π* for every β: the best reward at each KL"),
         ("π*", "the best policy for the β in force"),
-        ("best-of-n", "of n = 1, 2, 4, 8, 16 answers of π_{ref} the one the reward model likes best"),
+        ("best-of-n", "the answer with the best score among n = 1, 2, 4, 8, 16 of π_{ref}"),
         _DASHED,
         panels_dpo.ERRORS,
         POLICY,
@@ -56,9 +56,9 @@ PLANE = Panel(
 REGRET = Panel(
     id="race-regret",
     title="Regret",
-    caption="Everybody has run the same share of their own training. What ends above 0 is missing to π*.",
+    caption="At each point all have done the same fraction of their training. The height is the gap to π*.",
     formula=("regret = J* − J = β · KL(π_θ ‖ π*)", "J = E[r] − β · KL(π_θ ‖ π_{ref})"),
-    symbols=(("J*", "the greatest J there is, reached by π*"), AT_LEAST, _DASHED, POLICY, REF, TRUE_R, BETA),
+    symbols=(("J*", "the largest possible J, reached by π*"), AT_LEAST, _DASHED, POLICY, REF, TRUE_R, BETA),
     kind="xy",
     lines=tuple(
         Line(
@@ -71,7 +71,7 @@ REGRET = Panel(
         Line(f"{name}/regret_at_least", f"{words}, at least", colour, x=f"{name}/lap", dash="dot")
         for name, words, colour, _ in RUNNERS
     ),
-    x_title="share of the training",
+    x_title="fraction of the training",
     y_title="J* − J",
     x_range=(0.0, 1.0),
 )  # fmt: skip

@@ -8,9 +8,9 @@ from rlhflab.plots import panels_dpo
 from rlhflab.plots.panel import Line, Panel
 from rlhflab.plots.panels_dpo import BETA, PAIR, TRUE_R
 
-_R_PHI = ("r_φ(x, y)", "score of the reward model; only differences at one prompt count")
-_OPTIMAL = ("π*_φ", "the policy that is optimal for r_φ: what a perfect optimiser would make of it")
-_HELD_OUT = ("held out", "rankings that are never trained on, labelled without noise")
+_R_PHI = ("r_φ(x, y)", "score of the reward model; only differences for the same prompt count")
+_OPTIMAL = ("π*_φ", "the policy that is optimal for r_φ: the result of a perfect optimiser")
+_HELD_OUT = ("held out", "rankings that are not trained on, labelled without noise")
 _W = "w = σ( r_φ(x, y_l) − r_φ(x, y_w) )"
 
 LOSS = Panel(
@@ -30,8 +30,8 @@ LOSS = Panel(
 ACCURACY = Panel(
     id="accuracy",
     title="Accuracy",
-    caption="It cannot reach 1: labels are drawn by chance, as annotators disagree.",
-    formula=("accuracy = share of pairs with r_φ(x, y_w) > r_φ(x, y_l)",),
+    caption="It cannot reach 1: labels are random, as annotators disagree.",
+    formula=("accuracy = fraction of pairs with r_φ(x, y_w) > r_φ(x, y_l)",),
     symbols=(_R_PHI, PAIR, _HELD_OUT),
     lines=(
         Line("accuracy", "training", "fit"),
@@ -41,7 +41,7 @@ ACCURACY = Panel(
 MARGIN = Panel(
     id="margin",
     title="Margin",
-    caption="Rises as pairs get ranked right. Far greater in training than held out: overfitting.",
+    caption="Rises as pairs get ranked right. Much larger in training than held out: overfitting.",
     formula=("margin = r_φ(x, y_w) − r_φ(x, y_l)",),
     symbols=(_R_PHI, PAIR, _HELD_OUT),
     lines=(
@@ -52,13 +52,13 @@ MARGIN = Panel(
 CALIBRATION = Panel(
     id="calibration",
     title="Calibration",
-    caption="Dashed: a predicted 70 % is true 70 % of the time. Flatter: too sure of itself.",
+    caption="Dashed: a predicted 70 % is true 70 % of the time. Flatter: overconfident.",
     formula=("predicted: σ( r_φ(x, y_1) − r_φ(x, y_2) )", "true: σ( r(x, y_1) − r(x, y_2) )"),
     symbols=(
         _R_PHI,
         TRUE_R,
         ("y_1, y_2", "two answers of π_{ref}"),
-        ("dots", "means over bins of the predicted"),
+        ("dots", "means over bins of the predicted probability"),
     ),
     kind="xy",
     lines=(Line("calibration/true", "first preferred", "policy", x="calibration/predicted", dots="joined"),),
@@ -71,7 +71,7 @@ CALIBRATION = Panel(
 SCATTER = Panel(
     id="scatter",
     title="Model against truth",
-    caption="Perfect: for each prompt a line parallel to the dashed one. Too high: over-rewarded.",
+    caption="Perfect: each prompt gives a line parallel to the dashed one. Too high: over-rewarded.",
     formula=("r_φ(x, y) − E_{ref}[ r_φ(x, ·) ]  against  r(x, y)",),
     symbols=(
         _R_PHI,
@@ -87,7 +87,7 @@ SCATTER = Panel(
 RANKS = Panel(
     id="ranks",
     title="Rank correlation",
-    caption="1: all answers in their true order, those included that no pair of the data shows.",
+    caption="1: all answers in their true order, including those that are in no pair of the data.",
     formula=("ρ = correlation of the ranks of r_φ(x, ·) and r(x, ·)",),
     symbols=(_R_PHI, TRUE_R, ("ρ", "Spearman's, over all grammatical answers, mean over prompts")),
     lines=(
@@ -97,10 +97,10 @@ RANKS = Panel(
 )
 WEIGHTS = replace(
     panels_dpo.WEIGHTS,
-    caption="Every pair starts at ½. Learnt pairs move left; pairs that r_φ contradicts move right.",
+    caption="Every pair starts at ½. Learnt pairs move left; pairs that r_φ ranks wrongly move right.",
     formula=(_W, "∇L = − E [ w · ( ∇r_φ(x, y_w) − ∇r_φ(x, y_l) ) ]"),
     symbols=(
-        ("w", "how strongly this pair pulls; of a ranking its first and last answer"),
+        ("w", "how strongly this pair pulls; of a ranking, the pair of its first and last answer"),
         ("σ(z)", "1 / (1 + e^{−z})"),
         _R_PHI,
         PAIR,
@@ -128,7 +128,7 @@ PLANE = replace(
 REGRET = Panel(
     id="regret",
     title="The regret it would cost",
-    caption="J* less J of π*_φ: the price of this model however well it is optimised.",
+    caption="J* minus J of π*_φ: the cost of using this model, however well it is optimised.",
     formula=("regret = J(π*) − J(π*_φ)", "J(π) = E_π[r] − β · KL(π ‖ π_{ref})"),
     symbols=(_OPTIMAL, ("π*", "the policy that is optimal for the true reward r"), BETA),
     lines=(
@@ -140,7 +140,7 @@ REGRET = Panel(
 )
 TRUE_REWARD = replace(
     panels_dpo.REWARD,
-    caption="What π*_φ, the policy that is optimal for the model, earns. Towards π*, the optimum for r itself?",
+    caption="The true reward of π*_φ, the optimal policy for the model. Does it approach that of π*?",
     formula=("E_x Σ_y π*_φ(y|x) · r(x, y)",),
     symbols=(_OPTIMAL, TRUE_R, *panels_dpo.REWARD.symbols[2:]),
     lines=(
@@ -152,7 +152,7 @@ TRUE_REWARD = replace(
 )
 KL = replace(
     panels_dpo.KL,
-    caption="How far an optimiser of this model would move. Beyond π* it moves further than it is worth.",
+    caption="How far an optimiser of this model would move. Beyond π* the extra KL costs more than it gains.",
     formula=("KL(π*_φ ‖ π_{ref})",),
     symbols=(_OPTIMAL, panels_dpo.REF, panels_dpo.KL.symbols[2], ("unit", "nats per answer")),
     lines=(Line("exact/kl", "π*_φ", "policy"), Line("estimated/kl", "π*_φ, estimate", "policy")),

@@ -15,7 +15,7 @@ _TOKENS = ("T", "mean number of tokens of a text, its end included")
 LOSS = Panel(
     id="loss",
     title="Loss",
-    caption="Falls to the entropy of the language and no further. Exact rises while the batch falls? Overfitting.",
+    caption="Falls to the entropy of the language at best. Exact rises while the batch falls? Overfitting.",
     formula=(
         "L = − Σ log π_θ(y_t|x, y_{<t}) / number of tokens, over the answers' tokens",
         "exact: − E_x Σ_y p(y) · log π_θ(y|x) / T",
@@ -27,7 +27,7 @@ LOSS = Panel(
         _TOKENS,
         ("batch", "the texts of one update"),
         ("exact", "over all texts of the language: entropy + KL(p ‖ π_θ) / T"),
-        ("held out", "512 texts that are not trained on, where the language's entropy is not known"),
+        ("held out", "512 texts that are not trained on, if the language's entropy is not known"),
         ("unit", "nats per token"),
     ),
     lines=(
@@ -47,9 +47,9 @@ LOSS = Panel(
 PERPLEXITY = Panel(
     id="perplexity",
     title="Perplexity",
-    caption="As unsure as a fair choice among so many tokens. With random weights: among all of them.",
+    caption="The model is as unsure as a uniform choice among this many tokens: at random weights, among all.",
     formula=("perplexity = e^{exact loss}", "least = e^{entropy}"),
-    symbols=(("exact loss, entropy", "those of the first plot"),),
+    symbols=(("exact loss, entropy", "from the first plot"),),
     lines=(
         Line("exact/perplexity", "π_θ", "policy", ghost=True),
         Line("exact/least_perplexity", "least", "truth", dash="dash"),
@@ -59,8 +59,8 @@ PERPLEXITY = Panel(
 )
 GRAMMATICAL = replace(
     panels_dpo.GRAMMATICAL,
-    caption="Climbs to what the texts are like: a model of faulty texts makes faults.",
-    symbols=(*panels_dpo.GRAMMATICAL.symbols, ("texts", "the share of clean texts in the language")),
+    caption="Rises to the level of the texts: a model of texts with errors makes errors.",
+    symbols=(*panels_dpo.GRAMMATICAL.symbols, ("texts", "the fraction of clean texts in the language")),
     lines=(
         *panels_dpo.GRAMMATICAL.lines,
         Line("exact/grammatical_texts", "texts", "truth", dash="dash"),
@@ -70,13 +70,13 @@ GRAMMATICAL = replace(
 KL = replace(
     panels_dpo.KL,
     title="KL from the start",
-    caption="How far this training has moved the distribution. It is not asked for: it is what the texts cost.",
+    caption="How far this training has moved the distribution: not a goal, but a consequence of the texts.",
     symbols=(POLICY, _START, ("unit", "nats per answer")),
     target="",
 )
 REWARD = replace(
     panels_dpo.REWARD,
-    caption="A side effect: training knows nothing of it. Faulty answers are worth −2, so fewer of them help.",
+    caption="A side effect: training does not see it. Ungrammatical answers score −2, so fewer of them raise it.",
     symbols=(POLICY, TRUE_R, ("dotted", "under the model before this training")),
     target="",
 )

@@ -20,7 +20,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PLANE = Panel(
     id="sweep-plane",
     title="Reward against KL",
-    caption="One marker a cell, the larger the greater β; stars are the optima that each β aims at.",
+    caption="One marker per cell, larger for larger β; stars are the optima for each β.",
     formula=("max_π E[r] − β · KL(π ‖ π_{ref})",),
     symbols=(("frontier", "π* for every β: the best reward at each KL"), ERRORS, TRUE_R, REF, BETA),
     kind="xy",
@@ -30,9 +30,9 @@ PLANE = Panel(
 REGRET = Panel(
     id="sweep-regret",
     title="Regret against β",
-    caption="What is missing to π* at that β: mean over seeds, and from the least to the greatest.",
+    caption="The gap to π* at that β: mean over seeds, and the range from minimum to maximum.",
     formula=("regret = J* − J = β · KL(π ‖ π*)",),
-    symbols=(("J*", "the greatest J there is, reached by π*"), BETA),
+    symbols=(("J*", "the largest possible J, reached by π*"), BETA),
     kind="xy",
     x_title="β",
     y_title="J* − J",
@@ -40,7 +40,7 @@ REGRET = Panel(
 RETURN = Panel(
     id="sweep-return",
     title="Return",
-    caption="One marker a cell: its last evaluation ± the standard error; dashed: where it counts as solved.",
+    caption="One marker per cell: its last evaluation ± the standard error; dashed: where it counts as solved.",
     formula=("R = Σ_t r_t, mean over episodes",),
     symbols=(("r_t", "reward of time step t, not discounted"),),
     kind="xy",
@@ -53,8 +53,8 @@ class Cell(NamedTuple):
 
     Attributes:
         algorithm: its name.
-        settings: what else was swept, in words; "" for nothing.
-        words: all that tells it from the others, to be read on hovering.
+        settings: the other swept settings, in words; "" for none.
+        words: everything that distinguishes it from the others, shown on hovering.
         beta: None in a control problem.
         judged: its last evaluation, as `Record.judged` names it.
     """
@@ -71,7 +71,7 @@ class Cell(NamedTuple):
 
 
 def colours(algorithms: Sequence[str]) -> dict[str, str]:
-    """A colour for each of them; no two share one while there are enough."""
+    """A colour for each algorithm, all different while there are enough colours."""
     free = [name for name in _COLOURS if name not in {_RACE.get(algorithm) for algorithm in algorithms}]
     free = free or list(_COLOURS)
     others = [name for name in dict.fromkeys(algorithms) if name not in _RACE]
@@ -80,11 +80,11 @@ def colours(algorithms: Sequence[str]) -> dict[str, str]:
 
 
 def sweep_plane(cells: Sequence[Cell], backdrops: Mapping[str, Backdrop]) -> Plot | None:
-    """Every cell's place, the frontiers and the optima; None where no cell has one.
+    """Every cell's place, the frontiers and the optima; None if no cell has a place.
 
     Args:
-        cells: any.
-        backdrops: of each algorithm that has one.
+        cells: the runs.
+        backdrops: algorithm → frontier, if it has one.
     """
     cells = [cell for cell in cells if cell.beta is not None and {"kl", "reward"} <= cell.judged.keys()]
     if not cells:
@@ -126,7 +126,7 @@ def sweep_plane(cells: Sequence[Cell], backdrops: Mapping[str, Backdrop]) -> Plo
 
 
 def sweep_regret(cells: Sequence[Cell]) -> Plot | None:
-    """Regret against β, a line for every algorithm and combination of settings; None where no cell knows it."""
+    """Regret against β, a line for every algorithm and combination of settings; None if no cell knows it."""
     cells = [cell for cell in cells if cell.beta is not None and "regret" in cell.judged]
     if not cells:
         return None
@@ -155,7 +155,7 @@ def sweep_regret(cells: Sequence[Cell]) -> Plot | None:
 
 
 def sweep_return(cells: Sequence[Cell], world: str) -> Plot | None:
-    """The returns of the cells of one control problem, side by side; None where none has been evaluated."""
+    """The returns of the cells of one control problem, side by side; None if none has been evaluated."""
     cells = [cell for cell in cells if "return" in cell.judged]
     if not cells:
         return None

@@ -1,4 +1,4 @@
-"""Plots as files for a paper: SVG by ourselves, PDF by matplotlib."""
+"""Plots as files for a paper: our own SVG, or PDF by matplotlib."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def save_figure(scene: Scene, path: str | Path, panels: Sequence[str] = (), titl
     """Write the plots of a scene as vector graphics, on white, and return the file's path.
 
     Args:
-        scene: panels without anything to show are left out.
-        path: the file to create or replace; its ending, .svg or .pdf, says which. PDF needs matplotlib.
+        scene: panels without data are left out.
+        path: the file to create or replace; its suffix, .svg or .pdf, chooses the format. PDF needs matplotlib.
         panels: ids of those to draw, in this order; () for all.
         title: heading; "" for none.
 
     Raises:
-        ValueError: another ending, no such panel, nothing to draw, or no matplotlib; in one line.
+        ValueError: another suffix, no such panel, nothing to draw, or no matplotlib; in one line.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -44,7 +44,7 @@ def save_figure(scene: Scene, path: str | Path, panels: Sequence[str] = (), titl
                 f"panels must be among {', '.join(shown) or 'none: nothing to draw'}; got {name!r}"
             )
     if not shown:
-        raise ValueError("there is nothing to draw yet: no record has anything that a panel shows")
+        raise ValueError("there is nothing to draw yet: no record has data for a panel")
     if kind == ".pdf" and find_spec("matplotlib") is None:
         raise ValueError("a PDF needs matplotlib: python -m pip install matplotlib")
     scene = replace(scene, panels=[shown[name] for name in panels or shown])
@@ -117,7 +117,7 @@ def _add(axes: Any, mark: Mark) -> None:
 
 
 def _words(text: str) -> str:
-    """A name as matplotlib writes it: subscripts and superscripts as mathematics, the rest as it is."""
+    """A name in matplotlib's notation: subscripts and superscripts as mathematics, the rest unchanged."""
     html = text if "<su" in text else as_html(text)  # axis titles are HTML already
     parts = re.split(r"<(sub|sup)>(.*?)</\1>", html)
     written = unescape(parts[0]).replace("$", r"\$")

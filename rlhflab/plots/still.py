@@ -1,4 +1,4 @@
-"""Plots as plotly figures: a whole board in one, for front ends without widgets; one panel by itself, for a page."""
+"""Plots as plotly figures: a whole board in one, for front ends without widgets; a single panel, for a page."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def single(plot: Plot, height: int = 320) -> Any:
 
 
 def _axes(plot: Plot) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The settings of the axes below, on the left, and on the right; {} where there is none."""
+    """The settings of the axes below, on the left, and on the right; {} if there is none."""
     below, beside, opposite = axis_titles(plot)
     lower: dict[str, Any] = {"range": plot.x_range, "exponentformat": "e"}
     if plot.x_log:

@@ -1,4 +1,4 @@
-"""Plots as an SVG, for pages without kernel or scripts, and for papers: no script, no text of any model."""
+"""Plots as an SVG, for pages without kernel or scripts, and for papers: no scripts, no texts of models."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def svg(scene: Scene, title: str = "", points: int = 1000, columns: int = 4) -> 
     """Return the scene as an SVG.
 
     Args:
-        scene: panels without anything to show are left out.
+        scene: panels without data are left out.
         title: heading; "" for none.
-        points: of one curve at most.
-        columns: panels side by side at most.
+        points: most points of one curve.
+        columns: most panels side by side.
     """
     panels = scene.shown()
     columns = min(columns, max(1, len(panels)))
@@ -61,7 +61,7 @@ def svg(scene: Scene, title: str = "", points: int = 1000, columns: int = 4) -> 
 
 
 class _Frame:
-    """Where a plot's values lie in its panel."""
+    """Maps a plot's values to places in its panel."""
 
     def __init__(self, plot: Plot, top: float) -> None:
         self.plot = plot
@@ -82,7 +82,7 @@ class _Frame:
         return self.bottom - (self.bottom - self.top) * inside
 
     def points(self, x: Numbers, y: Numbers, most: int, right: bool) -> list[tuple[float, float]]:
-        """Where the known points lie, at most so many; a curve that leaves at the right end is cut there."""
+        """The places of the finite points, at most `most`; a curve that leaves at the right end is cut there."""
         known = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
         end, places = self.plot.x_range[1], []
         former: tuple[float, float] | None = None
@@ -134,7 +134,7 @@ def _panel(plot: Plot, most: int) -> str:
 
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:
-    """Round numbers within [low, high], 1, 2 or 5 times a power of ten apart; at most so many.
+    """Round numbers within [low, high], 1, 2 or 5 times a power of ten apart; at most `most`.
 
     >>> ticks(0, 30), ticks(-0.34, 0.71)
     ([0.0, 10.0, 20.0, 30.0], [0.0, 0.5])
@@ -151,7 +151,7 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
 
 
 def _legend(drawn: Sequence[Mark]) -> tuple[str, int]:
-    """Names in their colours, in as many lines as they need."""
+    """The names in their colours, on as many lines as needed."""
     names = {mark.name: mark.colour for mark in drawn if mark.name and mark.opacity > 0.5}
     x, line, parts = float(_LEFT), 0, []
     for name, own in names.items():
@@ -165,7 +165,7 @@ def _legend(drawn: Sequence[Mark]) -> tuple[str, int]:
 
 
 def _shifted(html: str) -> str:
-    """HTML's subscripts and superscripts as SVG has them."""
+    """Convert HTML's subscripts and superscripts to SVG."""
     for tag, other in (_SUB | _BACK).items():
         html = html.replace(tag, other)
     return html
@@ -228,8 +228,8 @@ def _heat(mark: Mark, frame: _Frame, columns: int = 30) -> str:
     for column in range(columns):
         group = mark.z[column * n // columns : max(column * n // columns + 1, (column + 1) * n // columns)]
         for row in range(bins):
-            share = sum(z[row] for z in group) / len(group)
-            level = min(4, round(share / 9))
+            percentage = sum(z[row] for z in group) / len(group)
+            level = min(4, round(percentage / 9))
             if level:
                 x, y = left + column * cell_width, bottom - (row + 1) * cell_height
                 levels.setdefault(level, []).append(

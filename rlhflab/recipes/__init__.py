@@ -1,10 +1,10 @@
-"""Recipes: a whole training as one frozen object, whose settings are each said once.
+"""Recipes: a whole training as one frozen object whose settings are each declared once.
 
     recipes.DPO(beta=0.3, pairs=2000).build()       an iterator of records
     Board(recipes.PPO(reward="model"))              a live board with its sliders
-    recipes.from_config(run.config).build()         the training of a kept run
+    recipes.from_config(run.config).build()         the training of a saved run
 
-Importing them is quick: torch is loaded when one is built.
+Importing them is fast: torch is loaded only when one is built.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LANGUAGE: Mapping[str, type[BuiltIn]] = {
 CONTROL: Mapping[str, type[BuiltIn]] = {
     each.algorithm: each for each in (ReinforceControl, TRPOControl, PPOControl)
 }
-"""Those that also run where a world's name is none of language's: on gymnasium's environments."""
+"""The algorithms that also run on gymnasium's environments, whose names are not those of language worlds."""
 
 
 def recipe_class(algorithm: str, world: Any = None) -> type[BuiltIn]:
@@ -57,8 +57,8 @@ def recipe_class(algorithm: str, world: Any = None) -> type[BuiltIn]:
 
     Args:
         algorithm: its name, "dpo" for instance.
-        world: by default one of language; any other name that an algorithm of CONTROL gets is gymnasium's, unless it is
-            that of real texts.
+        world: by default a language world. For an algorithm of CONTROL any other name is taken as gymnasium's, unless
+            it names real texts.
 
     Raises:
         ValueError: unknown name.
@@ -71,7 +71,7 @@ def recipe_class(algorithm: str, world: Any = None) -> type[BuiltIn]:
 
 
 def from_config(config: Mapping[str, Any]) -> BuiltIn:
-    """Return the recipe that a run's config.json holds: the algorithm's name as `algorithm`, and its settings.
+    """Return the recipe described by a run's config.json: the algorithm's name as `algorithm`, and its settings.
 
     Raises:
         ValueError: unknown algorithm or setting, or a value that is not allowed, in one line.
@@ -84,7 +84,7 @@ def from_config(config: Mapping[str, Any]) -> BuiltIn:
 
 
 def require_known(found: type[Recipe], names: Any) -> None:
-    """Raise ValueError where a name is not one of a recipe's settings."""
+    """Raise ValueError if a name is not one of a recipe's settings."""
     declared = found.declared()
     for name in names:
         if name not in declared:

@@ -1,4 +1,4 @@
-"""What REINFORCE, TRPO and PPO are told on language models: prompts, answers, and where their scores come from."""
+"""Settings of REINFORCE, TRPO and PPO on language models: prompts, answers, and where the scores come from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUE = Setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Answers(Loading):
-    """Answers to a world's prompts, or of a real model to those of real texts.
+    """Answers of the tiny model to a world's prompts, or of a real model to the prompts of real texts.
 
     From Python `reward` may be a function (prompts, answers) → one number each.
     """
@@ -34,13 +34,13 @@ class Answers(Loading):
     )  # fmt: skip
     pairs: int = setting(
         2000,
-        "Preferences that a reward model is fitted to first; of real texts the prompts read at most",
+        "Preference pairs that a reward model is first fitted to; for real texts, the most prompts to read",
         at_least=1,
     )
     label_noise: float = setting(0.0, LABEL_NOISE)
     blind: str = setting("", BLIND)
-    prompt_words: int = setting(4, "Words of a text with a label that are its prompt", at_least=1)
-    max_new_tokens: int = setting(24, "Real models: tokens of a sampled answer", at_least=1)
+    prompt_words: int = setting(4, "Number of words of a labelled text that make its prompt", at_least=1)
+    max_new_tokens: int = setting(24, "Real models: most tokens of a sampled answer", at_least=1)
     max_length: int = setting(128, "Tokens of prompt and answer; longer prompts are left out", at_least=2)
     batch_size: int = setting(252, BATCH_SIZE, real=32)
     evaluate_every: int = setting(25, EVALUATE_EVERY)
@@ -49,14 +49,14 @@ class Answers(Loading):
     def task(
         self, value: str, rows: int, twice: float = 0.0, dtype: str | None = None, each: int = 1
     ) -> tuple[LanguageTask, float | None, Any, dict[str, str]]:
-        """The tiny model's task or a real one's; the usual step size of a real one, its tokenizer, and notes in words.
+        """The task of the tiny model or of a real one; for a real one its default step size, tokenizer and notes too.
 
         Args:
             value: the value model; see `LanguageTask`.
-            rows: answers that a forward pass with gradient has at most, of all processes together.
-            twice: share of them whose graph is differentiated twice.
-            dtype: in place of the setting.
-            each: answers to a prompt, one after the other.
+            rows: most answers in a forward pass with gradient, over all processes.
+            twice: fraction of them whose graph is differentiated twice.
+            dtype: overrides the setting.
+            each: answers per prompt, in consecutive rows.
         """
         from rlhflab.recipes.answers_of_texts import text_task
 
@@ -128,6 +128,6 @@ class Answers(Loading):
         reward_model = read_reward_model(folder, ref_policy.device)
         if reward_model.config.vocab_size != len(world.tokenizer):
             raise ValueError(
-                f"the reward model in {self.reward} has another vocabulary than the {world.name} world"
+                f"the reward model in {self.reward} has a different vocabulary than the {world.name} world"
             )
         return reward_model

@@ -1,4 +1,4 @@
-"""A real model's answers to the prompts of real texts as a task, and where their scores may come from."""
+"""A real model's answers to the prompts of real texts as a task, and the sources of their scores."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ REWARDS = "the folder of a reward-model run, a text classifier's folder or hub i
 def text_task(
     recipe: Any, loading: LoadSettings, value: str, each: int
 ) -> tuple[LanguageTask, float, Any, dict[str, str]]:
-    """Load a model and put together what policy optimisation needs of it.
+    """Load a model and build the task for policy optimisation.
 
     Args:
-        recipe: an `Answers` of a real model: its prompts are those of pairs, or the first words of texts with labels.
+        recipe: an `Answers` of a real model: its prompts are those of pairs, or the first words of labelled texts.
         loading: how the model is loaded.
-        value: "shared" or "none"; "own" without adapters only.
-        each: answers to a prompt, one after the other.
+        value: "shared" or "none"; "own" only without adapters.
+        each: answers per prompt, in consecutive rows.
 
     Returns:
-        the task, the usual peak step size, the tokenizer, and notes in words.
+        the task, the default peak step size, the tokenizer, and notes for the reader.
     """
     world, reward, most, seed = recipe.world, recipe.reward, recipe.pairs, recipe.seed
     max_new_tokens, skip_bad = recipe.max_new_tokens, recipe.skip_bad
@@ -50,7 +50,7 @@ def text_task(
         )
     if isinstance(function, str) and function in ("true", "model"):
         raise ValueError(f"reward must be {REWARDS} with a real model, got {function!r}")
-    data = read_data(world, skip_bad, recipe.progress)  # before minutes of loading
+    data = read_data(world, skip_bad, recipe.progress)  # before the model, which takes minutes
     found = beginnings(data, recipe.prompt_words)
     loaded = load_policy(recipe.model, loading)
     policy, encoder = loaded.model, encoder_of(loaded)
@@ -100,7 +100,7 @@ def _scores(
     folder = folder / "model" if (folder / "model").is_dir() else folder
     ours = folder != Path(reward) or is_adapters(
         reward
-    )  # a run's folder, or what only a reward model of ours can be
+    )  # a run's folder, or adapters, which only our own reward models have
     if not ours and not (folder / HEAD_FILE).is_file():
         return ClassifierReward(reward, prompts, encoder.decode, policy.device)
     reward_model = read_reward_model(folder, policy.device).requires_grad_(False)
@@ -109,8 +109,8 @@ def _scores(
 
 
 def _require_same_words(folder: Path, encoder: TextEncoder, reward_model: Any) -> None:
-    """A reward model reads the policy's tokens: they must mean the same to it."""
+    """Check that a reward model has the policy's vocabulary, as it reads the policy's tokens."""
     size = reward_model.config.get_text_config().vocab_size
     words = load_tokenizer(str(folder), size, f"the reward model in {folder}").get_vocab()
     if words != encoder.tokenizer.get_vocab():
-        raise ValueError(f"the reward model in {folder} has another vocabulary than the policy")
+        raise ValueError(f"the reward model in {folder} has a different vocabulary than the policy")

@@ -1,4 +1,4 @@
-"""What REINFORCE, TRPO and PPO are told on control problems."""
+"""Settings of REINFORCE, TRPO and PPO on control problems."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rlhflab.recipes.recipe import BuiltIn
 if TYPE_CHECKING:
     from rlhflab.tasks.control import ControlTask
 
-ENVS = Setting(help="Copies of the environment that act at the same time", at_least=1)
-HORIZON = Setting(help="Steps of every copy an iteration", at_least=1)
+ENVS = Setting(help="Copies of the environment that run at the same time", at_least=1)
+HORIZON = Setting(help="Steps of every copy per iteration", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment(BuiltIn):
     """Copies of one of gymnasium's environments.
 
-    From Python `world` may be a call that makes one environment.
+    From Python `world` may also be a function that makes one environment.
     """
 
     world: Any = setting(
@@ -32,8 +32,8 @@ class Environment(BuiltIn):
         """The environment as a task.
 
         Args:
-            horizon: steps of every copy an iteration.
-            value: whether there is a value function; without one whole episodes are played.
+            horizon: steps of every copy per iteration.
+            value: whether there is a value function; without one, whole episodes are played.
         """
         from rlhflab.models.devices import choose_device
         from rlhflab.tasks.control import ControlTask

@@ -28,11 +28,11 @@ class DPO(DPOSettings, Loading):
         one_of=("sft", "preferred"),
     )  # fmt: skip
     pairs: int | Literal["fresh"] = setting(
-        2000, "Preference pairs to draw, or to read at most; fresh: new ones at every update",
-        words="2000; real models: as many as are seen three times", at_least=1, one_of=("fresh",),
+        2000, "Preference pairs to draw, or the most to read; fresh: new ones at every update",
+        words="2000; real models: enough for three epochs", at_least=1, one_of=("fresh",),
     )  # fmt: skip
     label_noise: float = setting(0.0, LABEL_NOISE)
-    batch_size: int = setting(32, BATCH_SIZE, words="32; of fresh pairs: 256; real models: 8")
+    batch_size: int = setting(32, BATCH_SIZE, words="32; fresh pairs: 256; real models: 8")
     warmup: int = setting(10, WARMUP, words="10; real models: a tenth of the updates, at most 10")
     engine: str = setting("lab", ENGINE)
 
@@ -44,11 +44,11 @@ class DPO(DPOSettings, Loading):
             raise ValueError("fresh pairs need the micro world and the SFT reference")
         if self.real and self.reference != "sft":
             raise ValueError(
-                f"reference must be sft with a real model: it is its own, got {self.reference!r}"
+                f"reference must be sft with a real model, which is its own reference, got {self.reference!r}"
             )
 
     def usual(self, name: str) -> Any:
-        """The default of a setting beside the others."""
+        """The default of a setting given the others."""
         if name == "batch_size":
             return 8 if self.real else 256 if self.pairs == "fresh" else 32
         if name == "pairs" and self.real:
@@ -77,7 +77,7 @@ class DPO(DPOSettings, Loading):
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
         loading = self.loading(2 * self.batch_size, dtype=dtype)
-        data = read_data(self.world, self.skip_bad, self.progress)  # before minutes of loading
+        data = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
         loaded = load_policy(self.model, loading)
         policy, encoder = loaded.model, encoder_of(loaded)
         rate = default_rate(policy, self.lora) if self.learning_rate is None else self.learning_rate

@@ -45,7 +45,7 @@ class PPO(PPOSettings, Answers):
     evaluate_every: int = setting(25, EVALUATE_EVERY)
 
     def usual(self, name: str) -> Any:
-        """The default of a setting beside the others."""
+        """The default of a setting given the others."""
         return tenth(self.steps, 20) if name == "warmup" else super().usual(name)
 
     def _build(self) -> Training:

@@ -1,4 +1,4 @@
-"""The race: every way from the same preferences to a policy, side by side."""
+"""The race: every method that turns the same preferences into a policy, side by side."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class Race(RaceSettings, Language):
     """Race DPO, preferred fine-tuning, PPO, TRPO, REINFORCE and best-of-n.
 
-    In the reviews world standings are estimates, and each lap takes a second a contestant.
+    In the reviews world standings are estimates, and each lap takes a second per contestant.
     """
 
     algorithm: ClassVar[str] = "race"
     name: ClassVar[str] = "race"
-    words: ClassVar[str] = "Let every way from preferences to a policy race, side by side."
+    words: ClassVar[str] = "Race every method that turns preferences into a policy, side by side."
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,9 +1,9 @@
-"""The race: every way from the same preferences to a policy, side by side, each judged after every lap.
+"""The race: every method that turns the same preferences into a policy, side by side, judged after every lap.
 
-DPO, preferred fine-tuning, and PPO and best-of-n with a reward model all see the same labelled pairs and nothing else.
-PPO, TRPO and REINFORCE with the true reward see what no real training can: they show what the pairs cost.
+DPO, preferred fine-tuning, and PPO and best-of-n with a reward model all see only the same labelled pairs. PPO, TRPO
+and REINFORCE with the true reward see what no real training can: they show the cost of having only pairs.
 
-In the micro world every standing is exact; in a world that cannot be enumerated it is an estimate with its errors.
+In the micro world every standing is exact; in a world that cannot be enumerated it is an estimate with standard errors.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from rlhflab.worlds.micro import ReferencePoint
 
 CONTESTANTS = tuple(UPDATES)
 DRAWS = (1, 2, 4, 8, 16)  # n of best-of-n
-# Of a path, after its lap or its n.
+# Columns of a path, after its lap or its n.
 COLUMNS = ("kl", "reward", "regret", "kl_se", "reward_se", "regret_se", "regret_at_least")
 
 
 class Race:
-    """An iterator of records: each `next()` is a share of the reward model's fitting, or one contestant's lap.
+    """An iterator of records: each `next()` is a tenth of the reward model's fitting, or one contestant's lap.
 
-    A record's arrays hold every contestant's path so far: NAME/lap, NAME/kl, NAME/reward and NAME/regret, of which
-    `best_of_n` has one point for each n; `frontier/kl` and `frontier/reward`; `optimum/kl` and `optimum/reward`, π* at
-    the β in force. Estimates bring their standard errors, …_se. Its scalars hold the newest NAME/regret.
+    A record's arrays hold every contestant's path so far: NAME/lap, NAME/kl, NAME/reward and NAME/regret (`best_of_n`
+    has one point for each n); `frontier/kl` and `frontier/reward`; `optimum/kl` and `optimum/reward`, π* at the β in
+    force. Estimates come with their standard errors, …_se. Its scalars hold the newest NAME/regret.
 
     Args:
         reference: the world seen from the SFT model.
-        sft: that model, everybody's start and reference; it is not changed.
+        sft: that model, the start and reference of every contestant; it is not changed.
         config: the settings.
     """
 
@@ -96,23 +96,23 @@ class Race:
         return self
 
     def __next__(self) -> Record:
-        """Let the next one of the plan run; the data are drawn and everybody is built at the first call."""
+        """Make the next step of the plan; the first call draws the data, the last fitting builds the contestants."""
         if self.step >= self.steps:
             raise StopIteration
         return counted(self, self._advance)
 
     def release(self) -> None:
-        """Everybody lets go what an update of their own has left."""
+        """Contestants release what their own failed updates leave."""
 
     @property
     def halfway(self) -> bool:
-        """Whether a step that fails is to be made again: it goes on where it was, with what has run already kept."""
+        """Whether a failed step is to be repeated: it continues where it was, keeping what has already run."""
         return True
 
     def rewind(self) -> bool:
-        """After a step that failed, bring everybody back to their last whole update; False where one cannot."""
-        everybody = [self._fitting, *self.contestants.values()]
-        return all(algorithm.rewind() for algorithm in everybody if algorithm is not None)
+        """After a failed step, return everything to its last complete update; False if one algorithm cannot."""
+        algorithms = [self._fitting, *self.contestants.values()]
+        return all(algorithm.rewind() for algorithm in algorithms if algorithm is not None)
 
     def _advance(self) -> Record:
         self.step += 1
@@ -161,7 +161,7 @@ class Race:
         return {} if record is None else {"reward_model/loss": record.scalars["loss"]}
 
     def _line_up(self, knobs: Mapping[str, float]) -> None:
-        """Build everybody from the same start and the same pairs."""
+        """Build all contestants from the same start and the same pairs."""
         world, config, seed, beta = self._world, self.config, self.config.seed, knobs["beta"]
         self.reward_model.requires_grad_(False)
         offsets = reference_offsets(world, self._ref_policy, self.reward_model, seed)
@@ -222,13 +222,13 @@ class Race:
             next(algorithm)
 
     def _judge(self, turn: str, beta: float) -> None:
-        """Add a point to the path of whoever ran; at the start everybody stands at π_ref."""
+        """Add a point to the path of the contestant that ran; at the start all of them are at π_ref."""
         if turn != "reward_model":
             algorithm = self.contestants[turn]
             lap = len(self._paths[turn]) / self.config.laps
             self._add(turn, lap, self.judge.policy(algorithm.policy, beta))
             return
-        start = self.judge.policy(self._ref_policy, beta)  # its estimated reward too
+        start = self.judge.policy(self._ref_policy, beta)  # estimates its reward too
         for name in self.contestants:
             self._add(name, 0.0, start)
         self._paths["best_of_n"] = []
@@ -258,7 +258,7 @@ class Race:
         return arrays
 
     def results(self) -> dict[str, Standing]:
-        """Contestant → standing now at the knobs' β; `best_of_n` with the n that has the least regret."""
+        """Contestant → its standing now at the knobs' β; `best_of_n` with the n of least regret."""
         beta = self.knobs.snapshot()["beta"]
         found = {name: self.judge.policy(run.policy, beta) for name, run in self.contestants.items()}
         if self.reward_model is not None and self.contestants:
@@ -269,7 +269,7 @@ class Race:
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everybody's state, the paths so far, the data's knobs and the position in the plan."""
+        """The contestants' states, the paths so far, the data's knobs and the position in the plan."""
         state: dict[str, Any] = {
             "step": self.step,
             "knobs": self.knobs.snapshot(),

@@ -1,6 +1,6 @@
-"""The tasks of lab 10: real models and real data for each algorithm, in two sizes, and the tiny model beside them.
+"""The tasks of lab 10: real models and real data for each algorithm, in two sizes, and the tiny model for comparison.
 
-What a task names on the hub is only its default; a folder or a file does as well.
+The names on the hub are only defaults; a folder or a file works as well.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rlhflab.recipes.worlds import world_named
 
 @dataclass(frozen=True)
 class Task:
-    """What a person may train in lab 10.
+    """Something to train in lab 10.
 
     Attributes:
-        label: in a few words.
+        label: a few words.
         algorithm: its name.
-        names: those settings that are names of models, data and rewards, with the task's own.
+        names: settings that name models, data and rewards → the task's defaults.
         settings: other settings.
-        sizes: the name of a size → settings; the first one is a short look.
+        sizes: the name of a size → settings; the first one is a short trial.
     """
 
     label: str
@@ -76,7 +76,7 @@ def recipe_of(task: str, size: str = "short", **changes: Any) -> BuiltIn:
     Args:
         task: a key of TASKS.
         size: one of the task's.
-        changes: settings in place of the task's.
+        changes: settings that override the task's.
 
     Raises:
         ValueError: unknown task, size or setting, or a value that is not allowed, in one line.
@@ -92,13 +92,13 @@ def recipe_of(task: str, size: str = "short", **changes: Any) -> BuiltIn:
 
 
 def expected(recipe: Any) -> Memory:
-    """What a recipe's training will take at most, before anything but the model's configuration is loaded.
+    """The most memory that a recipe's training will take, from the model's configuration alone.
 
     Args:
-        recipe: one of a task.
+        recipe: a task's recipe.
 
     Raises:
-        ValueError: it will not fit, with what would help; or what loading the model would say, in one line.
+        ValueError: it will not fit, with what would help; or any error that loading the model would give, in one line.
     """
     if not recipe.real:
         model = new_tiny_model(world_named("micro").tokenizer)

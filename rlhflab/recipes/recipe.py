@@ -1,4 +1,4 @@
-"""What the package's recipes share: which world, which model and how it is loaded. No torch until one is built."""
+"""What all recipes have in common: the world, the model and how it is loaded. No torch until one is built."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ ENGINE = Setting(
 
 
 def is_text_source(world: str) -> bool:
-    """Whether a world's name is that of real texts: a file or folder of data, or owner/name of a data set on the hub.
+    """Whether a world's name means real texts: a file or folder of data, or owner/name of a data set on the hub.
 
-    gymnasium's names may have a slash too, and end with a version: "ALE/Pong-v5". What looks like a file is none.
+    gymnasium's names may have a slash too, but end with a version: "ALE/Pong-v5". A name that ends like a file but does
+    not exist is not a data set either.
     """
     from rlhflab.data.rows import is_folder_of_data
 
@@ -38,7 +39,7 @@ def is_text_source(world: str) -> bool:
 
 
 def enough_pairs(steps: int, batch_size: int) -> int:
-    """As many pairs as are each seen about EPOCHS times in a run, from 16 to MOST_PAIRS."""
+    """The number of pairs for about EPOCHS epochs in a run, from 16 to MOST_PAIRS."""
     return min(MOST_PAIRS, max(16, steps * batch_size // EPOCHS))
 
 
@@ -49,23 +50,23 @@ def named(world: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltIn(Recipe):
-    """What every recipe of the package has; `_build` puts the training together."""
+    """Base class of the package's recipes; `_build` puts the training together."""
 
     algorithm: ClassVar[str] = ""
     training: ClassVar[Any] = None
-    """The class to build in place of the package's own: a subclass of it with another loss, say."""
+    """The class to build instead of the package's own, such as a subclass with another loss."""
     parallel: ClassVar[bool] = False
     """Whether several processes can train it together; see `rlhflab.processes`."""
 
     device: str = setting("auto", "auto, cpu, cuda or mps; auto: see `rlhflab doctor`")
-    progress: bool = setting(True, "Show bars while models are made", option=False)
+    progress: bool = setting(True, "Show progress bars while models are built", option=False)
 
     def build(self) -> Any:
         """Return the training, ready to iterate.
 
         Raises:
-            ValueError: what is named cannot be used, in one line.
-            OutOfMemory: what is built does not fit.
+            ValueError: a setting names something that cannot be used, in one line.
+            OutOfMemory: the training does not fit.
         """
         from rlhflab.algorithms.room import fitted
 
@@ -77,7 +78,7 @@ class BuiltIn(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Language(BuiltIn):
-    """A training on a language model, of a world or of real texts."""
+    """A training of a language model, on a world or on real texts."""
 
     world: Any = setting(
         "micro", "micro, reviews, or texts: a file (JSONL, JSON, CSV, Parquet, Arrow), a folder, a hub data set",
@@ -103,15 +104,15 @@ class Language(BuiltIn):
 
     @property
     def of_texts(self) -> bool:
-        """Whether the world is a name of people's texts: not a built-in one, and not an object."""
+        """Whether the world names real texts: not a built-in world, and not an object."""
         return isinstance(self.world, str) and self.world not in WORLDS
 
     def config(self) -> dict[str, Any]:
-        """As for every recipe; a world of one's own by its name."""
+        """As for every recipe; a custom world by its name."""
         return {**super().config(), "world": named(self.world)}
 
     def check_processes(self) -> None:
-        """Raise ValueError where a batch has no row for each of several processes."""
+        """Raise ValueError if a batch has fewer rows than there are processes."""
         from rlhflab import processes
 
         processes.require_rows(getattr(self, "batch_size", 1))
@@ -122,20 +123,22 @@ REAL_ONLY = ("four_bit", "lora", "gradient_checkpointing", "trust_remote_code")
 
 @dataclass(frozen=True, kw_only=True)
 class Loading(Language):
-    """Which model, and how a real one is loaded; see `models.loading.LoadSettings`."""
+    """The model, and how a real one is loaded; see `models.loading.LoadSettings`."""
 
     model: str = setting("tiny", "tiny, a folder, or a Hugging Face id", path=True, label="model")
     four_bit: bool = setting(False, "Real models: weights in 4 bits (NF4), with --lora only")
-    lora: bool = setting(False, "Real models: train adapters, not the weights")
+    lora: bool = setting(False, "Real models: train adapters instead of the weights")
     lora_rank: int = setting(16, "Rank of the adapters, usually 8–64", at_least=1, at_most=1024)
-    lora_targets: str = setting("", "Comma list of the layers with adapters; nothing: all linear layers")
-    max_length: int = setting(512, "Tokens of prompt and answer; what is longer is left out", at_least=2)
+    lora_targets: str = setting("", "Comma list of layers that get adapters; nothing: all linear layers")
+    max_length: int = setting(512, "Tokens of prompt and answer; longer ones are left out", at_least=2)
     gradient_checkpointing: bool = setting(
-        False, "Real models: less memory for activations, a third more time"
+        False, "Real models: less memory for activations, about a third more time"
     )
     dtype: str = setting("auto", "Real models with --lora: auto, float32, bfloat16 or float16")
-    trust_remote_code: bool = setting(False, "Run code that comes with a model; only for authors you trust")
-    skip_bad: bool = setting(False, "Leave bad rows of the data out, and count them")
+    trust_remote_code: bool = setting(
+        False, "Run code that comes with a model; only if you trust its authors"
+    )
+    skip_bad: bool = setting(False, "Skip bad rows of the data, and count them")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,9 +166,9 @@ class Loading(Language):
         """How a real model is loaded.
 
         Args:
-            rows: answers in a forward pass with gradient, of all processes together.
-            twice: share of them whose graph is differentiated twice.
-            dtype: in place of the setting.
+            rows: answers in a forward pass with gradient, over all processes.
+            twice: fraction of them whose graph is differentiated twice.
+            dtype: overrides the setting.
         """
         from rlhflab import processes
         from rlhflab.models.loading import LoadSettings

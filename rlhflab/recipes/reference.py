@@ -1,6 +1,6 @@
 """A world's reference policy: a tiny model pre-trained on noisy text, then fine-tuned on clean text.
 
-It is trained on first use, in seconds to a minute, and kept in the user's cache folder under a name that depends on
+It is trained on first use, in under a minute or so, and kept in the user's cache folder under a name that depends on
 every setting.
 """
 
@@ -38,9 +38,9 @@ class ReferenceConfig:
     Attributes:
         model: its shape.
         pretrain_texts, pretrain_steps, pretrain_lr: noisy texts, updates on them, peak learning rate.
-        p_noise: share of noisy texts with a fault.
+        p_noise: fraction of the noisy texts that have an error.
         sft_texts, sft_steps, sft_lr: the same for clean texts.
-        seed: weights, texts and their order.
+        seed: for weights, texts and their order.
     """
 
     model: TinyConfig = field(default_factory=TinyConfig)
@@ -63,7 +63,7 @@ REFERENCE_OF = {
 
 
 def reference_config(world: World) -> ReferenceConfig:
-    """How a world's reference is made: its entry of REFERENCE_OF, or for a world of one's own the micro world's."""
+    """How a world's reference is made: its entry in REFERENCE_OF; for a custom world, that of the micro world."""
     if world.name in REFERENCE_OF and not hasattr(world, "digest"):
         return REFERENCE_OF[world.name]
     return ReferenceConfig(TinyConfig(positions=world.tokenizer.model_max_length))
@@ -95,7 +95,7 @@ def finetune(world: World, model: Any, config: ReferenceConfig) -> Supervised:
 def preferred_finetune(
     world: World, model: Any, texts: Sequence[tuple[str, str]], seed: int = 0
 ) -> Supervised:
-    """Preferred-FT: maximum likelihood on the chosen answers, for a reference where no SFT model exists."""
+    """Preferred-FT: maximum likelihood on the chosen answers, for a reference when there is no SFT model."""
     settings = SupervisedSettings(steps=200, seed=seed, learning_rate=1e-3)
     return Supervised(model, encode_texts(world, texts), settings)
 
@@ -103,7 +103,7 @@ def preferred_finetune(
 def tiny_reference(
     world: World, stage: str = "sft", config: ReferenceConfig | None = None, progress: bool = True
 ) -> Any:
-    """Return the tiny model after `stage`, from the cache or trained now.
+    """Return the tiny model after `stage`, from the cache or newly trained.
 
     Args:
         world: any of the worlds.

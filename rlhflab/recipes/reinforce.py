@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from rlhflab.algorithms.reinforce import Reinforce as Training
 
 EACH = 4
-"""Answers of a real model to a prompt: the mean of the other three is an answer's baseline."""
+"""Answers of a real model per prompt: an answer's baseline is the mean of the other three."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reinforce(ReinforceSettings, Answers):
-    """Optimise a reward with REINFORCE and a leave-one-out baseline; a real model gives four answers to a prompt."""
+    """Optimise a reward with REINFORCE and a leave-one-out baseline; a real model draws four answers per prompt."""
 
     algorithm: ClassVar[str] = "reinforce"
     name: ClassVar[str] = "reinforce"
@@ -32,7 +32,7 @@ class Reinforce(ReinforceSettings, Answers):
     evaluate_every: int = setting(25, EVALUATE_EVERY)
 
     def usual(self, name: str) -> Any:
-        """The default of a setting beside the others."""
+        """The default of a setting given the others."""
         return tenth(self.steps, 20) if name == "warmup" else super().usual(name)
 
     def _build(self) -> Training:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection(RejectionSettings, Answers):
-    """Draw n answers a prompt, keep the best by the reward, fine-tune on them; again."""
+    """Draw n answers per prompt, keep the best by the reward, fine-tune on them; repeat."""
 
     algorithm: ClassVar[str] = "rejection"
     words: ClassVar[str] = "Fine-tune on the best of n answers, round after round: rejection sampling, RAFT."

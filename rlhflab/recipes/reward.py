@@ -13,7 +13,7 @@ from rlhflab.settings.reward import RewardSettings
 if TYPE_CHECKING:
     from rlhflab.algorithms.reward_modelling import RewardModelling
 
-HELD_OUT = 64  # pairs of real texts; each look at them costs as much as a few updates
+HELD_OUT = 64  # pairs of real texts; each test on them costs as much as a few updates
 BLIND = Setting(
     help="What a reward model cannot see (micro: film, negation, strength, conjunction), or its annotators (reviews: "
     "hype, …)",
@@ -22,7 +22,7 @@ BLIND = Setting(
 
 
 def blindness_of(world: str) -> tuple[str, ...]:
-    """What `blind` may be in a built-in world; nothing for a file."""
+    """Allowed values of `blind` in a built-in world; none for a file."""
     from rlhflab.worlds.grammar import BLINDNESS
     from rlhflab.worlds.reviews_grammar import FEATURES
 
@@ -39,16 +39,16 @@ class Reward(RewardSettings, Loading):
     parallel: ClassVar[bool] = True
 
     learning_rate: float = knob(1e-3, LEARNING_RATE, real=None, words=f"0.001; {REAL_RATE}")
-    pairs: int = knob(2000, PAIRS, words="2000; real models: as many as are seen three times")
+    pairs: int = knob(2000, PAIRS, words="2000; real models: enough for three epochs")
     ranked: int = setting(
-        2, "Answers a ranking; two make a pair, more need a built-in world", at_least=2, at_most=16,
+        2, "Answers per ranking; two make a pair, more need a built-in world", at_least=2, at_most=16,
         label="ranked together",
     )  # fmt: skip
     blind: str = setting("", BLIND)
     batch_size: int = setting(64, BATCH_SIZE, real=8)
     warmup: int = setting(10, WARMUP, words="10; real models: a tenth of the updates, at most 10")
     engine: str = setting("lab", ENGINE)
-    evaluate: bool = setting(True, "Judge the policy that is optimal for the model", option=False)
+    evaluate: bool = setting(True, "Evaluate the policy that is optimal for the model", option=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +59,7 @@ class Reward(RewardSettings, Loading):
             raise ValueError(f"blind must be one of {', '.join(features)} or nothing, got {self.blind!r}")
 
     def usual(self, name: str) -> Any:
-        """The default of a setting beside the others."""
+        """The default of a setting given the others."""
         if name == "pairs" and self.real:
             return enough_pairs(self.steps, self.batch_size or 8)
         if name == "warmup" and self.real:
@@ -85,7 +85,7 @@ class Reward(RewardSettings, Loading):
 
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
         loading = self.loading(2 * self.batch_size, dtype=dtype)
-        texts = read_data(self.world, self.skip_bad, self.progress)  # before minutes of loading
+        texts = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
         loaded = load_reward_model(self.model, loading)
         model, encoder = loaded.model, encoder_of(loaded)
         rate = default_rate(model, self.lora) if self.learning_rate is None else self.learning_rate
@@ -118,7 +118,7 @@ class Reward(RewardSettings, Loading):
         return make(reward_model, rankings, replace(self, held_out=held_out), judge, notes=notes)
 
     def _blinded(self, lab: Any, reward_model: Any) -> Any:
-        """Blind the model, in the micro world, or return the annotators that are blind, in the larger one."""
+        """Blind the model in the micro world, or return blind annotators in the larger one."""
         from rlhflab.models.reward import blindfold
         from rlhflab.worlds.grammar import BLINDNESS
         from rlhflab.worlds.reviews import ReviewsWorld

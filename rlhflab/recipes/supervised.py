@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from rlhflab.core.record import Evaluator
 
 HELD_OUT = 512  # texts
-TEXTS = Setting(help="Texts to draw from the grammar, or to read at most", at_least=1)
+TEXTS = Setting(help="Texts to draw from the grammar, or the most to read", at_least=1)
 P_NOISE = Setting(
-    help="Share of the drawn texts with a fault: a word lost, doubled or wrong", at_least=0, at_most=1
+    help="Fraction of the drawn texts with an error: a word missing, doubled or wrong", at_least=0, at_most=1
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(SupervisedSettings, Language):
-    """Step 0 of the course: the tiny model learns the language from unedited text, from random weights.
+    """Step 0 of the course: starting from random weights, the tiny model learns the language from unedited text.
 
     Its evaluations, exact or estimated, compare it with those random weights.
     """
@@ -41,7 +41,7 @@ class Pretrain(SupervisedSettings, Language):
         super().__post_init__()
         if self.of_texts:
             raise ValueError(
-                f"pre-training needs a world of its own: {' or '.join(WORLDS)}, got {self.world!r}"
+                f"pre-training needs a built-in world: {' or '.join(WORLDS)}, got {self.world!r}"
             )
 
     def _build(self) -> Supervised:
@@ -64,13 +64,13 @@ class Pretrain(SupervisedSettings, Language):
 class SFT(SupervisedSettings, Loading):
     """Step 1 of the course: supervised fine-tuning of the pre-trained model on good text.
 
-    That is clean text from the grammar, or the chosen answers of preference pairs. Its evaluations, exact or estimated,
-    compare it with the pre-trained model.
+    Good text is clean text from the grammar, or the chosen answers of preference pairs. Its evaluations, exact or
+    estimated, compare it with the pre-trained model.
     """
 
     algorithm: ClassVar[str] = "sft"
     name: ClassVar[str] = "sft"
-    words: ClassVar[str] = "Fine-tune it on clean text, or on the chosen answers of a file."
+    words: ClassVar[str] = "Fine-tune a model on clean text, or on the chosen answers of a file."
 
     texts: int = setting(10_000, TEXTS)
     p_noise: float = setting(0.0, P_NOISE)
@@ -102,7 +102,7 @@ class SFT(SupervisedSettings, Loading):
             return self._build_tiny(make)
         dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
         loading = self.loading(self.batch_size, dtype=dtype)
-        pairs = read_data(self.world, self.skip_bad, self.progress)  # before minutes of loading
+        pairs = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
         loaded = load_policy(self.model, loading)
         policy, encoder = loaded.model, encoder_of(loaded)
         rate = default_rate(policy, self.lora) if self.learning_rate is None else self.learning_rate
@@ -132,7 +132,7 @@ class SFT(SupervisedSettings, Loading):
 
 
 def _evaluator(world: Any, model: Any, seed: int, p_noise: float | None) -> Evaluator:
-    """What fits the world; the language of the texts is known where they are drawn from the grammar with `p_noise`."""
+    """The evaluator for a world; the texts' language is known if they are drawn from the grammar with `p_noise`."""
     from rlhflab.evaluation.evaluators import HeldOutEvaluator, LanguageEvaluator
     from rlhflab.models.loading import frozen_copy
     from rlhflab.recipes.reference import encode_texts

@@ -1,4 +1,4 @@
-"""What recipes share for real models on real texts: what is tokenised, filtered and put aside."""
+"""What recipes for real models on real texts have in common: tokenising, filtering and holding out data."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ REFUSED = "refused by the chat template"
 
 
 def default_rate(model: Any, lora: bool) -> float:
-    """Peak step size for a real model: 1e-5 for all of its weights, and for adapters 0.2 over its width.
+    """Peak step size for a real model: 1e-5 for all of its weights, 0.2 / width for adapters.
 
-    That is 2e-4 at a width of 1,024, and larger where the model is small: AdamW's best step falls with the width (Yang
+    That is 2e-4 at a width of 1,024, and larger for small models: AdamW's best step size falls with the width (Yang
     et al., 2022, "Tensor programs V").
     """
     return 0.2 / float(model.config.get_text_config().hidden_size) if lora else 1e-5
 
 
 def encoder_of(loaded: Loaded) -> TextEncoder:
-    """The encoder of a model's texts, which knows all tokens at which the model's generation ends.
+    """The encoder of a model's texts, which knows all tokens that end the model's generation.
 
     Raises:
-        ValueError: the tokenizer's chat template tells no dialogue, in one line.
+        ValueError: the tokenizer's chat template cannot write dialogues, in one line.
     """
     ends: set[int] = set()
     for config in (getattr(loaded.model, "generation_config", None), loaded.model.config):
@@ -42,12 +42,12 @@ def encoder_of(loaded: Loaded) -> TextEncoder:
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """Pairs to train on, then pairs that are held out, with their token ids.
+    """Pairs to train on, followed by held-out pairs, with their token ids.
 
     Attributes:
         pairs, tokens: all of them.
-        held_out: how many at the end are not trained on.
-        notes: by name in one line each: how the data was understood, how its texts become tokens, what is trained on.
+        held_out: how many at the end are held out.
+        notes: one line each, by name: how the data was read, how its texts become tokens, what is trained on.
     """
 
     pairs: list[PreferencePair]
@@ -59,18 +59,18 @@ class PreparedPairs:
 def prepare_pairs(
     data: Data, encoder: TextEncoder, model: Any, recipe: Any, most: int, held_out: int = 0
 ) -> PreparedPairs:
-    """Shuffle pairs, tokenise them, leave out what is too long or has twice the same tokens, and put some aside.
+    """Shuffle and tokenise pairs, leave out those too long or with two identical answers, and hold some out.
 
     Args:
-        data: what was read. Texts with labels become pairs of one of each kind.
+        data: what was read. Labelled texts become pairs, each of two texts with different labels.
         encoder: of the model's tokenizer.
-        model: it says how many positions there are.
-        recipe: its `max_length`, `seed`, `skip_bad` and `progress` count.
-        most: pairs to train on, at most.
-        held_out: pairs put aside, at most a tenth of all.
+        model: gives the number of positions.
+        recipe: its `max_length`, `seed`, `skip_bad` and `progress` are used.
+        most: most pairs to train on.
+        held_out: pairs to hold out, at most a tenth of all.
 
     Raises:
-        ValueError: no pair is left, or the chat template refuses one, in one line.
+        ValueError: no pair is left, or the chat template rejects one, in one line.
     """
     max_length, seed, skip_bad, progress = recipe.max_length, recipe.seed, recipe.skip_bad, recipe.progress
     source = data.source
@@ -124,16 +124,16 @@ def refused_line(refused: str) -> str:
 
 
 def left_out(dropped: Mapping[str, int], refused: str) -> str:
-    """What was left out, in words, with the first row that a chat template refused."""
+    """What was left out, in words, with the first row that a chat template rejected."""
     return counted(dropped) + (f" (the first: {refused})" if refused else "")
 
 
 def sample_evaluator(
     ref_policy: Any, prompts: Sequence[str], encoder: TextEncoder, most: int, seed: int
 ) -> SampleEvaluator | None:
-    """Answers of at most `most` tokens to the shortest of some prompts, before and now.
+    """An evaluator that draws answers of at most `most` tokens to the shortest prompts, before training and now.
 
-    None where no prompt leaves room for an answer.
+    None if no prompt leaves room for an answer.
     """
     some = list(dict.fromkeys(prompts[:64]))
     shown = sorted(some, key=lambda prompt: len(encoder.encode_prompt(prompt)))[:SHOWN]

@@ -1,4 +1,4 @@
-"""A small training of every kind, as the settings that build it: what is tried on a device before it is trusted."""
+"""A small training of every kind, as the settings that build it: a test of a device before it is trusted."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ ANSWERS = (
 
 
 def trials(folder: Path) -> dict[str, dict[str, Any]]:
-    """Write what the trainings read, and return their settings by name.
+    """Write the files that the trial trainings read, and return their settings by name.
 
-    They are of STEPS updates: every algorithm on the tiny model; with what is installed also on CartPole, and on a
-    small random Llama with adapters, by TRL's trainers, and in 4 bits.
+    Each makes STEPS updates: every algorithm on the tiny model and, as far as the packages are installed, on CartPole
+    and on a small random Llama with adapters, with TRL's trainers, and in 4 bits.
 
     Args:
-        folder: for a model of 100 kB and a file of pairs; it must exist.
+        folder: where a model of 100 kB and a file of pairs are written; it must exist.
 
     Returns:
-        name → config: `algorithm` and its settings, all but `device`.
+        name → config: `algorithm` and all its settings except `device`.
     """
     always = {"steps": STEPS, "evaluate_every": 2, "seed": 0}
     tiny = {**always, "world": "micro"}
@@ -74,7 +74,7 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def length(prompts: list[str], answers: list[str]) -> list[float]:
-    """A reward for tests: the number of letters of each answer."""
+    """A reward for tests: the number of characters of each answer."""
     return [float(len(answer)) for answer in answers]
 
 
@@ -91,9 +91,9 @@ class Outcome(NamedTuple):
     """How a trial ended.
 
     Attributes:
-        name: of the trial.
-        seconds: that it took.
-        error: what stopped it, and where; empty where nothing did.
+        name: the trial's.
+        seconds: how long it took.
+        error: what stopped it, and where; empty if it succeeded.
     """
 
     name: str
@@ -106,7 +106,7 @@ def try_on(device: str, updates: int = 1) -> Iterator[Outcome]:
 
     Args:
         device: "cpu", "cuda" or "mps".
-        updates: of each, from 1 to STEPS.
+        updates: how many of each, from 1 to STEPS.
     """
     with TemporaryDirectory(prefix="rlhflab-trials-") as folder:
         for name, config in trials(Path(folder)).items():
@@ -115,7 +115,7 @@ def try_on(device: str, updates: int = 1) -> Iterator[Outcome]:
                 algorithm = built(config, device)
                 for _ in range(updates):
                     next(algorithm)
-            except Exception as error:  # to see what fails here is what this is for
+            except Exception as error:  # finding failures is the purpose
                 yield Outcome(name, time.perf_counter() - started, _told(error))
             else:
                 yield Outcome(name, time.perf_counter() - started)
@@ -127,13 +127,13 @@ def built(config: Mapping[str, Any], device: str) -> Any:
 
 
 def measure_speed(device: torch.device, steps: int = 25) -> float:
-    """How many times the CPU's speed a GPU trains the tiny model with; it is remembered for `choose_device`.
+    """How many times faster than the CPU a GPU trains the tiny model; the result is kept for `choose_device`.
 
-    That is DPO as labs run it: some updates, and the one exact evaluation that belongs to so many.
+    Measured on DPO as the labs run it: some updates, with one exact evaluation among them.
 
     Args:
         device: a GPU.
-        steps: updates that are timed, after one that warms up.
+        steps: timed updates, after one to warm up.
     """
     seconds = []
     for where in ("cpu", device.type):
@@ -157,7 +157,7 @@ def compared(device: torch.device) -> str:
 
 
 def _told(error: Exception) -> str:
-    """An error in one line, with the last line of this package that it came through."""
+    """An error in one line, with the innermost line of this package in its traceback."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TRPO(TRPOSettings, Answers):
     """Optimise a reward with TRPO.
 
-    With a real model dtype auto is float32 where others take float16, which is too coarse for its products; and
-    gradient checkpointing is no help, since the largest graph, the Fisher matrix's, keeps its activations.
+    With a real model, dtype auto means float32 where other algorithms use float16, which is too coarse for TRPO's
+    products. Gradient checkpointing does not help, since the largest graph, the Fisher matrix's, keeps its activations.
     """
 
     algorithm: ClassVar[str] = "trpo"
@@ -37,7 +37,7 @@ class TRPO(TRPOSettings, Answers):
         from rlhflab.models.loading import above_float16
 
         dtype = above_float16(self.dtype, self.device) if self.real else None
-        value = "shared" if self.real else "own"  # a real model is there once
+        value = "shared" if self.real else "own"  # only one copy of a real model
         task, _, tokenizer, notes = self.task(value, self.batch_size, self.fisher_share, dtype)
         return (self.training or Training)(task, self, tokenizer, notes)
 

@@ -1,4 +1,4 @@
-"""The built-in worlds of language: each made once a process, seen from a reference, judged exactly or by samples."""
+"""The built-in worlds of language: made once per process, seen from a reference, evaluated exactly or by samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAKE: Mapping[str, Callable[[], MicroWorld | ReviewsWorld]] = {"micro": MicroWor
 
 
 def world_named(name: Any) -> Any:
-    """Return a built-in world by name; a world of one's own as it is.
+    """Return a built-in world by name; a world object is returned unchanged.
 
     Raises:
         ValueError: unknown name, in one line.
@@ -35,17 +35,17 @@ def _made(name: str) -> MicroWorld | ReviewsWorld:
 
 
 def view_from(world: Any, ref_policy: Any) -> ReferencePoint | SampledReference:
-    """A world seen from π_ref: exactly where it can be enumerated, through samples elsewhere."""
+    """A world seen from π_ref: exactly if it can be enumerated, otherwise through samples."""
     return (ReferencePoint if world.enumerable else SampledReference)(world, ref_policy)
 
 
 def evaluator_of(view: ReferencePoint | SampledReference, seed: int) -> Evaluator:
-    """The evaluator that fits a view: exact or estimating."""
+    """The evaluator for a view: exact or estimating."""
     return ExactEvaluator(view, seed) if isinstance(view, ReferencePoint) else EstimatingEvaluator(view, seed)
 
 
 def read_micro_pairs(path: str, skip_bad: bool, progress: bool) -> Data:
-    """Pairs in the micro world's language; ValueError with the place of the first text that is not in it."""
+    """Pairs in the micro world's language; ValueError names the first text that is not in it."""
     lab, data = world_named("micro"), read_data(path, skip_bad, progress)
     if not data.pairs:
         raise ValueError(

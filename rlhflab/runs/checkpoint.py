@@ -1,7 +1,7 @@
 """A checkpoint: the nested state of an algorithm in one safetensors file; nothing is pickled.
 
-The tensors are the file's own. The rest is JSON in its metadata, in which {"tensor": name} stands for a tensor;
-mappings are kept as lists of [key, value], because an optimiser's state has integers for keys.
+Tensors are stored as such. The rest is JSON in the file's metadata, in which {"tensor": name} stands for a tensor;
+mappings are stored as lists of [key, value], because an optimiser's state has integer keys.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rlhflab.files import written_beside
 def write_checkpoint(
     path: Path, state: Mapping[str, Any], step: int, settings: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `state` to `path`; a file that is there already is replaced at once, or kept where this fails.
+    """Write `state` to `path`; an existing file is replaced atomically, and kept if writing fails.
 
     Args:
         path: the file; its folder must exist.
@@ -32,7 +32,7 @@ def write_checkpoint(
         settings: those of the run, JSON values; see `read_settings`.
 
     Raises:
-        ValueError: a value that is neither a tensor nor JSON; says where it is.
+        ValueError: a value that is neither a tensor nor JSON; names its place.
     """
     tensors: dict[str, torch.Tensor] = {}
     packed = _pack(state, "state", tensors)
@@ -41,14 +41,14 @@ def write_checkpoint(
         mode = beside.stat().st_mode
         meta = {"step": str(step), "state": json.dumps(packed), "settings": json.dumps(settings)}
         save_file(_separate(tensors), beside, meta)
-        beside.chmod(mode)  # safetensors keeps its files to the owner
+        beside.chmod(mode)  # safetensors makes files that only the owner can read
 
 
 def read_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
-    """Return (step, state) as `write_checkpoint` took them; tensors are on the CPU.
+    """Return (step, state) as passed to `write_checkpoint`; tensors are on the CPU.
 
     Raises:
-        ValueError: the file is no checkpoint.
+        ValueError: the file is not a checkpoint.
     """
     with _opened(path) as file:
         meta = file.metadata() or {}
@@ -56,10 +56,10 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
-    """The settings that a checkpoint's run had when it was written; None where it does not tell.
+    """The run's settings when the checkpoint was written; None if they are not in it.
 
     Raises:
-        ValueError: the file is no checkpoint.
+        ValueError: the file is not a checkpoint.
     """
     with _opened(path) as file:
         found: dict[str, Any] | None = json.loads((file.metadata() or {}).get("settings", "null"))
@@ -72,7 +72,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint: {error}") from None
+        raise ValueError(f"{path} is not a checkpoint: {error}") from None
 
 
 def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:

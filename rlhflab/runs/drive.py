@@ -1,4 +1,4 @@
-"""Drive an algorithm to its end and keep its run: what `rlhflab train` and every cell of a sweep do."""
+"""Run an algorithm to its end and save its run: what `rlhflab train` and every cell of a sweep do."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rlhflab.runs.unchanged import require_unchanged
 
 CHECKPOINT_EVERY = 100  # steps
 CHECKPOINT_SECONDS = 60.0  # the most that a kill may cost
-WRITING = 0.02  # share of the time that goes into checkpoints at most
+WRITING = 0.02  # largest fraction of the time spent on checkpoints
 FREE = 1.0  # seconds of writing that never matter
 
 
 def begin(recipe: Recipe, folder: Path | None = None) -> tuple[Algorithm, Run]:
-    """Build a recipe's algorithm and make its run, with a checkpoint from the first step on.
+    """Build a recipe's algorithm and create its run, with a first checkpoint at the start.
 
     Args:
-        recipe: its config is kept.
+        recipe: its config is saved.
         folder: new or empty; by default a new one in runs/, made once the algorithm is built.
 
     Raises:
-        ValueError: a setting that makes no sense, or a folder that holds something.
+        ValueError: a setting that makes no sense, or a folder that is not empty.
     """
     algorithm = recipe.build()
     notes = getattr(algorithm, "notes", None)
@@ -44,14 +44,14 @@ def begin(recipe: Recipe, folder: Path | None = None) -> tuple[Algorithm, Run]:
 
 
 def resume(recipe: Recipe, run: Run) -> Algorithm:
-    """Build a run's algorithm again and put it where its last checkpoint was taken.
+    """Rebuild a run's algorithm and restore its last checkpoint.
 
     Args:
-        recipe: the run's own, perhaps on another device.
-        run: its records after that checkpoint are dropped, by the main one of several processes.
+        recipe: the run's own, possibly with another device.
+        run: its records after that checkpoint are dropped; of several processes the main one does it.
 
     Raises:
-        Fault: the run's settings or data have changed since its checkpoint, or it does not fit what they build.
+        Fault: the run's settings or data have changed since its checkpoint, or it does not fit the rebuilt algorithm.
     """
     require_unchanged(run)
     algorithm = recipe.build()
@@ -60,15 +60,15 @@ def resume(recipe: Recipe, run: Run) -> Algorithm:
 
 
 class Checkpoints:
-    """When a run's state is written while its algorithm advances, and which step is kept on the disk.
+    """Decides when a run's state is written while its algorithm advances, and knows which step is on the disk.
 
-    It is due every so many steps, and where more than CHECKPOINT_SECONDS would be lost otherwise; yet where writing is
-    slow, only so often that it takes the share WRITING of the time.
+    A checkpoint is due every `every` steps, and earlier if more than CHECKPOINT_SECONDS could be lost; but if writing
+    is slow, only so often that it takes at most the fraction WRITING of the time.
 
     Args:
-        run: its last checkpoint, if any, is of the algorithm's step now.
+        run: its last checkpoint, if any, is of the algorithm's current step.
         step: that step.
-        every: steps.
+        every: steps between checkpoints.
 
     Attributes:
         kept: the step of the last checkpoint.
@@ -80,9 +80,9 @@ class Checkpoints:
         self._spent = 0.0
 
     def after(self, algorithm: Algorithm) -> None:
-        """Write a checkpoint where one is due after the algorithm's newest step."""
+        """Write a checkpoint if one is due after the algorithm's newest step."""
         now, cost = time.perf_counter(), self.run.seconds_to_save
-        another = now - self._stepped  # what the next step will take, too
+        another = now - self._stepped  # the next step will take as long
         self._stepped, waited = now, now - self._written
         by_count = algorithm.step % self._every == 0
         by_time = waited + another >= CHECKPOINT_SECONDS and waited >= cost / WRITING
@@ -97,16 +97,18 @@ class Checkpoints:
         self._spent += self.run.seconds_to_save
 
     def rescue(self, algorithm: Algorithm, recorded: int) -> int | None:
-        """After a failure keep the last whole update where it is in memory still; else the last checkpoint stays.
+        """After a failure, save the last complete update if it is still in memory; else the last checkpoint stays.
 
         Args:
             algorithm: the one that has failed.
-            recorded: step of the last record that is kept.
+            recorded: step of the last record that was saved.
 
         Returns:
-            the step that is kept on the disk; None where there is no checkpoint, or none any more.
+            the step that is on the disk; None if there is no checkpoint, or no longer one.
         """
-        with suppress(Exception):  # no room, say: the former checkpoint is whole, and the line names its step
+        with suppress(
+            Exception
+        ):  # such as a full disk: the previous checkpoint is intact, and the message names its step
             if algorithm.rewind() and algorithm.step == recorded:
                 self.write(algorithm)
         return self.kept if self.run.has_checkpoint else None
@@ -118,22 +120,22 @@ def drive(
     watch: Callable[[Record], object] | None = None,
     line: Callable[[OutOfMemory], str] = str,
 ) -> dict[str, Any]:
-    """Drive an algorithm to its end; every record, the checkpoints and how it ended are kept in its run.
+    """Run an algorithm to its end; its run keeps every record, the checkpoints and how it ended.
 
     Args:
-        algorithm: new, or where its run's checkpoint was taken.
+        algorithm: new, or restored from its run's checkpoint.
         run: the run to append to.
-        watch: called with every record; when it returns something true the run is stopped, to be continued later.
-        line: what to say where memory runs out.
+        watch: called with every record; if it returns a true value the run is stopped, to be continued later.
+        line: makes the message when memory runs out.
 
     Returns:
-        What status.json then says, as plain data: `status` ("finished", "stopped", "diverged", "out of memory" or
+        The contents of status.json as plain data: `status` ("finished", "stopped", "diverged", "out of memory" or
         "failed"), `algorithm`, `engine`, `steps`, `seconds` of this stretch, `beta`, `seed`, the last `exact` and
-        `estimated` blocks (or None) and the last `scalars`; where it diverged, failed or ran out of memory, `error`
-        in one line, and the step of the last `checkpoint`, from which it can go on (None where none could be kept).
+        `estimated` blocks (or None) and the last `scalars`; if it diverged, failed or ran out of memory, `error` in
+        one line, and the step of the last `checkpoint`, from which it can continue (None if none could be saved).
 
     Raises:
-        Whatever is no failure of what a person gave: Ctrl-C ("stopped"), or a bug ("failed"), once the run is kept.
+        Anything but a failure of user input: Ctrl-C ("stopped"), or a bug ("failed"), once the run is saved.
     """
     resumed, recorded = algorithm.step > 0, algorithm.step
     seen, checkpoints = Seen(), Checkpoints(run, algorithm.step)
@@ -142,7 +144,7 @@ def drive(
     def end(status: str, **error: Any) -> dict[str, Any]:
         run.close()
         seconds = time.perf_counter() - started
-        whole = None if resumed else seen  # the last evaluation may lie in an earlier stretch
+        whole = None if resumed else seen  # the last evaluation may be in an earlier stretch
         return finish(algorithm, run, status, seconds, whole, **error)
 
     try:
@@ -176,17 +178,17 @@ def drive(
 def finish(
     algorithm: Algorithm, run: Run, status: str, seconds: float, seen: Seen | None = None, **error: Any
 ) -> dict[str, Any]:
-    """Write how a run ended, and its model where it came to its end; returns what `drive` returns.
+    """Write how a run ended, and its model if it is finished; returns the same as `drive`.
 
     Args:
-        algorithm, run: its last checkpoint is there already.
-        status: as `drive` has them.
+        algorithm, run: the last checkpoint has already been written.
+        status: one of those of `drive`.
         seconds: of this stretch.
-        seen: the last evaluations; read from the run's records where it is not given.
-        error: what else there is to say.
+        seen: the last evaluations; by default read from the run's records.
+        error: further entries of the status.
 
     Raises:
-        Fault: something cannot be written, where there is no error to tell of already.
+        Fault: something cannot be written, unless another error is already being reported.
     """
     if status == "finished" and hasattr(algorithm, "save_model"):
         with writing(run.folder / "model"):
@@ -212,7 +214,7 @@ def finish(
 
 
 def follow(algorithm: Algorithm) -> None:
-    """Drive an algorithm as every process but the main one does: until that one ends, and nothing is kept."""
+    """Run an algorithm in a process other than the main one: until the main one ends, saving nothing."""
     with suppress(TrainingDiverged):
         for _ in algorithm:
             if processes.agree(False):
@@ -220,7 +222,7 @@ def follow(algorithm: Algorithm) -> None:
 
 
 class Seen:
-    """The last of each that came by."""
+    """The last evaluations and scalars seen."""
 
     def __init__(self) -> None:
         self.exact: dict[str, float] | None = None

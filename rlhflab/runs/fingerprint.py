@@ -1,4 +1,4 @@
-"""The fingerprint of the data of a run: whether a file or a folder is what it was."""
+"""The fingerprint of a run's data, to tell whether a file or a folder has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def fingerprint(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Size and hash of the file, or of all files of the folder, that a run's data come from; else None."""
+    """Size and hash of the file, or of all files of the folder, that a run's data come from; None for other sources."""
     world = config.get("world")
     place = Path(world) if isinstance(world, str) and world not in ("micro", "reviews") else None
     if place is None or not place.exists():

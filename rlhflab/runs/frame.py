@@ -10,10 +10,10 @@ from rlhflab.core.record import Record
 
 
 def frame_of(records: Iterable[Record]) -> Any:
-    """Return the numbers of records as a DataFrame, one row a step, its index.
+    """Return the numbers of records as a DataFrame with one row per step, indexed by step.
 
-    Columns: scalars by their names; knobs in force as knob/NAME; what was evaluated as exact/NAME and estimated/NAME,
-    and both under the names of `Record.judged` as judged/NAME. What a step does not have is NaN.
+    Columns: scalars by their names; knobs in force as knob/NAME; evaluations as exact/NAME and estimated/NAME, and both
+    under the names of `Record.judged` as judged/NAME. Missing values are NaN.
 
     Raises:
         ValueError: pandas is not installed, in one line.

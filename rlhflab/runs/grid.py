@@ -1,4 +1,4 @@
-"""The grid of a sweep: algorithms × β × seeds × further settings, and the cells it has."""
+"""The grid of a sweep: algorithms × β × seeds × further settings, and its cells."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Cell(NamedTuple):
 
     Attributes:
         name: its folder's name, such as `dpo-beta0.3-pairs200-seed0`.
-        algorithm, beta, seed: its place on the axes; no beta where the algorithm has none in its world.
-        swept: its values of the further settings that have several.
+        algorithm, beta, seed: its place on the axes; no beta if the algorithm has none in its world.
+        swept: its values of the further settings that are swept.
         recipe: what it trains.
     """
 
@@ -47,11 +47,11 @@ class Grid:
         algorithms: names that `recipes.recipe_class` knows.
         betas: KL strengths > 0.
         seeds: whole numbers ≥ 0.
-        settings: further settings of the recipes, name → values: one value is common to all cells, several
-            are swept. One that only some of the algorithms have is applied to those.
+        settings: further settings of the recipes, name → values: a single value applies to all cells, several are
+            swept. A setting that only some of the algorithms have is applied to those.
 
     Raises:
-        ValueError: an empty axis, a value that is there twice or is not allowed.
+        ValueError: an empty axis, a repeated value, or one that is not allowed.
     """
 
     algorithms: Sequence[str]
@@ -73,16 +73,16 @@ class Grid:
             require_seed(seed)
         for name, axis in (("algorithm", "algorithms"), ("beta", "betas"), ("seed", "seeds")):
             if name in self.settings:
-                raise ValueError(f"{name} is no further setting; its values are the grid's {axis}")
+                raise ValueError(f"{name} is not a further setting; give it as the grid's {axis}")
 
     def cells(
         self, recipe_class: RecipeClass, make: Make = lambda found, given: found(**given)
     ) -> list[Cell]:
-        """Return all cells; those of the first seed come first, so that an early look has every corner of the grid.
+        """Return all cells; those of the first seed come first, so that an early look covers the whole grid.
 
         Args:
-            recipe_class: names of algorithm and world → what says the settings.
-            make: that and a cell's values → its recipe.
+            recipe_class: names of algorithm and world → the recipe's class, which declares the settings.
+            make: that class and a cell's values → its recipe.
 
         Raises:
             ValueError: an unknown algorithm, a setting that none of the algorithms has, or a value that is not allowed.
@@ -100,7 +100,7 @@ class Grid:
             own = {setting: values for setting, values in self.settings.items() if setting in declared}
             if world is not None:
                 own["world"] = [world]
-            quiet = {"progress": False} if "progress" in declared else {}  # the sweep has a bar of its own
+            quiet = {"progress": False} if "progress" in declared else {}  # the sweep has its own bar
             for values in product(*own.values()):
                 chosen = dict(zip(own, values, strict=True))
                 swept = {name: value for name, value in chosen.items() if len(self.settings[name]) > 1}
@@ -112,7 +112,7 @@ class Grid:
         return cells
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as sweep.json keeps it."""
+        """Return plain data for sweep.json."""
         return {
             "algorithms": list(self.algorithms),
             "betas": [float(beta) for beta in self.betas],
@@ -126,10 +126,10 @@ class Grid:
             beside.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def check_continues(self, path: Path) -> None:
-        """Check that the sweep in `path` can go on with this grid: it may add values to an axis, and take none away.
+        """Check that the sweep in `path` can continue with this grid: it may add values to an axis, not remove any.
 
         Raises:
-            ValueError: this is another grid; names what differs. Or the file is damaged.
+            ValueError: the grids differ (says in what), or the file is damaged.
         """
         try:
             former = json.loads(path.read_text(encoding="utf-8"))
@@ -140,11 +140,11 @@ class Grid:
         now = {**axes.pop("settings"), **axes}
         for name in {**before, **now}:
             old, new = before.get(name, []), now.get(name, [])
-            may_grow = name in AXES or len(old) > 1  # what has one value is in no cell's name
+            may_grow = name in AXES or len(old) > 1  # a setting with one value is in no cell's name
             if not (all(value in new for value in old) if may_grow else old == new):
                 raise ValueError(
                     f"{path.parent} holds another sweep: {name} {_listed(old)} there, {_listed(new)} here; "
-                    "take another folder, or keep its values and add to them"
+                    "use another folder, or keep its values and add to them"
                 )
 
 
@@ -159,7 +159,7 @@ def _name(algorithm: str, beta: Mapping[str, float], seed: int, swept: Mapping[s
 
 
 def _word(value: Any) -> str:
-    """The value as a part of a file name; one that has to be changed for that ends in a few digits of its own."""
+    """The value as a part of a file name; one that must be changed for that gets a few digits of its hash."""
     text = str(value)
     word = re.sub(r"[^\w.+-]+", "_", text)[-30:]
     return word if word == text else f"{word}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"

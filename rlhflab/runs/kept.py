@@ -1,4 +1,4 @@
-"""Runs that a board drives: every start is a folder of its own, with records, checkpoints and at the end the model."""
+"""Runs driven by a board: every start gets its own folder, with records, checkpoints and finally the model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rlhflab.runs.store import Run, default_run_folder
 
 
 class KeptRuns:
-    """What a board needs to keep what it trains: it makes the algorithm, and takes its records.
+    """A source for boards that saves its runs: it makes the algorithm, and receives its records.
 
-    A run's folder is made with its first record. Where a run is continued, the first algorithm is that run's; a board
-    that is reset begins a new one beside it.
+    A run's folder is made with its first record. If a run is continued, the first algorithm is that run's; resetting
+    the board begins a new one beside it.
 
     Args:
         recipe: what is trained.
-        parent: the folder in which runs get theirs.
-        every: steps between checkpoints; where these are slow a minute passes sooner, see `Checkpoints`.
+        parent: the folder for the runs' folders.
+        every: steps between checkpoints; slow steps make them due earlier, see `Checkpoints`.
 
     >>> kept = KeptRuns(recipes.DPO(steps=100))                            # doctest: +SKIP
     >>> board = Board(kept)                                                # doctest: +SKIP
@@ -44,7 +44,7 @@ class KeptRuns:
         self.run: Run | None = None
         """The newest run; None before its first record."""
         self._parent, self._every = Path(parent), every
-        self._waiting: Algorithm | None = None  # built, and not yet given to a board
+        self._waiting: Algorithm | None = None  # built, but not yet given to a board
         self._made: weakref.ref[Algorithm] | None = (
             None  # only the board keeps it alive: two models might not fit
         )
@@ -67,7 +67,7 @@ class KeptRuns:
             folder, every: of the run, and as above.
 
         Raises:
-            ValueError: the folder is no run, or one of its files is damaged.
+            ValueError: the folder is not a run, or one of its files is damaged.
         """
         run = Run.open(folder)
         kept = cls(recipe_of(run.config), run.folder.parent, every)
@@ -76,26 +76,26 @@ class KeptRuns:
 
     @property
     def before(self) -> Iterator[Record]:
-        """The records so far of the run that goes on; a board shows them."""
+        """The records so far of the continued run; a board shows them."""
         return iter(()) if self.run is None else self.run.records()
 
     def prepare(self) -> dict[str, str]:
         """Build the first algorithm now rather than on the training thread, where nothing can be printed.
 
         Returns:
-            what is worth knowing of its model and data, a line each by name.
+            notes on its model and data, one line each, by name.
 
         Raises:
-            ValueError: what the recipe says.
+            ValueError: as the recipe's `build`.
         """
         self._waiting = self._built(self.recipe)
         return dict(getattr(self._waiting, "notes", {}))
 
     def make(self, **changes: Any) -> Algorithm:
-        """The algorithm that was prepared, or a new one whose settings differ in `changes`."""
+        """The prepared algorithm, or a new one whose settings differ in `changes`."""
         same = all(getattr(self.recipe, name) == value for name, value in changes.items())
         algorithm, self._waiting = self._waiting if same else None, None
-        self._continues = self._continues and same  # a run goes on with its own settings only
+        self._continues = self._continues and same  # a run continues only with its own settings
         self.recipe = self.recipe.but(**changes)
         if algorithm is None:
             algorithm = self._built(self.recipe)
@@ -103,7 +103,7 @@ class KeptRuns:
         return algorithm
 
     def __call__(self, record: Record) -> None:
-        """Keep a record, and a checkpoint where it is time; the last one ends the run."""
+        """Save a record, and a checkpoint if one is due; the last record ends the run."""
         algorithm = self._made() if self._made else None
         assert algorithm is not None, "records come from the algorithm that was made"
         if self.run is None:
@@ -121,7 +121,7 @@ class KeptRuns:
             self._checkpoints.after(algorithm)
 
     def save(self) -> Path:
-        """Keep a checkpoint now, while the training rests; returns the run's folder.
+        """Save a checkpoint now, while the training is paused; returns the run's folder.
 
         Raises:
             ValueError: there is no run yet, or an update has failed with the weights changed.
@@ -138,7 +138,7 @@ class KeptRuns:
         return self.run.folder
 
     def failed(self, error: BaseException) -> None:
-        """Keep the last whole update after an error, which the run's status then tells; a board's player calls this."""
+        """After an error save the last complete update, and the error in the status; called by a board's player."""
         algorithm = self._made() if self._made else None
         if self.run is None or algorithm is None or self._checkpoints is None:
             return
@@ -151,19 +151,19 @@ class KeptRuns:
         finish(algorithm, self.run, status, time.perf_counter() - self._started, **said)
 
     def close(self) -> None:
-        """Let what was prepared go, and write no more: another `KeptRuns` may open the run, or need the memory."""
+        """Release what was prepared, and stop writing: another `KeptRuns` may open the run, or need the memory."""
         self._waiting = self._made = None
         if self.run is not None:
             self.run.close()
 
     def _built(self, recipe: Recipe) -> Algorithm:
-        gc.collect()  # models stand in circles, and the one before may be among them
+        gc.collect()  # models are in reference cycles, the previous one perhaps too
         if self.run is not None and self._continues:
             self._continues = False
             algorithm = resume(recipe, self.run)
             self._checkpoints = Checkpoints(self.run, algorithm.step, self._every)
             self._recorded = algorithm.step
-            if algorithm.step >= algorithm.steps:  # no record will come that ends it again
+            if algorithm.step >= algorithm.steps:  # no further record will come to end it
                 finish(algorithm, self.run, "finished", 0.0)
             return algorithm
         if self.run is not None:

@@ -24,7 +24,7 @@ def write_report(run: Run, path: str | Path | None = None) -> Path:
 
     Args:
         run: the run; read to its last record.
-        path: the HTML file to create or replace; default `report.html` in the run's folder.
+        path: the HTML file to create or replace; by default `report.html` in the run's folder.
 
     Raises:
         ValueError: the run has no records yet, or they are damaged.
@@ -61,7 +61,7 @@ def write_page(path: Path, title: str, summary: str, parts: Sequence[str]) -> No
 
 
 def _plots(records: Sequence[Record], run: Run) -> tuple[str, str]:
-    """The plots of the run's algorithm, and those of all else that it recorded."""
+    """The plots of the run's algorithm, and those of everything else in its records."""
     main, more = (
         [marks(panel, scene) for panel in scene.shown()]
         for scene in scenes(records, run.backdrop, run.config.get("algorithm", ""))
@@ -72,7 +72,7 @@ def _plots(records: Sequence[Record], run: Run) -> tuple[str, str]:
 
 
 def cards(plots: Sequence[Plot], height: int = 320, first: bool = True) -> str:
-    """The plots as HTML, a card each; plotly.js comes with the first of a page."""
+    """The plots as HTML, a card each; the first one of a page includes plotly.js."""
     html = []
     for number, plot in enumerate(plots):
         panel = plot.panel
@@ -111,7 +111,7 @@ def _tiles(records: Sequence[Record]) -> str:
 
 
 def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> str:
-    """A section with a table; all of it is HTML already."""
+    """A section with a table; all arguments are already HTML."""
     cells = "".join(f"<th>{name}</th>" for name in head)
     return (
         f"<section><h2>{title}</h2><p>{note}</p><div class='scroll'><table><thead><tr>{cells}</tr></thead>"
@@ -120,11 +120,11 @@ def table(title: str, note: str, head: Sequence[str], rows: Sequence[str]) -> st
 
 
 def tables(records: Sequence[Record], most: int = 6) -> str:
-    """The tables of a report for a notebook, as HTML: answers before and after, or pairs where there are no answers.
+    """The tables of a report for a notebook, as HTML: answers before and after, or else pairs.
 
     Args:
         records: of a run, in order.
-        most: pairs, at most.
+        most: most pairs.
     """
     body = (
         _samples_table(records)

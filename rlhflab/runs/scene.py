@@ -1,4 +1,4 @@
-"""A run's records as what there is to draw of them: its algorithm's plots, and all else that it recorded."""
+"""A run's records as scenes to draw: its algorithm's plots, and everything else that it recorded."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ POINTS = 1000  # of a curve; longer runs are shown in as many buckets, extrema k
 def scenes(
     records: Iterable[Record], backdrop: Backdrop | None = None, algorithm: str = ""
 ) -> tuple[Scene, Scene]:
-    """Return what the algorithm's panels show of a run, and what general panels show of all else in its records.
+    """Return two scenes of a run: its algorithm's panels, and general panels for everything else in its records.
 
     Args:
         records: in the order of their steps.
-        backdrop: the frontier, where it is known.
-        algorithm: its name in the run's configuration; "" or one without panels leaves all to the general ones.
+        backdrop: the frontier, if known.
+        algorithm: its name in the run's configuration; without panels of its own the general ones show everything.
     """
     history = History(POINTS)
     turns: list[tuple[int, float]] = []

@@ -1,16 +1,16 @@
-"""A run is a folder: what was asked for, where it ran, every record, and the last checkpoint.
+"""A run is a folder: its settings, where it ran, every record, and the last checkpoint.
 
-    config.json              keyword arguments that build the algorithm again
+    config.json              keyword arguments that rebuild the algorithm
     environment.json         Python, package versions, machine, the data's fingerprint
     backdrop.json            the exact frontier, where the world has one
     pairs.jsonl              texts of the preference pairs, once per pair
-    records.jsonl            one record a line; its pairs hold ids and numbers only
+    records.jsonl            one record per line; its pairs hold ids and numbers only
     checkpoint.safetensors   the algorithm's state, the rest of it as JSON in the file's metadata
     status.json              how the run ended
 
-A crash at any instant loses at most the steps since the last checkpoint: whole files are written beside and renamed,
-appended lines are flushed, and a torn last line is dropped. Left out: locks (one process writes a run at a time) and a
-history of checkpoints.
+A crash at any instant loses at most the steps since the last checkpoint: complete files are written under another name
+and renamed, appended lines are flushed, and a torn last line is dropped. Left out: locks (one process writes a run at a
+time) and a history of checkpoints.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ TEXTS = ("prompts", "chosen", "rejected", "flipped")  # the columns of Pairs tha
 
 
 def default_run_folder(algorithm: str, parent: str | Path = "runs") -> Path:
-    """Create and return a new empty folder such as `runs/dpo-20261123-041530`; never one that exists already.
+    """Create and return a new empty folder such as `runs/dpo-20261123-041530`; never an existing one.
 
     Args:
         algorithm: the first part of the name.
-        parent: the folder to make it in; created where missing.
+        parent: the folder to make it in; created if missing.
     """
     stem = Path(parent) / f"{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, number = stem, 1
@@ -70,10 +70,10 @@ class Run:
 
     Attributes:
         folder: where it lives.
-        config: keyword arguments that build the algorithm again (JSON values).
+        config: keyword arguments that rebuild the algorithm (JSON values).
         environment: Python, package versions and machine at creation.
         backdrop: the exact frontier of an enumerable world, else None.
-        seconds_to_save: what the last checkpoint took; 0 before the first one.
+        seconds_to_save: time taken by the last checkpoint; 0 before the first one.
     """
 
     seconds_to_save = 0.0
@@ -100,19 +100,19 @@ class Run:
         """Start a run in a new or empty folder.
 
         Args:
-            folder: created where missing, parents too.
-            config: keyword arguments that build the algorithm again; JSON values.
-            backdrop: the exact frontier, where the world has one.
-            notes: what is worth knowing of model and data, a line each by name; kept in `environment`.
+            folder: created if missing, parents too.
+            config: keyword arguments that rebuild the algorithm; JSON values.
+            backdrop: the exact frontier, if the world has one.
+            notes: on model and data, one line each, by name; kept in `environment`.
 
         Raises:
-            ValueError: the folder holds something already, or `config` is not JSON.
+            ValueError: the folder is not empty, or `config` is not JSON.
         """
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; a run needs a new or empty folder")
         if folder.is_dir() and any(folder.iterdir()):
-            what = "a run already" if (folder / "config.json").exists() else "other files"
+            what = "a run" if (folder / "config.json").exists() else "other files"
             raise ValueError(f"{folder} holds {what}; a run needs a new or empty folder")
         try:
             json.dumps(dict(config))
@@ -126,19 +126,19 @@ class Run:
         if backdrop is not None:
             _write_json(folder / "backdrop.json", backdrop.to_dict())
         _write_json(folder / "environment.json", environment)
-        _write_json(folder / "config.json", dict(config))  # last: a folder with it is a whole run
+        _write_json(folder / "config.json", dict(config))  # last: it marks the folder as a complete run
         return cls(folder, dict(config), environment, backdrop)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Open a run that exists.
+        """Open an existing run.
 
         Raises:
-            ValueError: the folder is no run, or one of its JSON files cannot be read.
+            ValueError: the folder is not a run, or one of its JSON files cannot be read.
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            raise ValueError(f"{folder} is no run: no config.json in it")
+            raise ValueError(f"{folder} is not a run: it has no config.json")
         config, environment, backdrop = (
             _read_json(folder / f"{name}.json") for name in ("config", "environment", "backdrop")
         )
@@ -148,17 +148,17 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the last one."""
+        """The file of the last checkpoint."""
         return self.folder / "checkpoint.safetensors"
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to continue from."""
         return self.checkpoint.is_file()
 
     @property
     def status(self) -> dict[str, Any]:
-        """How the run ended, as `finish` wrote it; empty while nothing is known."""
+        """How the run ended, as written by `finish`; empty while unknown."""
         return _read_json(self.folder / "status.json") or {}
 
     def finish(self, status: str, **details: Any) -> None:
@@ -169,21 +169,21 @@ class Run:
         )
 
     def close(self) -> None:
-        """Close the appended files; `append` opens them again."""
+        """Close the appended files; `append` reopens them."""
         for handle in (self._records, self._pairs):
             if handle is not None:
-                with suppress(OSError):  # of a line that could not be written, as `append` has said
+                with suppress(OSError):  # a line that could not be written; `append` has reported it
                     handle.close()
         self._records = self._pairs = None
 
     # Records
 
     def append(self, record: Record) -> None:
-        """Add a record; it is with the operating system when this returns.
+        """Add a record; when this returns, the operating system has it.
 
         Raises:
-            ValueError: a pair's id came before with other texts.
-            Fault: no room, say; the next call begins with a whole line again.
+            ValueError: a pair's id was already used with other texts.
+            Fault: cannot write, such as on a full disk; the next call starts on a clean line.
         """
         try:
             with writing(self.folder / "records.jsonl"):
@@ -204,12 +204,12 @@ class Run:
         self._records.flush()
 
     def records(self) -> Iterator[Record]:
-        """Yield the records in order, equal to those appended; a torn last line is left out.
+        """Yield the records in order, equal to those appended; a torn last line is skipped.
 
         Raises:
-            ValueError: a damaged line; names file and line.
+            ValueError: a damaged line; names its file and number.
         """
-        lines = list(_read_lines(self.folder / "records.jsonl"))  # before the pairs: these are written first
+        lines = list(_read_lines(self.folder / "records.jsonl"))  # before the pairs, which are written first
         texts = {data["id"]: data for _, data in _read_lines(self.folder / "pairs.jsonl")}
         for number, data in lines:
             try:
@@ -225,7 +225,7 @@ class Run:
             yield record
 
     def frame(self) -> Any:
-        """Return the numbers of all records as a pandas DataFrame, one row a step; see `runs.frame`.
+        """Return the numbers of all records as a pandas DataFrame, one row per step; see `runs.frame`.
 
         Raises:
             ValueError: pandas is not installed, or a line is damaged.
@@ -233,7 +233,7 @@ class Run:
         return frame_of(self.records())
 
     def save_figure(self, path: str | Path, panels: Sequence[str] = (), title: str = "") -> Path:
-        """Write the run's plots as an SVG or a PDF for a paper, by the ending of `path`; see `plots.paper`.
+        """Write the run's plots as an SVG or a PDF for a paper, by the suffix of `path`; see `plots.paper`.
 
         Args:
             path: the file to create or replace; PDF needs matplotlib.
@@ -241,7 +241,7 @@ class Run:
             title: heading.
 
         Raises:
-            ValueError: another ending, no such panel, nothing to draw, or no matplotlib; in one line.
+            ValueError: another suffix, no such panel, nothing to draw, or no matplotlib; in one line.
         """
         main, rest = scenes(self.records(), self.backdrop, self.config.get("algorithm", ""))
         everything = panels or not main.shown()
@@ -258,7 +258,9 @@ class Run:
                 new[pair] = fingerprint
                 lines.append(_line({"id": pair, **dict(zip(TEXTS, texts, strict=True))}))
             elif known != fingerprint:
-                raise ValueError(f"pair {pair} came before with other texts; a pair's id must be its own")
+                raise ValueError(
+                    f"pair {pair} was already recorded with other texts; a pair's id must be unique"
+                )
         if lines:
             file.write(b"".join(lines))
             file.flush()
@@ -276,11 +278,11 @@ class Run:
     # Checkpoints
 
     def save_checkpoint(self, algorithm: Algorithm) -> None:
-        """Keep the algorithm's state; the former checkpoint is replaced at once. All records are on the disk before.
+        """Save the algorithm's state, atomically replacing the previous checkpoint; records are synced to disk before.
 
         Raises:
             ValueError: a value in `state_dict()` that is neither a tensor nor JSON.
-            Fault: no room, say; the former checkpoint stays.
+            Fault: cannot write, such as on a full disk; the previous checkpoint stays.
         """
         from rlhflab.runs.checkpoint import write_checkpoint  # torch takes seconds, and a report needs none
 
@@ -294,26 +296,26 @@ class Run:
         self.seconds_to_save = time.perf_counter() - started
 
     def load_checkpoint(self, algorithm: Algorithm, drop: bool = True) -> int:
-        """Put the algorithm back where its last checkpoint was taken and drop the records made after it.
+        """Restore the algorithm from its last checkpoint and drop the records made after it.
 
-        A run that has no checkpoint yet starts again: the algorithm is left alone and all records are dropped.
+        A run without a checkpoint starts over: the algorithm is left unchanged and all records are dropped.
 
         Args:
             algorithm: built from the run's settings.
-            drop: whether records are dropped; of several processes that continue a run one does.
+            drop: whether records are dropped; of several processes that continue a run only one does it.
 
         Returns:
-            The checkpoint's step; 0 where there is none.
+            The checkpoint's step; 0 if there is none.
 
         Raises:
-            ValueError: the checkpoint cannot be read, or is of another algorithm than this.
+            ValueError: the checkpoint cannot be read, or belongs to a different algorithm.
         """
         from rlhflab.runs.checkpoint import read_checkpoint
 
         step = 0
         if self.has_checkpoint:
             step, state = read_checkpoint(self.checkpoint)
-            with given(f"{self.checkpoint} does not fit what the run's settings build now"):
+            with given(f"{self.checkpoint} does not fit the algorithm that the run's settings build"):
                 algorithm.load_state_dict(state)
         if drop:
             self._drop_records_after(step)
@@ -326,7 +328,10 @@ class Run:
         kept = [data for _, data in _read_lines(records) if data.get("step", 0) <= step]
         used = {pair for data in kept for pair in data.get("pairs", {}).get("ids", ())}
         texts = [data for _, data in _read_lines(pairs) if data["id"] in used]
-        for path, lines in ((records, kept), (pairs, texts)):  # records first: they must never lack a text
+        for path, lines in (
+            (records, kept),
+            (pairs, texts),
+        ):  # records first, so that none ever lacks its texts
             if path.exists():
                 with written_beside(path) as beside:
                     beside.write_bytes(b"".join(map(_line, lines)))
@@ -337,7 +342,7 @@ def _line(data: Any) -> bytes:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object); a last line without its newline was torn by a crash and is left out."""
+    """Yield (line number from 1, object); a last line without a newline was torn by a crash and is skipped."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -363,7 +368,7 @@ def _drop_torn_line(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What keeps a file from being written (no room, no permission, no folder) becomes a `Fault` that names it."""
+    """Turn what prevents writing a file (no space, no permission, no folder) into a `Fault` that names the file."""
     try:
         yield
     except Exception as error:
@@ -407,7 +412,7 @@ def _environment() -> dict[str, Any]:
         "processes": processes.count(),
         "packages": versions,
     }
-    torch = sys.modules.get("torch")  # never the reason to import it
+    torch = sys.modules.get("torch")  # only if it is already imported
     if torch is not None and torch.cuda.is_available():
         environment["gpu"] = torch.cuda.get_device_name()
     return environment

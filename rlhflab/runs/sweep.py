@@ -1,13 +1,13 @@
 """A sweep: every cell of a grid is an ordinary run, and the results are one table and one page.
 
     sweep.json        the grid
-    cells/NAME/       one run a cell
-    results.csv       one row a cell, written whole again after every cell
+    cells/NAME/       one run per cell
+    results.csv       one row per cell, rewritten after every cell
     sweep.html        the cells on the reward–KL plane, and regret against β
 
 Cells run in processes of this machine (joblib with loky), or on a Dask cluster whose workers see the same folder. A
-cell that finished is never run again, one that was interrupted or ran out of memory continues from its checkpoint, one
-that diverged is reported. Left out: locks; one sweep at a time works in a folder.
+finished cell is never run again, one that was interrupted or ran out of memory continues from its checkpoint, one that
+diverged is reported. Left out: locks; only one sweep at a time may work in a folder.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ ENDED = ("finished", "diverged")  # a cell with this status is not run again
 
 
 class Swept(NamedTuple):
-    """What a sweep came to.
+    """The result of a sweep.
 
     Attributes:
-        folder: where it is kept.
-        rows: one a cell, in the grid's order, as in results.csv.
-        ran: how many cells ran now; the others had ended before.
+        folder: where it is saved.
+        rows: one per cell, in the grid's order, as in results.csv.
+        ran: how many cells ran in this call; the others had already ended.
         seconds: of this call.
     """
 
@@ -58,7 +58,7 @@ class Swept(NamedTuple):
         return sum(row["status"] == status for row in self.rows)
 
     def best(self) -> list[Row]:
-        """The row with the smallest regret, or lower bound on it, at every β ascending; cells without do not count."""
+        """The row with the smallest regret, or lower bound on it, at every β ascending; cells without are ignored."""
         best: dict[float, tuple[float, Row]] = {}
         for row in self.rows:
             known = judged(row) if row["status"] == "finished" else {}
@@ -68,7 +68,7 @@ class Swept(NamedTuple):
         return [best[beta][1] for beta in sorted(best)]
 
     def highest(self) -> list[Row]:
-        """The row with the greatest mean return in every control world that has one."""
+        """For every control world with results, the row with the highest mean return."""
         highest: dict[str, tuple[float, Row]] = {}
         for row in self.rows:
             found = judged(row).get("return") if row["status"] == "finished" else None
@@ -88,7 +88,7 @@ def sweep(
         axes: setting → its values, `beta=[0.3, 1.0], seed=range(3)`.
 
     Raises:
-        ValueError: a setting that the recipe does not have, or a value that is not allowed; as for `run_grid`.
+        ValueError: a setting that the recipe does not have, or a value that is not allowed; and as `run_grid`.
 
     >>> sweep(recipes.PPO(steps=50), "runs/beta", beta=[0.3, 1.0], seed=range(3))       # doctest: +SKIP
     """
@@ -116,16 +116,16 @@ def run_grid(
     Args:
         recipe_class: names of algorithm and world → recipe; `recipes.recipe_class`.
         grid: the cells.
-        folder: new, empty, or of a sweep whose grid this one continues.
-        jobs: processes; by default one a core. The cores are divided among them.
-        scheduler: address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers do the work, then, and have
-            to see `folder` under the same path. Start them with one thread each.
+        folder: new, empty, or that of a sweep which this grid continues.
+        jobs: processes; by default one per core. The cores are divided among them.
+        scheduler: address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; then its workers run the cells and must
+            see `folder` under the same path. Start them with one thread each.
         progress: show a bar on stderr.
-        base: what a cell's recipe has in common with the others, beside the grid's own settings.
+        base: settings common to all cells, besides those of the grid.
 
     Raises:
-        ValueError: a setting that makes no sense, another grid than the folder's, or a package that is missing.
-        Fault: a process was killed, and with it the others.
+        ValueError: a setting that makes no sense, a grid that does not continue the folder's, or a missing package.
+        Fault: a process was killed, which ends the others too.
         OSError: no scheduler at that address.
     """
     started = time.perf_counter()
@@ -146,7 +146,7 @@ def run_grid(
         if any((folder / "cells").glob("*")):
             grid.check_continues(folder / "sweep.json")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something that is no sweep; take a new or empty folder")
+        raise ValueError(f"{folder} holds something other than a sweep; use a new or empty folder")
     ends = {cell.name: end for cell in cells if (end := _end_of(folder / "cells" / cell.name))}
     todo = [cell for cell in cells if cell.name not in ends]
     _try_settings(todo)
@@ -169,12 +169,12 @@ def run_grid(
 
 
 def run_cell(cell: Cell, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Run one cell to its end in `folder`/NAME, or continue it there; called in the process that does the work.
+    """Run one cell to its end in `folder`/NAME, or continue it there; called in the worker process.
 
     Returns:
-        The cell's name and what `drive` returned. An exception ends this cell only: the status is "failed", with a
-        line as `error`, and the traceback of a bug goes to stderr; a later sweep goes on from what is kept. Where
-        memory runs out, while it is built or later, the status is "out of memory".
+        The cell's name and the result of `drive`. An exception ends only this cell: the status is "failed", with a
+        line as `error`, and the traceback of a bug goes to stderr; a later sweep continues from what was saved. If
+        memory runs out, during the build or later, the status is "out of memory".
     """
     place = folder / cell.name
     try:
@@ -182,12 +182,12 @@ def run_cell(cell: Cell, folder: Path) -> tuple[str, dict[str, Any]]:
             run = Run.open(place)
             algorithm = resume(cell.recipe, run)
         else:
-            shutil.rmtree(place, ignore_errors=True)  # a start that was cut off
+            shutil.rmtree(place, ignore_errors=True)  # a start that was interrupted
             algorithm, run = begin(cell.recipe, place)
         return cell.name, drive(algorithm, run)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            raise  # else no person has pressed Ctrl-C here: a reward raised it
+            raise  # otherwise it was not Ctrl-C: a reward raised it
         if (short := out_of_memory(error, f"in building {cell.algorithm}")) is not None:
             return cell.name, {"status": "out of memory", "error": str(short)}
         if not isinstance(error, OneLine):
@@ -201,7 +201,7 @@ def _require(package: str, what: str) -> None:
 
 
 def _end_of(place: Path) -> dict[str, Any] | None:
-    """How a cell ended, or None where it has still to run."""
+    """How a cell ended, or None if it still has to run."""
     if not (place / "config.json").exists():
         return None
     status = Run.open(place).status
@@ -209,9 +209,9 @@ def _end_of(place: Path) -> dict[str, Any] | None:
 
 
 def _try_settings(cells: Sequence[Cell]) -> None:
-    """Build one cell of every algorithm and combination of settings, so that what makes no sense is said at once.
+    """Build one cell of every algorithm and combination of settings, so that errors are reported at once.
 
-    The tiny model is made here, too, on its first use, and not by all processes at the same time.
+    This also makes the tiny model on first use, instead of in all processes at the same time.
     """
     first: dict[str, Cell] = {}
     for cell in cells:
@@ -221,13 +221,13 @@ def _try_settings(cells: Sequence[Cell]) -> None:
             cell.recipe.build()
         except Exception as error:
             if out_of_memory(error, f"in building {cell.algorithm}") is None:
-                raise  # else that cell will say so itself, and the others may fit
+                raise  # out of memory is reported by that cell itself, and the others may fit
 
 
 def _outcomes(
     cells: Sequence[Cell], folder: Path, jobs: int | None, scheduler: str | None
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
-    """Yield what `run_cell` returns, in the order in which the cells end."""
+    """Yield the results of `run_cell` in the order in which the cells end."""
     from joblib import Parallel, cpu_count, delayed
 
     if not cells:
@@ -237,10 +237,10 @@ def _outcomes(
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
         try:
             yield from parallel(delayed(run_cell)(cell, folder) for cell in cells)
-        except BrokenProcessPool:  # loky tells of no process by name
+        except BrokenProcessPool:  # loky does not say which process
             raise Fault(
-                "a process of the sweep was killed: by the system where memory ran out, or by what a cell ran; what "
-                "has ended is kept, and the same command goes on from there"
+                "a process of the sweep was killed: by the system because memory ran out, or by code that a cell ran; "
+                "finished cells are kept, and the same command continues from there"
             ) from None
 
 
@@ -265,7 +265,7 @@ def _cluster(scheduler: str) -> Iterator[None]:
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the sweep ends its own."""
+    """Ignore Ctrl-C, which reaches every process of a terminal; the sweep ends its own processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -14,12 +14,12 @@ from rlhflab.runs.report import cards, table, write_page
 from rlhflab.runs.store import Run
 
 Row = dict[str, Any]  # of the results: one cell
-STATUSES = ("finished", "diverged", "out of memory", "failed")  # how a cell may have ended
+STATUSES = ("finished", "diverged", "out of memory", "failed")  # the ways a cell can end
 _HEIGHT = 460  # of a plot, in pixels
 
 
 def judged(row: Mapping[str, Any]) -> dict[str, float]:
-    """A cell's last evaluation, exact or estimated, as `Record.judged` names it, without what is not finite."""
+    """A cell's last evaluation, exact or estimated, under the names of `Record.judged`, finite values only."""
     exact, estimated = (
         {
             name.removeprefix(part): float(value)
@@ -36,8 +36,8 @@ def write_sweep_page(folder: Path, rows: Sequence[Row], swept: Sequence[str] = (
 
     Args:
         folder: of the sweep; the frontier comes from its cells.
-        rows: of the results, one a cell.
-        swept: the further settings that have several values.
+        rows: the results, one per cell.
+        swept: the further settings that are swept.
     """
     finished = [row for row in rows if row["status"] == "finished"]
     backdrops: dict[str, Backdrop] = {}

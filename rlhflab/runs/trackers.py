@@ -1,7 +1,7 @@
-"""Records to TensorBoard, Trackio or Weights & Biases, through accelerate's trackers; off unless somebody asks.
+"""Records to TensorBoard, Trackio or Weights & Biases, through accelerate's trackers; off by default.
 
-TensorBoard writes into the run's folder. The other two keep what they are told where they are set up to keep it, which
-may be another machine.
+TensorBoard writes into the run's folder. The other two store records wherever they are configured to, possibly on
+another machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 def check_tracker(name: str) -> None:
-    """Raise ValueError in one line where `name` is no tracker, or one that is not installed."""
+    """Raise ValueError in one line if `name` is not a tracker, or not installed."""
     if name not in TRACKERS:
         raise ValueError(f"tracker must be one of {', '.join(TRACKERS)}, got {name!r}")
     from accelerate.tracking import get_available_trackers
@@ -27,11 +27,11 @@ def check_tracker(name: str) -> None:
 
 
 class Tracker:
-    """Tells a tracker of every record; `log` is a sink for `Board` and `Player`.
+    """Sends every record to a tracker; `log` is a sink for `Board` and `Player`.
 
     Args:
         name: "tensorboard", "trackio" or "wandb".
-        folder: the run's; its name is the run's name there.
+        folder: the run's; its name becomes the run's name in the tracker.
         config: the run's settings.
 
     Raises:
@@ -55,17 +55,17 @@ class Tracker:
             )
 
     def log(self, record: Record) -> None:
-        """Tell it a record's scalars, knobs and evaluations: `loss`, `knobs/beta`, `exact/regret`, `estimated/kl`, …"""
+        """Log a record's scalars, knobs and evaluations: `loss`, `knobs/beta`, `exact/regret`, `estimated/kl`, …"""
         self._tracker.log(values_of(record), step=record.step)
 
     def finish(self) -> None:
-        """Write what is left and close it."""
+        """Flush and close it."""
         self._tracker.finish()
 
 
 @contextmanager
 def tracking(name: str | None, folder: Path, config: Mapping[str, Any]) -> Iterator[Tracker | None]:
-    """A tracker that is finished at the end; None where no name is given."""
+    """A tracker that is finished at the end of the block; None if no name is given."""
     tracker = Tracker(name, folder, config) if name is not None else None
     try:
         yield tracker
@@ -75,7 +75,7 @@ def tracking(name: str | None, folder: Path, config: Mapping[str, Any]) -> Itera
 
 
 def values_of(record: Record) -> dict[str, float]:
-    """All single numbers of a record, each part but the scalars under its own name."""
+    """All single numbers of a record; names other than scalars get the prefix of their part."""
     values = dict(record.scalars)
     for part in ("knobs", "exact", "estimated"):
         values |= {f"{part}/{name}": value for name, value in (getattr(record, part) or {}).items()}

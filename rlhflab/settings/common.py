@@ -1,4 +1,4 @@
-"""What several trainings can be told: knobs, and the settings of the loop, each said once."""
+"""Knobs and loop settings that several trainings have in common, each declared once."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ BETA = Knob(
 LEARNING_RATE = Knob(1e-3, 1e-5, 1e-2, label="learning rate", help="Step size of AdamW at its peak.")
 GAE_LAMBDA = Knob(
     0.95, 0.0, 1.0, at_least=0.0, at_most=1.0, log=False, label="GAE λ",
-    help="0 trusts the value function, 1 the rewards that came: bias against variance.",
+    help="0 trusts the value function, 1 the observed rewards: bias against variance.",
 )  # fmt: skip
 GAMMA = Knob(
     0.99, 0.5, 1.0, at_least=0.0, at_most=1.0, log=False, label="γ",
-    help="What a reward one step later is worth: how far the policy looks ahead.",
+    help="Discount of a reward one step later: how far the policy looks ahead.",
 )  # fmt: skip
 PAIRS = Knob(
     2000, 50, 20_000, at_least=1, whole=True, label="pairs",
-    help="How many of the pool's rankings are trained on; the annotators' budget.",
+    help="How many of the pool's rankings are used for training: the annotation budget.",
 )  # fmt: skip
 LABEL_NOISE = Knob(
     0.0, 0.0, 0.5, at_least=0.0, at_most=0.5, log=False, label="label noise",
-    help="Share of the labels that contradict the better answer.",
+    help="Fraction of the labels that contradict the better answer.",
 )  # fmt: skip
 
 STEPS = Setting(help="Updates to make", at_least=1)
-BATCH_SIZE = Setting(help="Examples an update", at_least=1)
-MINIBATCHES = Setting(help="Parts of a rollout an epoch", at_least=1)
+BATCH_SIZE = Setting(help="Examples per update", at_least=1)
+MINIBATCHES = Setting(help="Minibatches per epoch over a rollout", at_least=1)
 WARMUP = Setting(help="Updates over which the step size rises", at_least=0)
 SCHEDULE = Setting(help="How the step size falls afterwards", one_of=SCHEDULES)
 SEED = Setting(help="The same seed gives the same run", at_least=0)
 EVALUATE_EVERY = Setting(
-    help="Updates between evaluations; the first and the last update have one", at_least=1
+    help="Updates between evaluations; the first and the last update are always evaluated", at_least=1
 )
 
-REAL_RATE = "real models: 1e-5, and for adapters 0.2 over the model's width"
+REAL_RATE = "real models: 1e-5, or 0.2 / model width for adapters"
 
 
 def tenth(steps: int, most: int) -> int:
@@ -52,7 +52,7 @@ def tenth(steps: int, most: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Loop(Settings):
-    """What every loop of updates has."""
+    """Settings of every training loop."""
 
     steps: int = setting(600, STEPS)
     schedule: str = setting("linear", SCHEDULE)
@@ -82,7 +82,7 @@ class Discount(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradientSettings(Loop):
-    """What REINFORCE, TRPO and PPO share."""
+    """Settings that REINFORCE, TRPO and PPO have in common."""
 
     steps: int = setting(300, STEPS)
     evaluate_every: int = setting(10, EVALUATE_EVERY)

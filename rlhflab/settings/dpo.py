@@ -1,4 +1,4 @@
-"""What DPO reads."""
+"""Settings of DPO."""
 
 from __future__ import annotations
 

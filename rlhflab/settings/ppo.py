@@ -1,4 +1,4 @@
-"""What PPO reads."""
+"""Settings of PPO."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from rlhflab.settings.common import (
 )
 
 CLIP_RANGE = Knob(
-    0.2, 0.02, 1.0, at_most=10.0, label="clip ε", help="How far a ratio may move before its gradient stops."
+    0.2,
+    0.02,
+    1.0,
+    at_most=10.0,
+    label="clip ε",
+    help="How far a ratio may move before its gradient is cut off.",
 )
 EPOCHS = Knob(
     2, 1, 10, at_least=1, at_most=50, whole=True, log=False, label="epochs", help="Passes over each rollout."
 )
 EPOCHS_IN_CONTROL = replace(EPOCHS, high=40)
 VALUE_COEF = Setting(help="Weight of the value loss, usually 0.1–1", at_least=0)
-ADAM_EPS = Setting(help="AdamW's ε; a larger one keeps a policy that has got there from straying", above=0)
+ADAM_EPS = Setting(help="AdamW's ε; a larger one keeps a converged policy from drifting", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +42,19 @@ class PPOUpdates(PolicyGradientSettings):
     minibatches: int = setting(2, MINIBATCHES)
     value_coef: float = setting(0.1, VALUE_COEF)
     entropy_coef: float = setting(
-        0.0, "Weight of the entropy bonus; 0 where a KL term keeps the policy open", at_least=0
+        0.0, "Weight of the entropy bonus; 0 if a KL term already keeps the policy stochastic", at_least=0
     )
     value_clip: float | None = setting(
-        None, "Largest change of V that lowers its loss; none for no clip", above=0
+        None, "Clip range of V: larger changes do not lower its loss; none for no clip", above=0
     )
-    whiten_advantages: bool = setting(True, "Bring advantages to mean 0 and standard deviation 1")
+    whiten_advantages: bool = setting(True, "Scale advantages to mean 0 and standard deviation 1")
     target_kl: float | None = setting(
-        None, "Stop an iteration's epochs once KL(π_old‖π_θ) per step (k3) is above this", above=0
+        None, "Stop an iteration's epochs once KL(π_old‖π_θ) per step (k3) exceeds this", above=0
     )
     kl_target: float | None = setting(
-        None, "Adapt β so that KL(π_θ‖π_ref) per answer tends to this many nats", above=0
+        None, "Adapt β so that KL(π_θ‖π_ref) per answer approaches this many nats", above=0
     )
-    kl_horizon: int = setting(10_000, "Answers over which that adaptation acts", at_least=1)
+    kl_horizon: int = setting(10_000, "Time scale of that adaptation, in answers", at_least=1)
     adam_eps: float = setting(1e-8, ADAM_EPS)
 
 

@@ -1,4 +1,4 @@
-"""What REINFORCE reads."""
+"""Settings of REINFORCE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ReinforceUpdates(PolicyGradientSettings):
     """Settings of REINFORCE's updates, in any task."""
 
     learning_rate: float = knob(1e-3, LEARNING_RATE)
-    to_go: bool = setting(False, "Judge an action by the return from it on, not by the whole one")
+    to_go: bool = setting(False, "Weight an action by its return to go instead of the whole return")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,4 +25,4 @@ class ReinforceSettings(KLStrength, ReinforceUpdates):
 class ReinforceControlSettings(Discount, ReinforceUpdates):
     """Settings of REINFORCE on control problems."""
 
-    to_go: bool = setting(True, "Judge an action by the return from it on, not by the whole one")
+    to_go: bool = setting(True, "Weight an action by its return to go instead of the whole return")

@@ -1,4 +1,4 @@
-"""What reward modelling reads."""
+"""Settings of reward modelling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlhflab.settings.common import (
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSettings(Loop):
-    """Settings of a reward model's training; β is that of the policy which is optimal for it."""
+    """Settings of a reward model's training; β is that of the evaluated policy, the optimal one for this model."""
 
     learning_rate: float = knob(1e-3, LEARNING_RATE)
     pairs: int = knob(2000, PAIRS)
@@ -30,6 +30,6 @@ class RewardSettings(Loop):
     batch_size: int = setting(64, BATCH_SIZE)
     warmup: int = setting(10, WARMUP)
     weight_decay: float = setting(0.0, "AdamW's weight decay", at_least=0)
-    held_out: int = setting(512, "Rankings at the pool's end that are never trained on", at_least=0)
-    test_every: int = setting(10, "Updates between looks at the held-out rankings", at_least=1)
+    held_out: int = setting(512, "Rankings at the end of the pool that are held out", at_least=0)
+    test_every: int = setting(10, "Updates between tests on the held-out rankings", at_least=1)
     evaluate_every: int = setting(100, EVALUATE_EVERY)

@@ -1,4 +1,4 @@
-"""What maximum likelihood reads: pre-training, supervised and preferred fine-tuning."""
+"""Settings of maximum likelihood: pre-training, supervised and preferred fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlhflab.core.settings import Setting, knob, setting
 from rlhflab.settings.common import BATCH_SIZE, LEARNING_RATE, SCHEDULE, STEPS, WARMUP, Loop
 
-BETA_OF_EVALUATION = Setting(help="KL strength β of the evaluations; the training does not know it", above=0)
+BETA_OF_EVALUATION = Setting(help="KL strength β of the evaluations; training does not use it", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What TRPO reads."""
+"""Settings of TRPO."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from rlhflab.settings.common import GAE_LAMBDA, MINIBATCHES, Discount, KLStrengt
 
 MAX_KL = Knob(
     0.01, 1e-4, 1.0, label="max KL δ",
-    help="Radius of the trust region: KL(π_old‖π_θ) a step may cost, in nats per token or time step.",
+    help="Radius of the trust region: the most KL(π_old‖π_θ) per step, in nats per token or time step.",
 )  # fmt: skip
-FISHER_SHARE = Setting(
-    help="Share of a rollout's rows that the Fisher matrix is taken on", above=0, at_most=1
-)
+FISHER_SHARE = Setting(help="Fraction of a rollout's rows used for the Fisher matrix", above=0, at_most=1)
 VALUE_EPOCHS = Setting(help="Passes of the value function over each rollout", at_least=0)
 
 
@@ -22,18 +20,18 @@ VALUE_EPOCHS = Setting(help="Passes of the value function over each rollout", at
 class TRPOUpdates(PolicyGradientSettings):
     """Settings of TRPO's updates, in any task; `schedule` acts on the radius √δ.
 
-    Preconditioned, conjugate gradient works with a running guess of the Fisher matrix's diagonal: its ten products then
-    also find directions that move π little; without it some runs stay on a plateau for long.
+    The preconditioner of conjugate gradient is a running estimate of the Fisher matrix's diagonal: ten products then
+    also find directions that hardly move π; without it some runs stay on a plateau for a long time.
     """
 
     max_kl: float = knob(0.01, MAX_KL)
     gae_lambda: float = knob(0.95, GAE_LAMBDA)
-    cg_iterations: int = setting(10, "Fisher-vector products a step, usually 5–20", at_least=1)
+    cg_iterations: int = setting(10, "Fisher-vector products per step, usually 5–20", at_least=1)
     damping: float = setting(1e-3, "Added to the Fisher matrix's diagonal, usually 1e-5 to 0.1", at_least=0)
     preconditioned: bool = setting(True, "Precondition conjugate gradient by the Fisher matrix's diagonal")
     fisher_share: float = setting(0.5, FISHER_SHARE)
-    line_search: bool = setting(True, "Off only to see what it prevents: every full step is then taken")
-    line_search_tries: int = setting(10, "Shares 1, 0.8, 0.8², … of the step that are tried", at_least=1)
+    line_search: bool = setting(True, "Turn off only to see what it prevents: every full step is then taken")
+    line_search_tries: int = setting(10, "Fractions 1, 0.8, 0.8², … of the step to try", at_least=1)
     value_epochs: int = setting(4, VALUE_EPOCHS)
     value_learning_rate: float = setting(2e-3, "AdamW's step size for the value function", above=0)
     minibatches: int = setting(4, MINIBATCHES)

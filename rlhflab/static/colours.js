@@ -1,6 +1,6 @@
-// Colours of plots, and whether they stand on a dark page.
+// Colours of plots, and whether the page is dark.
 
-/** Colours that stay apart for colour-blind eyes, on light and on dark. */
+/** Colours that are distinguishable for colour-blind readers, on light and on dark. */
 export const BLUE = "#0072B2";
 export const VERMILION = "#D55E00";
 export const GREEN = "#009E73";
@@ -13,7 +13,7 @@ export function withOpacity(hex, opacity) {
   return `rgba(${r},${g},${b},${opacity})`;
 }
 
-/** Whether the background of `node` is dark; where it is transparent, whether the browser asks for dark pages. */
+/** Whether the background of `node` is dark; if it is transparent, whether the browser prefers dark pages. */
 export function isDark(node) {
   const numbers = getComputedStyle(node).backgroundColor.match(/[\d.]+/g)?.map(Number);
   if (!numbers || numbers[3] === 0) return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -22,9 +22,9 @@ export function isDark(node) {
 }
 
 /**
- * Call `changed` when the colours of `root` or the screen's resolution are others, and a first time soon; returns what
- * ends it. Front ends share no event for a change of theme, so this looks; what is hidden has no size to be drawn in, and
- * is looked at when it is back.
+ * Call `changed` soon, and whenever the colours of `root` or the screen's resolution change; returns a function that ends
+ * it. Front ends have no common event for a change of theme, so this polls; a hidden page has no size to draw in, and is
+ * checked again when it is back.
  */
 export function watchLook(root, changed) {
   let seen = "";

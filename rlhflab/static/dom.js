@@ -1,10 +1,10 @@
-// What a page is built from: elements, our notation, cards with a "?", and the tree that keeps page and notebook apart.
+// Building blocks of a page: elements, our notation, cards with a "?", and the shadow tree that isolates the page.
 
 import PAGE_CSS from "./page.css" with { type: "text" };
 
 let serial = 0;
 
-/** An id that no other element of this page has. */
+/** An id that is unique on this page. */
 export const freshId = () => `rlhf-${(serial += 1)}`;
 
 /**
@@ -36,10 +36,10 @@ export function setNotation(node, text) {
   return node;
 }
 
-/** The same text as a screen reader should say it. */
+/** The same text as a screen reader should read it. */
 export const spoken = (text) => text.replaceAll("_", " ");
 
-/** Write a text into `node` where it is another than last time. */
+/** Write a text into `node` if it differs from the last one. */
 export function write(node, text, into = (target, value) => (target.textContent = value)) {
   if (node.written === text) return;
   node.written = text;
@@ -49,9 +49,9 @@ export function write(node, text, into = (target, value) => (target.textContent 
 /**
  * Begin a page in `el`; returns its root, an element of the classes "rlhf" and `name`.
  *
- * It lies in a shadow tree. So the browser need not match the notebook's thousands of style rules against every stroke of
- * a plot, which halves the time of drawing, and neither page can restyle the other. Keys pressed here are no shortcuts of
- * the notebook.
+ * It is in a shadow tree. So the browser need not match the notebook's thousands of style rules against every stroke of a
+ * plot, which halves the drawing time, and neither page can restyle the other. Keys pressed here do not trigger shortcuts
+ * of the notebook.
  */
 export function mount(el, name, css, properties = {}) {
   const root = make("div", { class: `rlhf ${name}`, ...properties });
@@ -63,10 +63,10 @@ export function mount(el, name, css, properties = {}) {
 }
 
 /**
- * A card: a title in our notation, what `body` holds, and where there is a formula a "?" that shows it over the card.
+ * A card: a title in our notation, the `body`, and, if there is a formula, a "?" that shows it over the card.
  *
  * - formula: [["math" | "note", text]]; symbols: [[symbol, meaning]]; all in our notation.
- * - signal: an AbortSignal that takes the card's listeners away.
+ * - signal: an AbortSignal that removes the card's listeners.
  */
 export function card({ title, formula = [], symbols = [] }, body, signal) {
   const head = make("div", { class: "rlhf-head" }, make("h4", { notation: title }));

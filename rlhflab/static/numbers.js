@@ -1,23 +1,23 @@
-// Numbers: how they are written, scales and ticks, and a little arithmetic. All of it is pure.
+// Numbers: formatting, scales and ticks, and a little arithmetic. All functions are pure.
 
 // ---- written ---------------------------------------------------------------------------------------------------------
 
 const minus = (text) => text.replaceAll("-", "−");
-const odd = (value) => (value === Infinity ? "∞" : value === -Infinity ? "−∞" : "–"); // – is for no number at all
+const odd = (value) => (value === Infinity ? "∞" : value === -Infinity ? "−∞" : "–"); // – stands for anything that is not a number
 
-/** A whole number with its thousands apart: 12,345. */
+/** A whole number with thousands separators: 12,345. */
 export const whole = (value) => value.toLocaleString("en-US");
 
-/** So many decimals: 0.500, −1.20; very large ones are cut short. */
+/** With a fixed number of decimals: 0.500, −1.20; very large numbers are shortened. */
 export const fixed = (value, digits = 3) => (Math.abs(value) < 1e5 ? minus(value.toFixed(digits)) : short(value));
 
-/** So many decimals and always a sign, but for 0. */
+/** With a fixed number of decimals and always a sign, except for 0. */
 export function signed(value, digits = 2) {
   const text = Math.abs(value).toFixed(digits);
   return (Number(text) === 0 ? "" : value < 0 ? "−" : "+") + text;
 }
 
-/** So many significant digits whatever they are, so that a number that changes does not jump: 0.690, 12.0, 1,240, 5e−4. */
+/** With a fixed number of significant digits, so that a changing number keeps its width: 0.690, 12.0, 1,240, 5e−4. */
 export function steady(value, digits = 3) {
   if (!Number.isFinite(value)) return odd(value);
   const size = Math.abs(value);
@@ -33,9 +33,9 @@ export function short(value) {
   return /\.\d*0$/.test(text) ? text.replace(/\.?0+$/, "") : text;
 }
 
-/** A share as a percentage, finer where it is near 0 or 100. */
-export function percent(share) {
-  const p = 100 * share;
+/** A fraction as a percentage, with more digits near 0 and 100. */
+export function percent(fraction) {
+  const p = 100 * fraction;
   return `${p.toFixed(p < 10 || (p >= 99.5 && p < 99.95) ? 1 : 0)} %`;
 }
 
@@ -66,8 +66,8 @@ export const fromFraction = (fraction, low, high) =>
   Number((low * Math.exp(clamp(fraction, 0, 1) * Math.log(high / low))).toPrecision(3));
 
 /**
- * The values a control may take, from {min, max, log?, step?}: `clean` brings a value into the range and onto a step,
- * `fraction` and `value` lead to the slider's place (0 to 1) and back, `count` is the slider's number of steps.
+ * The values a control may take, from {min, max, log?, step?}: `clean` moves a value into the range and onto a step,
+ * `fraction` and `value` convert to the slider's position (0 to 1) and back, `count` is the slider's number of steps.
  */
 export function scaleOf({ min, max, log = false, step }) {
   const count = step && !log ? Math.round((max - min) / step) : 400;
@@ -91,7 +91,7 @@ export function ticks(low, high, count) {
   return values;
 }
 
-/** Ticks of a log axis within [low, high]: 1, 2, 5, 10, 20, …, and where that is more than 300-fold powers of ten only. */
+/** Ticks of a log axis within [low, high]: 1, 2, 5, 10, 20, …; only powers of ten if the range is more than 300-fold. */
 export function logTicks(low, high) {
   const values = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
@@ -102,7 +102,7 @@ export function logTicks(low, high) {
 
 // ---- arithmetic ------------------------------------------------------------------------------------------------------
 
-/** The value at x of a line through points, `xs` rising; beyond them the nearest one's. */
+/** The value at x of a line through points, `xs` ascending; constant beyond the ends. */
 export function between(xs, ys, x) {
   const right = xs.findIndex((known) => known >= x);
   if (right <= 0) return right === 0 ? ys[0] : ys.at(-1);
@@ -119,7 +119,7 @@ export function spreadOf(values) {
   return Math.sqrt(sumOf(values.map((value) => (value - mean) ** 2)) / (values.length - 1));
 }
 
-/** Counts in `bins` equal parts of [low, high]; what lies outside is counted in `below` and `above`. */
+/** Counts in `bins` equal parts of [low, high]; values outside are counted in `below` and `above`. */
 export function countIn(values, low, high, bins) {
   const counts = new Array(bins).fill(0);
   let [below, above] = [0, 0];

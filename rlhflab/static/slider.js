@@ -8,12 +8,12 @@ import { scaleOf, short } from "./numbers.js";
  * (value → text), an output.
  *
  * - spec: {label, min, max, log, step, format, title}; the scale is that of `scaleOf`.
- * - allows(value): whether the box may have it, by default what lies on the slider; until it is left, a box with
- *   anything else is marked, then shows the last good value again.
- * - change(value, source): a person moves it; `source` is the element that shows the value already. A box tells of its
- *   value when it is entered, with `live` at every key. commit(): a drag has ended, a number is entered.
- * - refuse(): a number has been entered that is not allowed.
- * - signal: an AbortSignal that takes the listeners away.
+ * - allows(value): whether the box accepts a value, by default the range of the slider; anything else is marked until
+ *   the box loses focus, then the last good value is shown again.
+ * - change(value, source): the user changes it; `source` is the element that already shows the value. A box reports its
+ *   value when it is entered, or with `live` at every key. commit(): a drag has ended, or a number is entered.
+ * - refuse(): a number that is not allowed has been entered.
+ * - signal: an AbortSignal that removes the listeners.
  */
 export function sliderOf(spec, { change, commit = () => {}, refuse = () => {}, live = false, allows, signal }) {
   const { label, min, max, log, step, format, title = "" } = spec;

@@ -1,9 +1,9 @@
-"""Three classic bugs of RLHF to switch on: each spoils the rollouts on their way to an algorithm that is right.
+"""Three classic bugs of RLHF to switch on: each spoils the rollouts on their way to a correct algorithm.
 
     run = recipes.PPO().build()
     run.task = WrongKLSign(run.task)
 
-Nothing crashes, and every loss looks as usual; what they do shows only where the truth is known.
+Nothing crashes, and every loss looks normal; the effect shows only where the truth is known.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from rlhflab.tasks.rollout import Collected, Rollout
 
 
 class Spoilt:
-    """A language task whose KL term is computed wrongly; all else is the task's own.
+    """A language task whose KL term is computed wrongly; everything else is unchanged.
 
     Args:
-        task: of the run that is to be spoilt, with a frozen reference.
+        task: of the run to spoil, with a frozen reference.
     """
 
     def __init__(self, task: LanguageTask) -> None:
@@ -36,7 +36,7 @@ class Spoilt:
 
     @torch.no_grad()
     def collect(self, knobs: Mapping[str, float]) -> Collected:
-        """The task's rollout with −β·log(π_θ/π_ref) of every token replaced by what the bug makes of it."""
+        """The task's rollout with −β·log(π_θ/π_ref) of every token replaced by the bug's version."""
         collected = self._task.collect(knobs)
         rollout = collected.rollout
         ref_logps, _ = token_logps(self._task.ref_policy, rollout.inputs, self._task.prompt_length)
@@ -45,45 +45,45 @@ class Spoilt:
         return collected._replace(rollout=dataclasses.replace(rollout, rewards=rewards))
 
     def kl_term(self, right: Tensor, rollout: Rollout) -> Tensor:
-        """[batch, time] −β·log(π_θ/π_ref), and what comes of it."""
+        """The bug's version of [batch, time] −β·log(π_θ/π_ref)."""
         raise NotImplementedError
 
 
 class WrongKLSign(Spoilt):
-    """+β·(log π_θ − log π_ref): leaving the reference is paid for, not charged."""
+    """+β·(log π_θ − log π_ref): leaving the reference is rewarded instead of penalised."""
 
     def kl_term(self, right: Tensor, rollout: Rollout) -> Tensor:
-        """Its negative."""
+        """The negative."""
         return -right
 
 
 class MeanForSum(Spoilt):
-    """log π(y|x) as the mean over the answer's tokens: an answer of T tokens pays β/T for a nat."""
+    """log π(y|x) as the mean over the answer's tokens: an answer of T tokens pays only β/T per nat."""
 
     def kl_term(self, right: Tensor, rollout: Rollout) -> Tensor:
-        """Divided by the answer's length."""
+        """The right term divided by the answer's length."""
         return right / rollout.mask.sum(1, keepdim=True)
 
 
 class CutSampling(Spoilt):
-    """Answers drawn with something forbidden, log-probabilities taken from the whole softmax.
+    """Answers drawn from a restricted distribution, log-probabilities taken from the full softmax.
 
-    Here an answer may not stop before it has some words, as with `min_length`; `top_k`, `top_p` are of the same kind.
-    The mean of log(π_θ/π_ref) is then no estimate of a KL and may be negative; what no sample shows costs nothing.
+    Here an answer may not stop before it has some words, as with `min_length`; `top_k` and `top_p` are similar. The
+    mean of log(π_θ/π_ref) is then not an estimate of a KL and may be negative; what is never sampled costs nothing.
 
     Args:
-        task: as for all.
-        words: the least number of words.
+        task: as for `Spoilt`.
+        words: the minimum number of words.
     """
 
     def __init__(self, task: LanguageTask, words: int = 2) -> None:
         super().__init__(task)
-        self._cut = copy.copy(task)  # the same weights, another sampler
+        self._cut = copy.copy(task)  # the same weights, a different sampler
         self._cut.policy = _NoEarlyStop(task.policy, task.stop_ids, task.prompt_length + words)
 
     @torch.no_grad()
     def collect(self, knobs: Mapping[str, float]) -> Collected:
-        """Draw from the cut distribution and price with the whole one."""
+        """Draw from the restricted distribution and compute the KL term with the full one."""
         collected = self._cut.collect(knobs)
         rollout = collected.rollout
         logps, _ = token_logps(self._task.policy, rollout.inputs, self._task.prompt_length)

@@ -24,20 +24,20 @@ from rlhflab.objectives.policy_gradient import last_step, masked_mean
 from rlhflab.tasks.rollout import Collected, Outputs, Rollout
 from rlhflab.worlds.control import Array, ControlWorld, EnvironmentFault, Episode, Make
 
-RECENT = 100  # episodes over which the mean return is taken that calls an environment solved
-LONGEST = 1000  # steps of an episode that is played where the environment has no limit
-ROOM = 1 << 22  # numbers that are made room for at once
+RECENT = 100  # episodes of the mean return that decides whether an environment is solved
+LONGEST = 1000  # most steps of an episode if the environment has no limit
+ROOM = 1 << 22  # most numbers to allocate at once
 
 
 class Tape(NamedTuple):
-    """What happened while a policy acted; all are [time, envs], and the states have one more in time.
+    """What happened while a policy acted; all are [time, envs], with one more time step of states.
 
     Attributes:
         states: [time + 1, envs, size].
         actions: whole numbers, or real ones [time, envs, actions].
         rewards: 0 where `counts` is False.
         terminated: bool, the episode was over for good.
-        counts: bool, False on steps that only began an episode, and after the one episode where that was asked for.
+        counts: bool, False on steps that only began an episode, and after the first episode if only one was requested.
     """
 
     states: Tensor
@@ -47,7 +47,7 @@ class Tape(NamedTuple):
     counts: Tensor
 
     def episodes(self) -> list[Episode]:
-        """Return and length of the one episode of every copy, where that was asked for."""
+        """Return and length of each copy's episode, if one episode was requested."""
         totals, lengths = self.rewards.double().sum(0).tolist(), self.counts.sum(0).tolist()
         return [Episode(*pair) for pair in zip(totals, lengths, strict=True)]
 
@@ -55,16 +55,16 @@ class Tape(NamedTuple):
 def act(
     policy: ControlPolicy, world: ControlWorld, generator: torch.Generator, steps: int, one_episode: bool = False
 ) -> Tape:  # fmt: skip
-    """Let a policy act from where the world is.
+    """Let a policy act from the world's current state.
 
-    Room is made for the steps as they come, so that a time limit far beyond an episode's end costs nothing.
+    Memory is allocated as steps are made, so that a time limit far beyond an episode's end costs nothing.
 
     Args:
         policy: π_θ; it acts on the CPU.
         world: copies of an environment.
         generator: of the actions.
-        steps: of every copy, at most.
-        one_episode: stop when every copy has ended an episode, and count no step after it.
+        steps: most steps of every copy.
+        one_episode: stop when every copy has ended an episode, and do not count its later steps.
 
     Raises:
         TrainingDiverged: the environment returned, or the policy gave, NaN or infinity.
@@ -86,10 +86,12 @@ def act(
 
 
 def _parts(steps: int, world: ControlWorld) -> Iterator[int]:
-    """Lengths that add up to `steps`: that itself where it needs little room."""
+    """Lengths that add up to `steps`; a single one if it needs little memory."""
     at_once = ROOM // (world.envs * (world.size + world.actions))
     if steps > at_once:
-        part = max(16, min(at_once, 1024) // 16 * 16)  # then the normal numbers are those of a single draw
+        part = max(
+            16, min(at_once, 1024) // 16 * 16
+        )  # so that the normal numbers equal those of a single draw
         while steps >= 2 * part:
             yield part
             steps -= part
@@ -97,7 +99,7 @@ def _parts(steps: int, world: ControlWorld) -> Iterator[int]:
 
 
 def _act(policy: ControlPolicy, world: ControlWorld, noise: Tensor, under_way: Array | None) -> Tape:
-    """As many steps as there is noise; until no copy's first episode is `under_way`, which is kept up to date."""
+    """As many steps as there is noise, or until no copy's first episode is `under_way`, which is updated in place."""
     steps, envs = noise.shape[:2]
     states = np.empty((steps + 1, envs, world.size), dtype=np.float32)
     shape = (steps, envs) if world.discrete else (steps, envs, world.actions)
@@ -128,17 +130,17 @@ class ControlTask:
     """Copies of an environment in which a small policy acts.
 
     Args:
-        make: a gymnasium id or MODULE:ID, or a call that makes one environment.
+        make: a gymnasium id or MODULE:ID, or a function that makes one environment.
         envs: copies; the rows of a rollout.
-        horizon: steps of a copy a rollout, where there is a value function.
+        horizon: steps of a copy per rollout, if there is a value function.
         seed: of weights, starts and actions.
-        value: whether there is a value function, a network of its own. Without one a row is a whole episode.
-        episodes: episodes an evaluation.
+        value: whether there is a value function, a separate network. Without one a row is a whole episode.
+        episodes: episodes per evaluation.
         hidden: sizes of the hidden layers of policy and value function.
         device: where they are trained. They act on the CPU, where the environments are.
 
     Raises:
-        ValueError: an environment that is unknown or not supported; whole episodes where nothing limits them.
+        ValueError: an environment that is unknown or not supported; whole episodes without a time limit.
     """
 
     kind = "control"
@@ -184,7 +186,7 @@ class ControlTask:
     # ---- acting ------------------------------------------------------------------------------------------------
 
     def collect(self, knobs: Mapping[str, float]) -> Collected:
-        """Act for `horizon` steps of every copy, or for one episode of each where there is no value function."""
+        """Act for `horizon` steps in every copy, or for one episode in each if there is no value function."""
         rollout, ended = self._whole_episodes() if self.value is None else self._stretches(self.value)
         rollout = rollout.to(self._device)
         self._recent.extend(ended)
@@ -230,7 +232,7 @@ class ControlTask:
     # ---- judging anew ------------------------------------------------------------------------------------------
 
     def distribution(self, rollout: Rollout, twice: bool = False) -> Distribution:
-        """π_θ on a rollout's states; its graph can always be differentiated twice."""
+        """π_θ on a rollout's states; the graph can always be differentiated twice."""
         found: Distribution = self.policy(rollout.inputs)
         return found
 
@@ -240,16 +242,16 @@ class ControlTask:
         return Outputs(self.distribution(rollout), values)
 
     def values(self, rollout: Rollout) -> Tensor:
-        """V(s_t) alone, [batch, time]."""
+        """V(s_t), [batch, time]."""
         if self.value is None:
             raise ValueError("there is no value function")
         values: Tensor = self.value(rollout.inputs).squeeze(-1)
         return values
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
-        """Mean return and length of fresh episodes, with standard errors, which a single episode does not have.
+        """Mean return and length of fresh episodes, with standard errors (none for a single episode).
 
-        Always the same starts and random numbers.
+        The starts and random numbers are always the same.
         """
         columns = (torch.tensor(x, dtype=torch.float64) for x in zip(*self._played(), strict=True))
         found = {}
@@ -267,12 +269,12 @@ class ControlTask:
         return play(self.policy, self._judged, self.seed).episodes()
 
     def release(self) -> None:
-        """Nothing of a pass is kept."""
+        """Nothing to release: no pass keeps anything."""
 
     # ---- state -------------------------------------------------------------------------------------------------
 
     def position(self) -> dict[str, Any]:
-        """Random state, the environments and the episodes under way, the recent returns."""
+        """Random state, the environments and the running episodes, the recent returns."""
         return {
             "generator": self._generator.get_state(),
             "world": self.world.state_dict(),
@@ -281,7 +283,7 @@ class ControlTask:
         }
 
     def return_to(self, position: Mapping[str, Any]) -> None:
-        """Inverse of `position`; an environment whose state cannot be told begins new episodes."""
+        """Inverse of `position`; an environment whose state cannot be saved begins new episodes."""
         self._generator.set_state(position["generator"])
         self.world.load_state_dict(position["world"])
         self._recent.clear()
@@ -301,14 +303,14 @@ class ControlTask:
 
 
 def play(policy: ControlPolicy, world: ControlWorld, seed: int) -> Tape:
-    """One episode in every copy of a world, from its start; the same seed gives the same starts and random numbers."""
+    """Play one episode in every copy of a world; the same seed gives the same starts and random numbers."""
     world.reset(seed)
     generator = torch.Generator().manual_seed(seed)
     return act(policy, world, generator, world.time_limit or LONGEST, one_episode=True)
 
 
 def _rollout(tape: Tape, mask: Tensor, **rest: Tensor) -> Rollout:
-    """Rows are copies, columns are steps; the log-probabilities have still to be filled in."""
+    """Rows are copies, columns are steps; the log-probabilities are filled in later."""
     return Rollout(
         inputs=tape.states[:-1].transpose(0, 1).contiguous(), actions=tape.actions.transpose(0, 1).contiguous(),
         logps=torch.empty(mask.shape), mask=mask, **rest,

@@ -1,7 +1,7 @@
 """Policy optimisation of a language model as a task: state = prompt and tokens so far, action = next token.
 
-The four roles of RLHF: the policy π_θ acts; the frozen reference π_ref prices its distance; a reward function scores
-whole answers; the value model V predicts, at every token, what is still to come.
+The four roles of RLHF: the policy π_θ acts; the frozen reference π_ref measures how far it has moved; a reward function
+scores whole answers; the value model V predicts the remaining return at every token.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ VALUE_MODELS = ("shared", "own", "none")
 
 
 class Prompts(NamedTuple):
-    """What is answered, and how an answer ends.
+    """The prompts, and how an answer ends.
 
     Attributes:
-        ids: [prompts, time] token ids, or a list of token ids for each prompt where their lengths differ.
+        ids: [prompts, time] token ids, or a list of token ids for each prompt if their lengths differ.
         stop_ids: token ids that end an answer.
         max_tokens: longest answer.
     """
@@ -60,17 +60,17 @@ class LanguageTask:
 
     Args:
         policy: π_θ, any Hugging Face causal LM; trained in place. It runs without dropout.
-        ref_policy: π_ref, frozen; None where `policy` is a PEFT model: then it is the same model with its adapters off.
-        prompts: what is answered, and how an answer ends.
+        ref_policy: π_ref, frozen; None if `policy` is a PEFT model: then it is the same model with its adapters off.
+        prompts: the prompts, and how an answer ends.
         reward: scores of answers.
-        batch_size: answers a rollout, of all processes together; every prompt comes about equally often.
+        batch_size: answers per rollout, over all processes; every prompt comes about equally often.
         seed: of prompts and answers.
-        value: "shared" for a head on the policy's trunk, "own" for a trunk of its own that starts as the policy's,
-            "none" for no value model.
-        missing_stop_penalty: subtracted from the score of an answer that was cut before it stopped; 0 where answers
-            may end by their length.
-        evaluator: exact evaluation and samples, where the world offers them.
-        each: answers in a rollout to every prompt that comes; where the others' mean is the baseline, at least two.
+        value: "shared" for a head on the policy's trunk, "own" for a separate trunk that starts as a copy of the
+            policy's, "none" for no value model.
+        missing_stop_penalty: subtracted from the score of an answer that was cut before it stopped; 0 if answers may
+            end by their length.
+        evaluator: exact evaluation and samples, if the world offers them.
+        each: answers per prompt in a rollout; at least two if the mean of the others is the baseline.
     """
 
     kind = "language"
@@ -91,10 +91,10 @@ class LanguageTask:
         if value not in VALUE_MODELS:
             raise ValueError(f"value must be one of {', '.join(VALUE_MODELS)}, got {value!r}")
         if ref_policy is None and not is_adapted(policy):
-            raise ValueError("a ref_policy is needed where the policy has no adapters to switch off")
+            raise ValueError("a ref_policy is needed if the policy has no adapters to switch off")
         if value == "own" and is_adapted(policy):
             raise ValueError(
-                "value must be shared or none where the policy has adapters: one copy of the weights"
+                "value must be shared or none if the policy has adapters: there is one copy of the weights"
             )
         self.policy = in_training(policy, dropout=False)
         self.ref_policy = AdaptersOff(policy) if ref_policy is None else ref_policy
@@ -120,7 +120,7 @@ class LanguageTask:
         return [p for p in self.policy.parameters() if p.requires_grad]
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """The value head's, and its own trunk's where it has one."""
+        """Those of the value head, and of its own trunk if it has one."""
         modules = [module for module in (self.trunk, self.head) if module is not None]
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
@@ -168,7 +168,7 @@ class LanguageTask:
         scores = self.reward(Answers(prompts, drawn.answers, drawn.mask, batch)).to(device, logps.dtype)
         stopped = torch.isin(tokens[last_step(mask)], self._stops)
         penalised = scores - self._penalty * ~stopped
-        if in_16_bits(self.policy):  # a token at a time the layers round otherwise than in whole passes
+        if in_16_bits(self.policy):  # layers round differently token by token than in whole passes
             logps = self._logps(self.policy, batch, mask)
         ref_logps = self._logps(self.ref_policy, batch, mask)
         rollout = Rollout(
@@ -195,7 +195,7 @@ class LanguageTask:
     # ---- judging anew ------------------------------------------------------------------------------------------
 
     def distribution(self, rollout: Rollout, twice: bool = False) -> Categorical:
-        """π_θ on the answers' tokens, [batch, time]; `twice` for a graph that can be differentiated twice."""
+        """π_θ on the answers' tokens, [batch, time]; with `twice` the graph can be differentiated twice."""
         inputs, places = self._inputs(rollout)
         keep = {"logits_to_keep": rollout.actions.shape[1]} if places is None else {}
         attention = twice_differentiable(self.policy) if twice else nullcontext()
@@ -218,7 +218,7 @@ class LanguageTask:
         return Outputs(distribution, self._value_of_last_pass())
 
     def values(self, rollout: Rollout) -> Tensor:
-        """V(s_t) alone, [batch, time]; where the trunk is the policy's, only the head gets a gradient."""
+        """V(s_t), [batch, time]; if the trunk is the policy's, only the head gets a gradient."""
         if self.head is None:
             raise ValueError('values need a value model: value="shared" or "own"')
         if self.trunk is None:
@@ -230,9 +230,9 @@ class LanguageTask:
         return self.head(hidden[:, self.prompt_length - 1 :] if places is None else pick(hidden, *places))
 
     def _inputs(self, rollout: Rollout) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-        """What the model reads, and row and position of the hidden state before each token of the answers.
+        """The model's inputs, and row and position of the hidden state before each token of the answers.
 
-        Both are [batch, time]; None where these are the positions from the end of the prompts on.
+        Both are [batch, time]; None if these are simply the positions from the end of the prompts on.
         """
         batch = rollout.inputs
         ids, mask, begin = batch.input_ids[:, :-1], batch.mask, self.prompt_length - 1
@@ -248,18 +248,18 @@ class LanguageTask:
         return {"input_ids": ids}, (rows, places.clamp(max=mask.shape[1] - 2))
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
-        """The evaluator's verdict; an empty one where there is no evaluator."""
+        """The evaluator's result; an empty one without an evaluator."""
         return self.evaluator(self.policy, knobs["beta"]) if self.evaluator else Evaluated()
 
     def release(self) -> None:
-        """Let the hidden states of a pass that failed go, with their graph."""
+        """Release the hidden states of a failed pass, with their graph."""
         if self._hidden is not None:
             self._hidden.release()
 
     # ---- state -------------------------------------------------------------------------------------------------
 
     def position(self) -> dict[str, Any]:
-        """Random state and place in the prompts."""
+        """Random state and position in the prompts."""
         return {"prompts": self._prompts.state_dict(), "generator": self._generator.get_state()}
 
     def return_to(self, position: Mapping[str, Any]) -> None:
@@ -284,7 +284,7 @@ class LanguageTask:
 
 
 def _of_all(rollout: Rollout, rows: int) -> Rollout:
-    """The rollout of `rows` rows that all processes have made together."""
+    """Gather the rollout of `rows` rows from all processes."""
     if processes.count() == 1:
         return rollout
     batch = rollout.inputs
@@ -294,7 +294,7 @@ def _of_all(rollout: Rollout, rows: int) -> Rollout:
 
 
 def _padded_on_right(batch: AnswerBatch, prompt_mask: Tensor) -> AnswerBatch:
-    """Bring the padding before each prompt to its answer's end; `prompt_mask` [batch, time] is True on the prompts."""
+    """Move the padding before each prompt behind its answer; `prompt_mask` [batch, time] is True on the prompts."""
     time = batch.mask.shape[1]
     places = torch.arange(time, device=batch.mask.device) + (~prompt_mask).sum(1, keepdim=True)
     within = places.clamp(max=time - 1)

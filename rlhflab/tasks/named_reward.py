@@ -1,4 +1,4 @@
-"""A reward that a person wrote: the Python function of that name, looked at before anything heavy is loaded."""
+"""A user's reward: the Python function of that name, checked before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlhflab.user_code import is_file, module_of
 
 WANTED = "(prompts, answers), two lists of texts, and return one number for each answer"
 PROMPTS, ANSWERS = ("prompt", "prompts", "queries"), ("answers", "completions", "responses")
-"""Names of the arguments that are understood; TRL calls the answers completions."""
+"""Known names of the arguments; TRL calls the answers completions."""
 
 
 def names_function(reward: str) -> bool:
@@ -28,29 +28,29 @@ def names_function(reward: str) -> bool:
 
 
 def named_function(name: str) -> Callable[..., Any]:
-    """The Python function that FILE.py:FUNCTION or MODULE:FUNCTION names.
+    """The Python function named by FILE.py:FUNCTION or MODULE:FUNCTION.
 
     Raises:
-        ValueError: there is no such file, module or function, or importing it fails; one line.
+        ValueError: no such file, module or function, or importing it fails; in one line.
     """
     where, _, function = (name, "", "") if is_file(name) else name.rpartition(":")
-    module = module_of(where, f"reward {name!r} names no function")
+    module = module_of(where, f"reward {name!r} does not name a function")
     if not hasattr(module, function):
         there = ", ".join(_functions(module)) or "no function"
-        raise ValueError(f"reward {name!r} names no function; in {where} there is {there}")
+        raise ValueError(f"reward {name!r} does not name a function; {where} has {there}")
     found = getattr(module, function)
     if not callable(found):
-        raise ValueError(f"reward {name!r} is no function but {type(found).__name__}")
+        raise ValueError(f"reward {name!r} is not a function, got {type(found).__name__}")
     checked: Callable[..., Any] = found
     return checked
 
 
 def require_reward(function: Callable[..., Any], name: str) -> None:
-    """Raise ValueError in one line where a function cannot be called as a reward; it is not called.
+    """Raise ValueError in one line if a function cannot be called as a reward; does not call it.
 
     Args:
         function: to be called with (prompts, answers), two lists of texts, for one number an answer.
-        name: what messages call it.
+        name: its name in messages.
     """
     if (
         isinstance(function, type)
@@ -70,7 +70,7 @@ def require_reward(function: Callable[..., Any], name: str) -> None:
     except TypeError:
         raise ValueError(f"reward {name} takes {_words(signature)}; it must take {WANTED}") from None
     first, second = [*signature.parameters, "", ""][:2]
-    if first in ANSWERS or second in PROMPTS:  # they would be swapped without a word
+    if first in ANSWERS or second in PROMPTS:  # they would be swapped silently
         raise ValueError(f"reward {name} takes {_words(signature)}, answers first; it must take {WANTED}")
 
 
@@ -80,7 +80,7 @@ def _words(signature: inspect.Signature) -> str:
 
 
 def _functions(module: ModuleType) -> list[str]:
-    """The public functions that a module defines, or else those that it has."""
+    """The public functions that a module defines, or if none, those that it imports."""
     public = {
         name: each for name, each in vars(module).items() if not name.startswith("_") and callable(each)
     }

@@ -1,4 +1,4 @@
-"""Where policy optimisation takes its scores from: the true reward, a learned model, or any function of texts."""
+"""Sources of scores for policy optimisation: the true reward, a learned model, or any function of texts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rlhflab.worlds.world import World
 
 
 class Answers(NamedTuple):
-    """Sampled answers, waiting for their scores.
+    """Sampled answers to be scored.
 
     Attributes:
         prompts: [batch] index of the prompt.
         tokens: [batch, max_tokens] token ids.
         mask: [batch, max_tokens] bool, True on the answer's tokens.
-        batch: the same, prompt and answer joined.
+        batch: the same, prompts and answers joined.
     """
 
     prompts: Tensor
@@ -47,7 +47,7 @@ RewardFunction = Callable[[Answers], Tensor]
 
 
 class TrueReward:
-    """r*(x, y): what the world knows and a real problem never shows."""
+    """r*(x, y): known in the built-in worlds, never in a real problem."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -57,15 +57,15 @@ class TrueReward:
 
 
 class ModelReward:
-    """A learned reward r_φ, centred for every prompt on the reference: a score of 0 is π_ref's mean answer.
+    """A learned reward r_φ, centred for every prompt on the reference: π_ref's mean score is 0.
 
-    Preferences fix r_φ up to a shift for each prompt. The shift changes no optimum, but without it scores of different
-    prompts could not be compared.
+    Preferences determine r_φ up to a shift per prompt. The shift changes no optimum, but without centring, scores of
+    different prompts could not be compared.
 
     Args:
         reward_model: from `models.reward`.
-        offsets: [prompts] E_{y∼π_ref}[r_φ(x, y)]; None leaves the scores as the model gives them, where prompts are
-            too many for so many samples.
+        offsets: [prompts] E_{y∼π_ref}[r_φ(x, y)]; None leaves the model's scores unchanged, when there are too many
+            prompts to sample.
     """
 
     def __init__(self, reward_model: Any, offsets: Tensor | None = None) -> None:
@@ -102,19 +102,19 @@ class TextReward:
 class ClassifierReward(TextReward):
     """A text classifier as a reward: its log-odds of the wanted label for prompt and answer together.
 
-    The wanted label is the one whose name begins with "pos", else the last one; against all others together, or where
-    labels do not exclude each other (multi_label_classification) against its own absence.
+    The wanted label is the one whose name begins with "pos", else the last one; its odds are against all others
+    together, or, if labels are not exclusive (multi_label_classification), against its own absence.
 
     Args:
-        name: a folder or a hub id of a sequence classifier with at least two labels, such as of sentiment.
+        name: a folder or a hub id of a sequence classifier with at least two labels, such as a sentiment model.
         prompts, decode: see `TextReward`.
-        device: where it runs, in the precision that `reading_dtype` says.
+        device: where it runs, in the precision given by `reading_dtype`.
 
     Attributes:
-        note: in one line which label is rewarded, and against which.
+        note: one line: which label is rewarded, and against which.
 
     Raises:
-        Fault: nothing to load there, no classifier with labels, or weights that are not its own, in one line.
+        Fault: nothing to load there, not a classifier with labels, or weights that do not fit, in one line.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class ClassifierReward(TextReward):
             config = AutoConfig.from_pretrained(name)
             labels = {int(place): str(label) for place, label in config.id2label.items()}
         if "ForSequenceClassification" not in str(config.architectures):
-            raise Fault(f"cannot load {what} ({expected}): it is no classifier with two labels")
+            raise Fault(f"cannot load {what} ({expected}): it is not a classifier with two labels")
         if len(labels) < 2 or config.problem_type == "regression":
             raise Fault(
-                f"{what} is no classifier with two labels, but gives {len(labels)} number(s) without one to reward: "
-                f"{remedy}; a reward model of rlhflab has a {HEAD_FILE} beside it"
+                f"{what} is not a classifier with two labels: it gives {len(labels)} number(s) with no label to "
+                f"reward; {remedy}; a reward model of rlhflab has a {HEAD_FILE} in its folder"
             )
         text = config.get_text_config()
         self.tokenizer = load_tokenizer(name, text.vocab_size, repr(name))
@@ -157,9 +157,9 @@ class ClassifierReward(TextReward):
         self._what, self._longest = what, min(self.tokenizer.model_max_length, positions_of(self.model))
         self._reads_last = hasattr(
             self.model, "score"
-        )  # a decoder's head reads at the last token that is no padding
+        )  # a decoder's head reads at the last token that is not padding
         if self._reads_last:
-            self.tokenizer.padding_side = "right"  # or its positions would depend on the longest text
+            self.tokenizer.padding_side = "right"  # otherwise positions would depend on the longest text
         self._together = True
         texts = ["a", "a b c d e"]
         both, each = self._logits(texts), torch.cat([self._logits([text]) for text in texts])
@@ -178,13 +178,13 @@ class ClassifierReward(TextReward):
 
     @torch.no_grad()
     def _logits(self, texts: list[str]) -> Tensor:
-        """[texts, labels] float32; texts go one by one where padding would change what the classifier says."""
+        """[texts, labels] float32; texts are run one by one if padding would change the classifier's output."""
         batches = [texts] if self._together else [[text] for text in texts]
         with given(self._what):
             return torch.cat([self.model(**self._inputs(batch)).logits.float() for batch in batches])
 
     def _inputs(self, texts: list[str]) -> Any:
-        """The texts as one batch; where the tokenizer has no pad token one fills rows up that ends none of them."""
+        """The texts as one batch; without a pad token, rows are filled with a token that ends none of them."""
         cut, pad = {"truncation": True, "max_length": self._longest}, self.tokenizer.pad_token_id
         if pad is None:
             rows = self.tokenizer(texts, **cut)
@@ -211,15 +211,15 @@ def score_texts(
 
     Args:
         function: (prompts, answers) → one finite number each, as a list, array or tensor.
-        prompts, answers: texts, at least one, equally many.
+        prompts, answers: texts, the same number of both, at least one.
 
     Returns:
         [answers] float64.
 
     Raises:
         ValueError: no answers.
-        Fault: the function raises, returns another number of scores than answers, or a score that is NaN or infinite,
-            with its answer; in one line with the function's name and place.
+        Fault: the function raises, does not return one score per answer, or returns NaN or infinity (with the answer);
+            in one line with the function's name and place.
     """
     if not answers or len(prompts) != len(answers):
         raise ValueError(
@@ -232,7 +232,7 @@ def score_texts(
         scores = torch.as_tensor(found, dtype=torch.float64).detach().cpu()
     if scores.shape != (len(answers),):
         raise Fault(
-            f"{name}: a reward must be one number an answer, ({len(answers)},), got {tuple(scores.shape)}"
+            f"{name}: a reward must be one number per answer, ({len(answers)},), got {tuple(scores.shape)}"
         )
     for prompt, answer, score in zip(prompts, answers, scores.tolist(), strict=True):
         if not math.isfinite(score):
@@ -243,7 +243,7 @@ def score_texts(
 
 
 def _named(function: Callable[..., Any]) -> str:
-    """A reward function for a message, with the place of its definition where it has one."""
+    """A reward function's name for messages, with the place of its definition if known."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     code = getattr(function, "__code__", None)
     place = "" if code is None else f" ({Path(code.co_filename).name}, line {code.co_firstlineno})"
@@ -251,7 +251,7 @@ def _named(function: Callable[..., Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in at most 80 signs; what has no such form, or fails to give it, by its class."""
+    """A value in at most 80 characters; by its class if it has no readable form."""
     try:
         return f"{value!r:.80}"
     except Exception:  # such as a number of 5,000 digits

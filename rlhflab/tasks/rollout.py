@@ -1,7 +1,7 @@
-"""What a policy did, and what policy-gradient algorithms ask of the task in which it did it.
+"""Rollouts, and the interface between policy-gradient algorithms and the task in which a policy acts.
 
-One view serves language models and control problems: a row is an answer, or a stretch of an environment's time; a
-column is a token, or a time step. So REINFORCE, TRPO and PPO are each written once.
+The same view serves language models and control problems: a row is an answer, or a stretch of an environment's time; a
+column is a token, or a time step. So REINFORCE, TRPO and PPO are each written only once.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from rlhflab.core.record import Backdrop, Evaluated
 
 @dataclass(frozen=True)
 class Rollout:
-    """Actions of one policy with what they earned; tensors are [batch, time] unless they say otherwise.
+    """Actions of one policy and their rewards; tensors are [batch, time] unless stated otherwise.
 
     Attributes:
-        inputs: what the policy reads: an `AnswerBatch`, or observations [batch, time, …]; selected by rows.
+        inputs: of the policy: an `AnswerBatch`, or observations [batch, time, …]; selected by rows.
         actions: token ids, or actions [batch, time, …].
         logps: log π_old(a_t|s_t), nats.
-        rewards: r_t; for language models the KL term is in it.
+        rewards: r_t; for language models including the KL term.
         values: V(s_t) when it was sampled; 0 without a value function.
         dones: bool, True on the step that ends an episode.
-        mask: bool, True on the steps that count. One that does not, in mid-row, stands between two episodes: it is
-            done, and its reward is its own V(s), so that an episode cut by a time limit is worth what was to come.
-        groups: [batch] integer; rows that began in the same state (the same prompt) share it.
-        last_values: [batch] V of the state after the last step, where a row was cut in mid-episode, else 0.
+        mask: bool, True on the steps that count. A step in mid-row that does not count lies between two episodes: it is
+            done, and its reward is its own V(s), so that an episode cut by a time limit gets its remaining value.
+        groups: [batch] integer, equal for rows that began in the same state (the same prompt).
+        last_values: [batch] V of the state after the last step if a row was cut in mid-episode, else 0.
     """
 
     inputs: Any
@@ -59,7 +59,7 @@ class Rollout:
 
 
 class Outputs(NamedTuple):
-    """What the policy and the value function say of a rollout now, with gradient.
+    """The current policy and value function on a rollout, with gradient.
 
     Attributes:
         distribution: π_θ(·|s_t), batch shape [batch, time].
@@ -71,7 +71,7 @@ class Outputs(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """A fresh rollout, and the means that the record shows of it."""
+    """A fresh rollout, and its means for the record."""
 
     rollout: Rollout
     scalars: Mapping[str, float]
@@ -83,7 +83,7 @@ class Task(Protocol):
     Attributes:
         kind: "language" or "control".
         policy: π_θ.
-        backdrop: the exact frontier where there is one, else None.
+        backdrop: the exact frontier if there is one, else None.
     """
 
     kind: str
@@ -91,19 +91,19 @@ class Task(Protocol):
     backdrop: Backdrop | None
 
     def policy_parameters(self) -> list[nn.Parameter]:
-        """The trainable parameters of π_θ alone."""
+        """The trainable parameters of π_θ, without those of V."""
         ...
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """The trainable parameters of V that are not the policy's; empty where there is no value function."""
+        """The trainable parameters of V that are not the policy's; empty without a value function."""
         ...
 
     def collect(self, knobs: Mapping[str, float]) -> Collected:
-        """Sample a rollout with the policy as it is."""
+        """Sample a rollout with the current policy."""
         ...
 
     def distribution(self, rollout: Rollout, twice: bool = False) -> Distribution:
-        """π_θ on the states of a rollout, with gradient; `twice` where it will be differentiated twice."""
+        """π_θ on the states of a rollout, with gradient; `twice` if it will be differentiated twice."""
         ...
 
     def outputs(self, rollout: Rollout) -> Outputs:
@@ -111,11 +111,11 @@ class Task(Protocol):
         ...
 
     def values(self, rollout: Rollout) -> Tensor:
-        """V(s_t) alone, [batch, time], with gradient."""
+        """V(s_t), [batch, time], with gradient."""
         ...
 
     def release(self) -> None:
-        """Let go what a pass that failed has left."""
+        """Release what a failed pass has left."""
         ...
 
     def judge(self, knobs: Mapping[str, float]) -> Evaluated:
@@ -123,7 +123,7 @@ class Task(Protocol):
         ...
 
     def position(self) -> dict[str, Any]:
-        """What `collect` changes: random states, the place in the prompts, the environments."""
+        """What `collect` changes: random states, the position in the prompts, the environments."""
         ...
 
     def return_to(self, position: Mapping[str, Any]) -> None:

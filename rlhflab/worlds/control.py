@@ -1,9 +1,9 @@
-"""Control problems: copies of one gymnasium environment that step together, and what becomes of their episodes.
+"""Control problems: copies of one gymnasium environment that step together, and the bookkeeping of their episodes.
 
 An episode ends in one of two ways. Terminated: the state has no future, its value is 0. Truncated: a time limit cut it,
-and the state after the last step is still worth something. Here a copy begins its next episode in *the step after* the
-last one (gymnasium's next-step autoreset): so the state that ends an episode is seen like any other and can be valued.
-The action of that extra step is ignored, and `Step.counts` is False for it.
+and the state after the last step still has a value. A copy begins its next episode in *the step after* the last one
+(gymnasium's next-step autoreset), so the final state of an episode is observed like any other and can be valued. The
+action of that extra step is ignored, and `Step.counts` is False for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rlhflab.user_code import module_of
 from rlhflab.worlds.guarded import Guarded, guarded, is_space
 from rlhflab.worlds.snapshot import restore, snapshot
 
-NATIVE_FROM = 4  # copies; below that gymnasium's vectorised CartPole is slower than one after another
+NATIVE_FROM = 4  # copies; with fewer, gymnasium's vectorised CartPole is slower than a loop
 NEXT_STEP = "NextStep"
 
 Array = NDArray[Any]
-Make = str | Callable[[], Any]  # a gymnasium id, or what makes one environment
+Make = str | Callable[[], Any]  # a gymnasium id, or a function that makes one environment
 
 
 class EnvironmentFault(Fault):
@@ -36,10 +36,10 @@ class EnvironmentFault(Fault):
 
 
 class Step(NamedTuple):
-    """What one step of all copies brought; arrays are [envs] but for the observations.
+    """The result of one step of all copies; arrays are [envs] except for the observations.
 
     Attributes:
-        observations: [envs, size] float32, the states after it.
+        observations: [envs, size] float32, the states after the step.
         rewards: 0 where `counts` is False.
         terminated: bool, the episode is over for good.
         truncated: bool, the episode was cut by a time limit; never where it terminated.
@@ -63,11 +63,11 @@ class Episode(NamedTuple):
 class ControlWorld:
     """Copies of one environment that step together.
 
-    Actions are whole numbers from 0 where the environment's are discrete; elsewhere real numbers of which −1 to 1 spans
-    the allowed range, and what lies beyond is clipped. Discrete observations become one-hot vectors; others are flat.
+    Discrete actions are whole numbers from 0; continuous ones are real numbers for which −1 to 1 spans the allowed
+    range, and anything beyond is clipped. Discrete observations become one-hot vectors; others are flattened.
 
     Args:
-        make: a gymnasium id such as "CartPole-v1", or "MODULE:ID" where importing the module registers it, or a call
+        make: a gymnasium id such as "CartPole-v1", or "MODULE:ID" if importing the module registers it, or a function
             that makes one environment.
         envs: copies, ≥ 1.
         seed: of all starts, ≥ 0.
@@ -78,9 +78,9 @@ class ControlWorld:
         size: length of an observation.
         discrete: whether actions are whole numbers.
         actions: number of discrete actions, or the length of an action.
-        time_limit: most steps of an episode; None where there is no limit.
-        threshold: mean return at which gymnasium calls it solved; None where it does not say.
-        observations: [envs, size] float32, the states now.
+        time_limit: most steps of an episode; None if there is no limit.
+        threshold: mean return at which gymnasium considers it solved; None if undefined.
+        observations: [envs, size] float32, the current states.
         resetting: [envs] bool, True where the next step begins the next episode.
 
     Raises:
@@ -94,12 +94,12 @@ class ControlWorld:
         require_seed(seed)
         self.envs = envs
         self._vector, self._rows = _make(make, envs), np.arange(envs)
-        self._guarded = hasattr(self._vector, "envs")  # each copy has a guard of its own
+        self._guarded = hasattr(self._vector, "envs")  # each copy has its own guard
         first = getattr(self._vector, "envs", [self._vector])[0]
         self.name = make if isinstance(make, str) else _class_name(first)
         copies = [getattr(env, "unwrapped", env) for env in getattr(self._vector, "envs", ())]
         if len({id(copy_) for copy_ in copies}) < len(copies):
-            raise ValueError(f"{self.name} is one object in all copies: make a new one at every call")
+            raise ValueError(f"{self.name} is the same object in all copies: make a new one at every call")
         self.time_limit = _time_limit(first)
         self.threshold: float | None = getattr(first.spec, "reward_threshold", None)
         self._read_spaces(self._vector.single_observation_space, self._vector.single_action_space)
@@ -134,7 +134,7 @@ class ControlWorld:
     # ---- acting ------------------------------------------------------------------------------------------------
 
     def reset(self, seed: int | None = None) -> Array:
-        """Begin a new episode in every copy; without a seed the random numbers go on. Returns the observations."""
+        """Begin a new episode in every copy; without a seed the random state continues. Returns the observations."""
         observations, _ = self._call("reset", seed=None if seed is None else for_numpy(seed))
         self.resetting = np.zeros(self.envs, dtype=bool)
         self._totals, self._lengths = np.zeros(self.envs), np.zeros(self.envs, dtype=np.int64)
@@ -189,7 +189,7 @@ class ControlWorld:
                 raise error
 
     def _flat(self, observations: Array) -> Array:
-        if observations.shape != self._shape:  # only a vectorised environment of somebody's own gets here
+        if observations.shape != self._shape:  # only a user's own vectorised environment gets here
             raise Fault(f"{self.name} returned observations of shape {observations.shape}, not {self._shape}")
         if self._states is None:
             return np.asarray(observations, dtype=np.float32).reshape(self.envs, -1)
@@ -219,7 +219,7 @@ class ControlWorld:
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where all copies are, exactly; without `copies` where the environment's state cannot be told."""
+        """The exact state of all copies; without `copies` if the environment's state cannot be saved."""
         state: dict[str, Any] = {
             "observations": torch.from_numpy(self.observations.copy()),
             "resetting": torch.from_numpy(self.resetting.copy()),
@@ -230,7 +230,7 @@ class ControlWorld:
         return state if copies is None else {**state, "copies": copies}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken; where it has no `copies` the episodes that were under way begin anew."""
+        """Continue where `state` was taken; if it has no `copies`, running episodes start over."""
         if "copies" not in state:
             self.reset()
             return
@@ -259,7 +259,7 @@ def _make(make: Make, envs: int) -> Any:
         return _registered(gymnasium, make, envs)
     if not callable(make):
         raise ValueError(
-            f"a world must be a gymnasium id or a call that makes one, got {type(make).__name__}"
+            f"a world must be a gymnasium id or a function that makes one, got {type(make).__name__}"
         )
 
     def one() -> Guarded:
@@ -271,7 +271,7 @@ def _make(make: Make, envs: int) -> Any:
 
 
 def _registered(gymnasium: Any, name: str, envs: int) -> Any:
-    """The copies of one of gymnasium's registered environments; after MODULE: where importing that registers it."""
+    """The copies of a registered gymnasium environment; MODULE:ID imports the module that registers it first."""
     if name.startswith("rlhflab/"):
         import rlhflab.worlds.probes  # noqa: F401  they register themselves
     module, _, env_id = name.rpartition(":")

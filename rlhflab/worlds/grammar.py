@@ -1,10 +1,10 @@
-"""A small language of film remarks: its words, its grammar and the true reward of a remark.
+"""A small language of remarks on films: its words, its grammar and the true reward of a remark.
 
     remark ::= clause | clause ("and" | "but") clause         at most 4 words
     clause ::= ["not"] ["very"] adjective
 
-The reward needs context: "not" and "very" act on the adjective after them, "but" and "and" on both clauses, and what
-"funny" is worth depends on the film. So a bag of words cannot score it.
+The reward needs context: "not" and "very" act on the adjective after them, "but" and "and" on both clauses, and the
+value of "funny" depends on the film. So a bag of words cannot score it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORDS = ("not", "very", "and", "but", *ADJECTIVES)
 PROMPTS = tuple(f"the {subject} {verb}" for subject in SUBJECTS for verb in VERBS)
 MAX_WORDS = 4
 
-# What an adjective is worth, for films in general and where a film differs.
+# The value of an adjective, for films in general and for kinds of film that differ.
 VALUES = {
     "good": 1.0,
     "great": 1.6,
@@ -36,11 +36,11 @@ VALUES_OF = {"comedy": {"funny": 1.4, "tense": -0.8}, "thriller": {"tense": 1.4,
 UNGRAMMATICAL = -2.0
 CLASH = -1.0  # "good and bad", "good but great"
 
-# How often people say what: relative frequencies of the adjectives, and of the optional parts.
+# Relative frequencies of the adjectives, and probabilities of the optional parts.
 FREQUENCIES = {"good": 5, "great": 2, "funny": 3, "tense": 3, "slow": 4, "dull": 4, "bad": 5, "awful": 2}
 P_NOT, P_VERY, P_SECOND_CLAUSE, P_AND = 0.25, 0.3, 0.4, 0.5
 
-# What a reward model may be blind to: words it reads as other words, so that it cannot tell them apart.
+# Possible blindness of a reward model: words it reads as other words, so that it cannot tell them apart.
 BLINDNESS = {
     "film": {"comedy": "plot", "thriller": "plot"},
     "negation": {"not": "very"},
@@ -48,7 +48,7 @@ BLINDNESS = {
     "conjunction": {"but": "and"},
 }
 
-# What is wrong with an answer that does not parse; the first that holds.
+# Errors of an answer that does not parse; the first that applies.
 FAULTS = ("nothing said", "foreign word", "word doubled", "breaks off", "words out of place")
 
 
@@ -85,9 +85,9 @@ def parse(words: Sequence[str]) -> tuple[list[tuple[bool, bool, str]], str | Non
 def remark_reward(prompt: str, words: Sequence[str]) -> float:
     """True reward r*(x, y) of a complete remark.
 
-    A clause is worth its adjective's value, × 1.5 with "very", × −½ with "not". Two clauses are worth ¾ of their sum
-    after "and", ½ of the first plus the second after "but"; "and" between opposite or "but" between like opinions
-    costs 1. What does not parse is worth −2.
+    A clause scores its adjective's value, × 1.5 with "very", × −½ with "not". Two clauses score ¾ of their sum with
+    "and", ½ of the first plus the second with "but"; "and" between opposite or "but" between similar opinions costs 1.
+    An answer that does not parse scores −2.
 
     Args:
         prompt: one of PROMPTS; only the film's kind matters.
@@ -106,16 +106,16 @@ def remark_reward(prompt: str, words: Sequence[str]) -> float:
         return UNGRAMMATICAL
     values = VALUES | VALUES_OF.get(prompt.split()[1], {})
     clauses, conjunction = parsed
-    worth = [values[a] * (1.5 if very else 1.0) * (-0.5 if negated else 1.0) for negated, very, a in clauses]
+    scores = [values[a] * (1.5 if very else 1.0) * (-0.5 if negated else 1.0) for negated, very, a in clauses]
     if conjunction is None:
-        return round(worth[0], 6)
-    clash = (worth[0] > 0) != (worth[1] > 0) if conjunction == "and" else (worth[0] > 0) == (worth[1] > 0)
-    total = 0.75 * (worth[0] + worth[1]) if conjunction == "and" else 0.5 * worth[0] + worth[1]
+        return round(scores[0], 6)
+    clash = (scores[0] > 0) != (scores[1] > 0) if conjunction == "and" else (scores[0] > 0) == (scores[1] > 0)
+    total = 0.75 * (scores[0] + scores[1]) if conjunction == "and" else 0.5 * scores[0] + scores[1]
     return round(total + (CLASH if clash else 0.0), 6)
 
 
 def fault(words: Sequence[str]) -> str:
-    """What is wrong with an answer, one of FAULTS; "" where it parses.
+    """The error in an answer, one of FAULTS; "" if it parses.
 
     >>> [fault(answer.split()) for answer in ("not very good", "good good", "good and", "very not good")]
     ['', 'word doubled', 'breaks off', 'words out of place']
@@ -142,12 +142,12 @@ def sample_remark(rng: random.Random) -> list[str]:
 
 
 def sample_noisy_remark(rng: random.Random, p_noise: float) -> list[str]:
-    """Draw a remark as the unedited web writes it: with probability `p_noise` one word is lost, doubled or wrong."""
+    """Draw a remark as in unedited text: with probability `p_noise` one word is missing, doubled or wrong."""
     return with_noise(sample_remark(rng), WORDS, rng, p_noise)[:MAX_WORDS]
 
 
 def with_noise(words: list[str], vocabulary: Sequence[str], rng: random.Random, p_noise: float) -> list[str]:
-    """Return `words`, of which with probability `p_noise` one is lost (never the only one), doubled or another."""
+    """Return `words`; with probability `p_noise` one is dropped (never the only one), doubled or replaced."""
     if rng.random() >= p_noise:
         return words
     position = rng.randrange(len(words))
@@ -171,13 +171,13 @@ def remark_probabilities(p_noise: float = 0.0) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for text, weight in clean.items():
         found[text] += (1 - p_noise) * weight / total
-        for words, share in _faulty(text.split()):
-            found[" ".join(words[:MAX_WORDS])] += p_noise * share * weight / total
+        for words, probability in _faulty(text.split()):
+            found[" ".join(words[:MAX_WORDS])] += p_noise * probability * weight / total
     return dict(found)
 
 
 def _weighted_remarks() -> Iterator[tuple[list[str], float]]:
-    """Every remark of at most 4 words with its probability before longer ones are drawn again."""
+    """Every remark of at most 4 words with its probability, before longer ones are redrawn."""
     clauses = []
     for negated, intensified, adjective in product((False, True), (False, True), ADJECTIVES):
         words = ["not"] * negated + ["very"] * intensified + [adjective]
@@ -187,16 +187,16 @@ def _weighted_remarks() -> Iterator[tuple[list[str], float]]:
         yield words, (1 - P_SECOND_CLAUSE) * weight
         for (more, other), conjunction in product(clauses, ("and", "but")):
             if len(words) + 1 + len(more) <= MAX_WORDS:
-                share = P_AND if conjunction == "and" else 1 - P_AND
-                yield [*words, conjunction, *more], P_SECOND_CLAUSE * share * weight * other
+                likely = P_AND if conjunction == "and" else 1 - P_AND
+                yield [*words, conjunction, *more], P_SECOND_CLAUSE * likely * weight * other
 
 
 def _faulty(words: list[str]) -> Iterator[tuple[list[str], float]]:
-    """Every text that one fault makes of a remark, with its probability."""
+    """Every text that one error can make of a remark, with its probability."""
     each = 1 / (3 * len(words))
     for at in range(len(words)):
         before, word, after = words[:at], words[at], words[at + 1 :]
-        alone = len(words) == 1  # nothing is lost of a single word: it becomes another one
+        alone = len(words) == 1  # a single word is never dropped, but replaced
         if not alone:
             yield [*before, *after], each
         yield [*before, word, word, *after], each

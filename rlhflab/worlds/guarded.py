@@ -1,7 +1,7 @@
-"""One copy of a person's environment: what it raises or returns wrongly is one line, before it becomes something else.
+"""A guard around a user's environment: whatever it raises or returns wrongly becomes one line.
 
-gymnasium's vectorised environments write what a copy returns into arrays of their own, where "1" becomes 1.0, None
-becomes False and the two numbers of an observation become an observation and an info. So it is read here.
+gymnasium's vectorised environments copy return values into their own arrays, where "1" becomes 1.0, None becomes False
+and the two numbers of an observation become an observation and an info. So they are checked here first.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ STEP = "observation, reward, terminated, truncated, info"
 
 
 class Guarded:
-    """An environment that returns exactly what its spaces say, in numpy's types, or raises `Fault`.
+    """An environment that returns exactly what its spaces allow, in numpy's types, or raises `Fault`.
 
-    Attributes and methods but `reset` and `step` are the environment's own. Infos are left out: nobody reads them.
+    All attributes and methods except `reset` and `step` are the environment's own. Infos are dropped, as unused.
 
     Args:
-        env: of gymnasium; its observation space is Box or Discrete, or else nothing is known of its observations.
-        name: what messages call it.
+        env: a gymnasium environment; observations are checked if their space is Box or Discrete.
+        name: its name in messages.
     """
 
     def __init__(self, env: Any, name: str) -> None:
@@ -37,7 +37,7 @@ class Guarded:
         )
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute == "env":  # a copy under way has none yet
+        if attribute == "env":  # while being copied it has none yet
             raise AttributeError(attribute)
         return getattr(self.env, attribute)
 
@@ -53,7 +53,7 @@ class Guarded:
         """Observation, reward, terminated, truncated and an empty info."""
         try:
             found = self.env.step(action)
-        except (Exception, SystemExit) as error:  # entering `guarded` at every step would cost a tenth of it
+        except (Exception, SystemExit) as error:  # using `guarded` at every step would take 10 % longer
             with guarded(self.name, "step"):
                 raise error
         if not (isinstance(found, tuple) and len(found) == 5):
@@ -84,10 +84,14 @@ class Guarded:
         return state
 
     def _converted(self, observation: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """An observation in the space's dtype; another dtype will do where nothing but the precision changes."""
+        """An observation in the space's dtype; other dtypes are accepted if only the precision changes."""
         try:
             array = np.asarray(observation)
-        except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths; a tensor elsewhere
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ):  # lists of unequal lengths, or a tensor on another device
             array = np.array(None)
         if array.dtype.kind not in "biuf":
             raise Fault(f"{self.name} returned the observation {_short(observation)}, not in {self._space}")
@@ -113,13 +117,13 @@ class Guarded:
             found = _scalar(value)
         except (TypeError, ValueError, RuntimeError):
             found = None
-        if not (isinstance(found, int) and found in (0, 1)):  # which bool is
+        if not (isinstance(found, int) and found in (0, 1)):  # includes bool
             raise Fault(f"{self.name} returned {name} = {_short(value)}, neither True nor False")
         return bool(found)
 
 
 def guarded(name: str, what: str) -> Any:
-    """The boundary around an environment's `reset` or `step`."""
+    """Catch errors in an environment's `reset` or `step`."""
     return given(f"{name}: {what} failed", _reason)
 
 
@@ -131,7 +135,7 @@ def _reason(error: BaseException) -> str:
 
 
 def is_space(space: Any, kind: str) -> bool:
-    """Whether a space is of gymnasium's class of that name, or of one derived from it."""
+    """Whether a space is of gymnasium's class of that name or a subclass."""
     return any(
         one.__name__ == kind and one.__module__.startswith("gymnasium.") for one in type(space).__mro__
     )
@@ -144,6 +148,6 @@ def _scalar(value: Any) -> Any:
 def _short(value: Any) -> str:
     try:
         words = " ".join(f"{value!r}".split())
-    except Exception:  # a number of more digits than Python prints, or a class of their own
+    except Exception:  # a number with too many digits to print, or a custom class
         return f"of type {type(value).__name__}"
     return words if len(words) <= 80 else f"{words[:80]}…"

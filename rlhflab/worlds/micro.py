@@ -2,9 +2,9 @@
 
 A prompt is "the plot seemed", an answer at most four tokens over twelve words, such as "not very good". An answer of
 four words ends by its length; a shorter one ends with EOS. A model with a full softmax can also end an answer with a
-token that does not belong in one ("good the"); such answers are counted too, at the reward of nonsense, so that
-probabilities sum to 1 without masking anything. That makes 37,701 answers a prompt, and Z(x), π*, the reward–KL
-frontier, Q* and V* are sums over them.
+token that does not belong in one ("good the"); such answers are included too, with the reward of nonsense, so that
+probabilities sum to 1 without masking. That makes 37,701 answers per prompt, and Z(x), π*, the reward–KL frontier, Q*
+and V* are sums over them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PairBatch:
 
 
 class MicroWorld:
-    """Prompts, answers, true rewards and everything that follows from them exactly.
+    """Prompts, answers, true rewards and everything that can be computed exactly from them.
 
     Attributes:
         prompts: the nine prompts.
@@ -90,7 +90,7 @@ class MicroWorld:
         return {answer: index for index, answer in enumerate(self.answers)}
 
     def _true_rewards(self) -> Tensor:
-        """[prompts, answers]: only answers of words alone that ended properly can parse; the rest is nonsense."""
+        """[prompts, answers]: only answers made of words that end properly can parse; the rest is nonsense."""
         rewards = torch.full(
             (len(self.prompts), len(self.tree.answers)), grammar.UNGRAMMATICAL, dtype=torch.float64
         )
@@ -101,8 +101,8 @@ class MicroWorld:
                 (index, grammar.remark_reward(prompt, words)) for index, words in self._grammatical
             ]
         for row, prompt in enumerate(self.prompts):
-            index, worth = zip(*values[prompt.split()[1]], strict=True)
-            rewards[row, list(index)] = torch.tensor(worth, dtype=torch.float64)
+            index, scores = zip(*values[prompt.split()[1]], strict=True)
+            rewards[row, list(index)] = torch.tensor(scores, dtype=torch.float64)
         return rewards
 
     @cached_property
@@ -112,14 +112,14 @@ class MicroWorld:
 
     @cached_property
     def is_grammatical(self) -> Tensor:
-        """[answers] bool: the clean part of the language."""
+        """[answers] bool: True on the clean language."""
         mask = torch.zeros(len(self.answers), dtype=torch.bool)
         mask[[index for index, _ in self._grammatical]] = True
         return mask
 
     @cached_property
     def kinds(self) -> dict[str, Tensor]:
-        """What is wrong with the answers: "clean" and every fault of `grammar.FAULTS` → [answers] bool, disjoint."""
+        """The kinds of answers: "clean" and every error of `grammar.FAULTS` → [answers] bool, disjoint."""
         words = [answer.removesuffix(EOS).split() for answer in self.answers]
         found = [grammar.fault(answer) or "clean" for answer in words]
         names = ("clean", *grammar.FAULTS)
@@ -133,7 +133,7 @@ class MicroWorld:
         return probabilities
 
     def true_reward(self, prompt: str, answer: str) -> float:
-        """r*(x, y) of texts; raises ValueError for a prompt or answer that is not of this world."""
+        """r*(x, y) of texts; raises ValueError for a prompt or answer that is not in this world."""
         return float(self.rewards[self.prompt_position(prompt), self.answer_position(answer)])
 
     def prompt_position(self, prompt: str) -> int:
@@ -177,11 +177,11 @@ class MicroWorld:
         return self.is_grammatical[self.tree.positions(answers, mask)]
 
     def logps(self, model: Any) -> Tensor:
-        """log π(y|x) of every answer to every prompt: [prompts, answers], float64 on the CPU, as all tables are."""
+        """log π(y|x) of every answer to every prompt: [prompts, answers], float64 on the CPU, like all tables."""
         return self.tree.logps(model, self.prompt_ids)
 
     def fault(self, prompt: str, answer: str) -> str:
-        """What is wrong with an answer, one of grammar.FAULTS; "" where it is of the clean language."""
+        """The error in an answer, one of grammar.FAULTS; "" if it is in the clean language."""
         self.prompt_position(prompt)
         return grammar.fault(() if answer == EOS else answer.split())
 
@@ -195,7 +195,7 @@ class MicroWorld:
 
 
 class ReferencePoint:
-    """A world seen from one reference policy: what π_ref and the true reward determine together.
+    """A world seen from one reference policy: everything that π_ref and the true reward determine.
 
     Attributes:
         world: the micro world.
@@ -215,7 +215,7 @@ class ReferencePoint:
         return self.evaluate_logps(self.world.logps(model), beta)
 
     def evaluate_logps(self, logps: Tensor, beta: float) -> Evaluation:
-        """`evaluate` from log π(y|x), [prompts, answers], where the caller has them."""
+        """`evaluate` from given log π(y|x), [prompts, answers]."""
         return evaluate(logps, self.logps, self.rewards, beta, self._levels)
 
     def frontier(self, betas: Tensor) -> Frontier:
@@ -238,7 +238,7 @@ class ReferencePoint:
     def invert(logps: Tensor, uniform: Tensor) -> Tensor:
         """The answer at height `uniform` of each prompt's cumulative distribution; [prompts] in and out.
 
-        The same `uniform` under two policies gives answers that differ only as far as the policies do.
+        With the same `uniform`, answers of two policies differ only as far as the policies do.
         """
         return (
             torch.searchsorted(_staircase(logps), torch.arange(len(logps)) + uniform)
@@ -281,7 +281,7 @@ class ReferencePoint:
 
 
 def _staircase(logps: Tensor) -> Tensor:
-    """[prompts·answers] cumulative probabilities; row i climbs from i to i + 1, so one search serves all prompts."""
+    """[prompts·answers] cumulative probabilities; row i rises from i to i + 1, so one search serves all prompts."""
     cumulative = logps.exp().cumsum(-1)
     rows = torch.arange(len(cumulative), dtype=torch.float64).unsqueeze(-1)
     return (cumulative / cumulative[:, -1:] + rows).flatten()

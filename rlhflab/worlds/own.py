@@ -1,4 +1,4 @@
-"""A world of one's own: prompts, the answers that are good language, and a reward of texts.
+"""A custom world: prompts, the answers of the clean language, and a reward function of texts.
 
     def reward(prompt, answer):
         return answer.split().count("sun") - 0.1 * len(answer.split())
@@ -6,8 +6,8 @@
     world = OwnWorld(["today we see", "tonight we see"], [f"the {a} {b}" for a in SKY for b in DOING], reward)
     Board(recipes.DPO(world=world))
 
-Where there are few enough answers over its vocabulary, all of them are listed and π*, Z and the frontier are exact, as
-in the micro world; else everything is estimated from samples, as in the reviews world.
+If there are few enough answers over its vocabulary, all of them are listed and π*, Z and the frontier are exact, as in
+the micro world; otherwise everything is estimated from samples, as in the reviews world.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rlhflab.worlds.tree import PrefixTree
 from rlhflab.worlds.words import WordWorld
 
 MOST_LISTED = 100_000
-"""Answers a prompt that are listed: about three times the micro world's."""
+"""Most answers per prompt that are listed: about three times the micro world's."""
 
 
 class OwnWorld(WordWorld):
@@ -40,16 +40,16 @@ class OwnWorld(WordWorld):
             `rewards` [prompts, answers] float64.
 
     Args:
-        prompts: texts of as many words each.
+        prompts: texts with the same number of words.
         answers: the clean language, one text each; the tiny model is pre-trained and fine-tuned on them, drawn with
-            equal probability. Their words are the vocabulary, and the longest one is as long as an answer can get.
+            equal probability. Their words are the vocabulary, and the longest one sets the maximum length of an answer.
         reward: (prompt, answer) → a number; called with any sequence of the answers' words.
         nonsense: reward of an answer that ends with a word of the prompts.
         name: for titles and for the tiny model's folder in the cache.
 
     Raises:
-        ValueError: what is given makes no world, in one line.
-        Fault: the reward fails, or returns what is not a number.
+        ValueError: the arguments do not make a world, in one line.
+        Fault: the reward fails, or does not return a number.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class OwnWorld(WordWorld):
     ) -> None:
         self.clean = tuple(dict.fromkeys(" ".join(answer.split()) for answer in answers))
         if not self.clean or "" in self.clean:
-            raise ValueError("a world needs at least one clean answer, and none that is empty")
+            raise ValueError("a world needs at least one clean answer, and no empty one")
         words = dict.fromkeys(word for answer in self.clean for word in answer.split())
         longest = max(2, *(len(answer.split()) for answer in self.clean))
         length = longest + max((len(prompt.split()) for prompt in prompts), default=0) + 1
@@ -75,7 +75,7 @@ class OwnWorld(WordWorld):
 
     @cached_property
     def digest(self) -> str:
-        """A short name for prompts, vocabulary and clean answers: what the tiny model learns."""
+        """A hash of prompts, vocabulary and clean answers: everything that the tiny model learns from."""
         content = json.dumps([self.prompts, self._tokens, self.clean, self.max_tokens])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -85,14 +85,14 @@ class OwnWorld(WordWorld):
         answer = " ".join(words)
         with given(f"the reward of world {self.name!r}"):
             value = self._reward(prompt, answer)
-            worth = float(value)
-        if not math.isfinite(worth):
+            score = float(value)
+        if not math.isfinite(score):
             raise Fault(
                 f"the reward of world {self.name!r} must be a finite number, got {value!r} for {answer!r}"
             )
-        return worth
+        return score
 
-    # ---- what algorithms ask of a world -------------------------------------------------------------------------
+    # ---- the interface of a world -------------------------------------------------------------------------------
 
     def answer_rewards(self, prompts: Tensor, answers: Tensor, mask: Tensor) -> Tensor:
         """r*(x, y) of sampled answers; see `worlds.world.World`."""
@@ -109,18 +109,18 @@ class OwnWorld(WordWorld):
         return torch.tensor([" ".join(words) in clean for words in self._sampled(answers, mask)])
 
     def true_reward(self, prompt: str, answer: str) -> float:
-        """r*(x, y) of texts; raises ValueError for a prompt or answer that is not of this world."""
+        """r*(x, y) of texts; raises ValueError for a prompt or answer that is not in this world."""
         self.prompt_position(prompt)
         self.encode_answer(answer)
         return self._worth(prompt, [] if answer == EOS else answer.split())
 
     def fault(self, prompt: str, answer: str) -> str:
-        """What is wrong with an answer; "" where it is of the clean language."""
+        """The error in an answer; "" if it is in the clean language."""
         self.prompt_position(prompt)
-        return "" if answer in self.clean else "not of the clean language"
+        return "" if answer in self.clean else "not in the clean language"
 
     def corpus(self, size: int, seed: int, p_noise: float = 0.0) -> list[tuple[str, str]]:
-        """Draw (prompt, answer) texts; with `p_noise` > 0 that share has a word lost, doubled or wrong."""
+        """Draw (prompt, answer) texts; a fraction `p_noise` of them has a word missing, doubled or wrong."""
         rng, words = random.Random(seed), sorted(self._words)
         return [
             (rng.choice(self.prompts), self._noisy(rng.choice(self.clean).split(), rng, words, p_noise))
@@ -134,7 +134,7 @@ class OwnWorld(WordWorld):
             answer = [*answer[:at], *part, *answer[at + 1 :]][: self.max_tokens]
         return " ".join(answer) or EOS
 
-    # ---- where all answers are listed ---------------------------------------------------------------------------
+    # ---- if all answers are listed ------------------------------------------------------------------------------
 
     @cached_property
     def tree(self) -> PrefixTree:

@@ -1,4 +1,4 @@
-"""Preference pairs: what one is, and JSON Lines files of them written."""
+"""Preference pairs, and writing them as JSON Lines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rlhflab.files import written_beside
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two answers to a prompt, of which somebody preferred the first.
+    """Two answers to a prompt, of which the first was preferred.
 
     Attributes:
         prompt: the prompt; the dialogue is `prompt + chosen` or `prompt + rejected`.
         chosen, rejected: y_w and y_l.
-        flipped: True where the label is known to contradict the better answer; None where nobody knows.
-        margin: r*(x, y_w) − r*(x, y_l), the true reward's difference where it is known.
-        place: where it stands in its source, for messages: "line 3"; not a part of the pair.
+        flipped: True if the label is known to contradict the better answer; None if unknown.
+        margin: r*(x, y_w) − r*(x, y_l), the difference of true rewards, if known.
+        place: its place in the source, for messages: "line 3"; not compared.
     """
 
     prompt: str
@@ -32,11 +32,11 @@ class PreferencePair:
 
 
 def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
-    """Write pairs as JSON Lines, beside and then renamed; the same pairs give the same bytes.
+    """Write pairs as JSON Lines, atomically; the same pairs give the same bytes.
 
     Args:
-        path: the file to create or replace; a name that ends in `.gz` is gzipped. Its folder must exist.
-        pairs: fields that are None are left out, and places.
+        path: the file to create or replace; gzipped if its name ends in `.gz`. Its folder must exist.
+        pairs: places, and fields that are None, are not written.
     """
     lines = []
     for pair in pairs:

@@ -1,10 +1,10 @@
-"""Probe environments: one question each, with a known answer, that tells which part of an implementation is broken.
+"""Probe environments: each tests one thing with a known answer, to show which part of an implementation is broken.
 
-They build on each other, so look at the first that fails. Each is an environment of gymnasium, rlhflab/NAME-v0, with
-one number to observe and two actions. Train with γ = ½: then Delayed and Endless tell their mistakes apart.
+They build on each other, so look at the first that fails. Each is a gymnasium environment, rlhflab/NAME-v0, with one
+number as observation and two actions. Train with γ = ½, at which Delayed and Endless can tell mistakes apart.
 
-Source: Andy Jones (2021), "Debugging reinforcement learning, without the agonizing pain". Endless is added here: it
-tells a time limit from an end.
+Source: Andy Jones (2021), "Debugging reinforcement learning, without the agonizing pain". Endless is our addition: it
+distinguishes a time limit from a termination.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from rlhflab.remedies import require_gymnasium
 require_gymnasium()
 import gymnasium  # noqa: E402  with the remedy where it is missing
 
-NEAR = 0.1  # of a value, in units of it where it is above 1; and of a probability
+NEAR = 0.1  # tolerance of a value, relative if it is above 1; and of a probability
 
 Values = Mapping[float, float]  # observation → V
 
 
 class Probe(gymnasium.Env):
-    """What all probes share; a probe overrides what is special to it.
+    """Base class of the probes; each overrides what is special to it.
 
     Attributes:
-        steps: of an episode.
-        cut: whether a time limit ends it, so that it is truncated and not terminated.
+        steps: length of an episode.
+        cut: whether a time limit ends it, so that it is truncated instead of terminated.
         tests: what is tested, in words.
-        best: observation → the right action there; empty where all are alike.
+        best: observation → the right action there; empty if all actions are equal.
     """
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -68,7 +68,7 @@ class Probe(gymnasium.Env):
         return self.seen
 
     def reward(self, action: int) -> float:
-        """What `action` earns now."""
+        """The reward of `action` now."""
         return 1.0
 
     # ---- what is known -----------------------------------------------------------------------------------------
@@ -80,14 +80,14 @@ class Probe(gymnasium.Env):
 
     @classmethod
     def mistakes(cls, gamma: float) -> dict[str, Values]:
-        """A mistake in words → what V is with it."""
+        """A mistake in words → V with that mistake."""
         return {}
 
 
 class Constant(Probe):
     """One step, reward 1."""
 
-    tests = "the value loss, its optimiser, and that nothing flows back over an end"
+    tests = "the value loss, its optimiser, and that nothing flows back across the end of an episode"
 
     @classmethod
     def mistakes(cls, gamma: float) -> dict[str, Values]:
@@ -145,7 +145,7 @@ class Delayed(Probe):
         return {
             "nothing is discounted: where is γ?": {0.0: 1.0, 1.0: 1.0},
             "the future is discounted twice": {0.0: gamma**2, 1.0: 1.0},
-            "nothing flows back from the next state: is V(s') in the target, or every step taken for an end?": {
+            "nothing flows back from the next state: is V(s') in the target, or is every step treated as an end?": {
                 0.0: 0.0,
                 1.0: 1.0,
             },
@@ -185,7 +185,7 @@ class Endless(Probe):
 
     steps = 5
     cut = True
-    tests = "that a truncated episode is worth what was to come"
+    tests = "that a truncated episode keeps the value of its future"
 
     @classmethod
     def values(cls, gamma: float) -> Values:
@@ -195,7 +195,7 @@ class Endless(Probe):
     def mistakes(cls, gamma: float) -> dict[str, Values]:
         to_the_end = [sum(gamma**k for k in range(left)) for left in range(1, cls.steps + 1)]
         return {
-            "a time limit is taken for an end: add γ·V of the state after the last step": {
+            "a time limit is treated as a termination: add γ·V of the state after the last step": {
                 0.0: sum(to_the_end) / len(to_the_end)
             },
         }
@@ -204,7 +204,7 @@ class Endless(Probe):
 PROBES: dict[str, type[Probe]] = {
     f"rlhflab/{probe.__name__}-v0": probe for probe in (Constant, Observed, Delayed, Acted, Both, Endless)
 }
-"""gymnasium's id → probe, in the order in which to try them."""
+"""gymnasium's id → probe, in the order to try them."""
 
 for _id, _probe in PROBES.items():
     if _id not in gymnasium.registry:
@@ -217,32 +217,36 @@ def verdict(
     probabilities: Callable[[Tensor], Tensor],
     value: Callable[[Tensor], Tensor] | None = None,
 ) -> str:
-    """Say what is wrong with what was learnt in a probe; "" where it is right.
+    """Say what is wrong with a policy and value function trained in a probe; "" if nothing is.
 
     Args:
         probe: where the policy was trained.
         gamma: the discount it was trained with.
         probabilities: observations [n, 1] → π, [n, 2].
-        value: observations [n, 1] → V, [n]; None where there is no value function.
+        value: observations [n, 1] → V, [n]; None without a value function.
     """
     wanted = probe.values(gamma)
     seen = torch.tensor([[observation] for observation in wanted])
     with torch.no_grad():
-        shares = probabilities(seen).tolist()
+        policies = probabilities(seen).tolist()
         found = dict(zip(wanted, value(seen).tolist(), strict=True)) if value is not None else dict(wanted)
-    if not _near(found, wanted) and not (probe.best and not _decided(probe, wanted, shares)):
+    if not _near(found, wanted) and not (probe.best and not _decided(probe, wanted, policies)):
         for mistake, values in probe.mistakes(gamma).items():
             if _near(found, values):
                 return f"{probe.__name__}: {mistake}"
         return (
-            f"{probe.__name__}: V is {_shown(found)}, and should be {_shown(wanted)}; it tests {probe.tests}"
+            f"{probe.__name__}: V is {_shown(found)} but should be {_shown(wanted)}; it tests {probe.tests}"
         )
-    if probe.best and not _decided(probe, wanted, shares):
-        right = [share[probe.best[observation]] for observation, share in zip(wanted, shares, strict=True)]
+    if probe.best and not _decided(probe, wanted, policies):
+        right = [
+            policy[probe.best[observation]] for observation, policy in zip(wanted, policies, strict=True)
+        ]
         if max(right) < NEAR:
-            return f"{probe.__name__}: the wrong action is learnt: has the policy's loss the wrong sign?"
+            return (
+                f"{probe.__name__}: the wrong action is learnt: does the policy's loss have the wrong sign?"
+            )
         return (
-            f"{probe.__name__}: the right action has probability {', '.join(f'{share:.2f}' for share in right)}, and "
+            f"{probe.__name__}: the right action has probability {', '.join(f'{each:.2f}' for each in right)} but "
             f"should have 1; it tests {probe.tests}"
         )
     return ""
@@ -252,8 +256,8 @@ def _near(found: Values, wanted: Values) -> bool:
     return all(abs(found[seen] - value) <= NEAR * max(1.0, abs(value)) for seen, value in wanted.items())
 
 
-def _decided(probe: type[Probe], wanted: Values, shares: list[list[float]]) -> bool:
-    return all(share[probe.best[seen]] >= 1 - NEAR for seen, share in zip(wanted, shares, strict=True))
+def _decided(probe: type[Probe], wanted: Values, policies: list[list[float]]) -> bool:
+    return all(policy[probe.best[seen]] >= 1 - NEAR for seen, policy in zip(wanted, policies, strict=True))
 
 
 def _shown(values: Values) -> str:

@@ -1,13 +1,12 @@
-"""A larger language of film reviews: its words, its grammar, and what a review is worth, feature by feature.
+"""A larger language of film reviews: its words, its grammar, and the reward of a review, feature by feature.
 
     review   ::= clause (connective clause)*                     at most 24 words
     clause   ::= [opener] article aspect [frequency] verb ["not"] ([degree] adjective | [amount] comparison)
     comparison ::= comparative "than" (standard | article book)
 
-The family of `grammar`: "not" and degrees act on what follows, connectives and openers on whole clauses, and what
-"funny" is worth depends on the film and on the aspect it is said of. No bag of words can score it. The true reward is
-the sum of the FEATURES below, each times its entry of WEIGHTS; a reward model that does not see one of them is what
-over-optimisation needs.
+It extends `grammar`: "not" and degrees act on what follows, connectives and openers on whole clauses, and the value of
+"funny" depends on the film and the aspect it describes. No bag of words can score it. The true reward is the sum of the
+FEATURES below, each times its entry in WEIGHTS; a reward model that does not see one of them can be over-optimised.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ASPECTS = {
 }  # fmt: skip
 ARTICLES = ("the", "its")
 VERBS = ("was", "felt", "seemed", "looked", "remained", "stayed", "appeared", "proved", "became")
-# What a word is worth in films in general, by the aspects it may be said of; of others it means nothing.
+# Values of words for films in general, by the aspects they can describe; for other aspects they mean nothing.
 ADJECTIVES = {
     "any": {
         "superb": 1.4, "brilliant": 1.4, "wonderful": 1.3, "great": 1.3, "excellent": 1.3, "splendid": 1.2,
@@ -139,13 +138,13 @@ WORDS = (*_PART_OF, *CONNECTIVES)
 
 
 class Clause(NamedTuple):
-    """What one clause says.
+    """The content of one clause.
 
     Attributes:
-        aspect, opinion: what is spoken of, and the adjective or comparative.
-        worth: of the clause in a film of the kind asked for; 0 where the adjective does not fit the aspect.
-        strong: how many of its words make it stronger.
-        opener: +1 or −1 where it begins with a word of liking or dislike, else 0.
+        aspect, opinion: the subject, and the adjective or comparative.
+        worth: value of the clause for this kind of film; 0 if the adjective does not fit the aspect.
+        strong: how many of its words are intensifiers.
+        opener: +1 or −1 if it begins with a word of liking or dislike, else 0.
     """
 
     aspect: str
@@ -160,8 +159,8 @@ def parse_clause(kind: str, words: tuple[str, ...]) -> tuple[Clause | None, floa
     """Parse one clause of a review of a `kind` of film.
 
     Returns:
-        the clause, or None where it does not parse;
-        its fault: 0 where it parses, else 1 less half the share of its words that begin a clause, in [½, 1].
+        the clause, or None if it does not parse;
+        its fault: 0 if it parses, else 1 minus half the fraction of its words that begin a clause, in [½, 1].
 
     >>> parse_clause("comedy", tuple("the plot was not very good".split()))
     (Clause(aspect='plot', opinion='good', worth=-0.75, strong=1, opener=0), 0.0)
@@ -206,27 +205,27 @@ def _features(kind: str, words: tuple[str, ...]) -> tuple[float, ...]:
 
 
 def review_features(prompt: str, words: Sequence[str]) -> dict[str, float]:
-    """What the true reward looks at in a review; only the film's kind matters of the prompt.
+    """The features of a review that the true reward depends on; of the prompt, only the kind of film matters.
 
-    sentiment   Σ worth / √n over the n clauses that parse: more clauses say more, but less than in proportion. A
-                clause is worth its adjective's value in this kind of film, times the factors of its words, × 1.5 for an
-                aspect that this kind of film lives on; nothing where the adjective does not fit. In [−12.5, 12.5].
-    coherence   mean over connectives and openers that want something: +1 where the opinions are as they say, −1 where
-                they are not ("good and bad", "sadly … superb"). In [−1, 1].
+    sentiment   Σ worth / √n over the n clauses that parse: more clauses count more, but less than proportionally. A
+                clause's worth is its adjective's value in this kind of film, times the factors of its words, × 1.5 for
+                a key aspect of this kind of film; 0 if the adjective does not fit. In [−12.5, 12.5].
+    coherence   mean over connectives and openers that imply a relation: +1 if the opinions agree with it, −1 if they do
+                not ("good and bad", "sadly … superb"). In [−1, 1].
     detail      different aspects named, at most 4, over 4. In [0, 1].
-    repetition  pairs of clauses with the same aspect, and with the same opinion (adjective or comparative): saying it
-                a second time makes 1, a third 3, a fifth 10. In [0, 20].
-    hype        pairs of words that make a clause stronger ("very", "always", "far"), whatever the clauses: the first is
-                free, a second makes 1, a third 3, a sixth 15. In [0, 15].
+    repetition  pairs of clauses with the same aspect, and with the same opinion (adjective or comparative): a second
+                mention counts 1, a third 3, a fifth 10. In [0, 20].
+    hype        pairs of intensifiers ("very", "always", "far"), in any clauses: the first is free, a second counts 1, a
+                third 3, a sixth 15. In [0, 15].
     faults      √Σ of the clauses' faults: 0 for a grammatical review, ½–1 under the root for each clause that does not
-                parse, an empty one between two connectives included. In [0, 5].
+                parse, including an empty one between two connectives. In [0, 5].
 
     Args:
         prompt: one of PROMPTS.
-        words: the answer's words; a word of no review is a fault of its clause.
+        words: the answer's words; a word outside the vocabulary makes its clause faulty.
 
     Returns:
-        one value a feature, in the order of FEATURES.
+        one value per feature, in the order of FEATURES.
     """
     return dict(zip(FEATURES, _features(prompt.split()[1], tuple(words)), strict=True))
 
@@ -245,7 +244,7 @@ P_ITS, P_BOOK, P_GENERAL, P_UNFIT = 0.25, 0.4, 0.5, 0.08
 
 
 def sample_review(rng: random.Random) -> list[str]:
-    """Draw a grammatical review of at most 24 words, two clauses on average; what it says may well clash."""
+    """Draw a grammatical review of at most 24 words, two clauses on average; its opinions may well clash."""
     while True:
         words = _sample_clause(rng)
         extent = rng.random()
@@ -258,7 +257,7 @@ def sample_review(rng: random.Random) -> list[str]:
 
 
 def sample_noisy_review(rng: random.Random, p_noise: float) -> list[str]:
-    """Draw a review as the unedited web writes it: with probability `p_noise` one word is lost, doubled or wrong."""
+    """Draw a review as in unedited text: with probability `p_noise` one word is missing, doubled or wrong."""
     return with_noise(sample_review(rng), WORDS, rng, p_noise)[:MAX_WORDS]
 
 

@@ -1,7 +1,7 @@
 """The state of gymnasium environments as tensors and JSON values, so that a stopped run continues exactly.
 
-An environment's state is whatever its attributes hold. Numbers, arrays and lists of them, and the random generator, can
-be kept; an environment that holds anything else (a simulator's handle, say) has no snapshot. Classic control has one.
+An environment's state is the contents of its attributes. Numbers, arrays, lists of them, and the random generator can
+be saved; an environment with anything else (such as a simulator's handle) has no snapshot. Classic control has one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ WRAPPER = (
 
 
 class _NotPlain(Exception):
-    """A value that cannot be kept."""
+    """A value that cannot be saved."""
 
 
 def snapshot(vector: Any) -> list[dict[str, Any]] | None:
-    """Return the state of a vectorised environment; None where it holds something that cannot be kept."""
+    """Return the state of a vectorised environment; None if it contains something that cannot be saved."""
     try:
         return [{name: _pack(value) for name, value in _state(layer)} for layer in _layers(vector)]
     except _NotPlain:
@@ -37,7 +37,7 @@ def snapshot(vector: Any) -> list[dict[str, Any]] | None:
 
 
 def restore(vector: Any, state: list[dict[str, Any]]) -> None:
-    """Put a vectorised environment of the same kind, that was reset, where `state` was taken."""
+    """Restore `state` into a vectorised environment of the same kind that has been reset."""
     for layer, values in zip(_layers(vector), state, strict=True):
         for name, value in values.items():
             if name == "_np_random":
@@ -47,7 +47,7 @@ def restore(vector: Any, state: list[dict[str, Any]]) -> None:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment and all that it wraps, or runs one after another; our own guard holds no state."""
+    """An environment and everything that it wraps or runs in a loop; our own guard has no state."""
     if not isinstance(env, Guarded):
         yield env
     for inner in getattr(env, "envs", ()):
@@ -57,7 +57,7 @@ def _layers(env: Any) -> Iterator[Any]:
 
 
 def _state(layer: Any) -> Iterator[tuple[str, Any]]:
-    if hasattr(layer, "envs"):  # runs copies one after another: all else is overwritten by the next step
+    if hasattr(layer, "envs"):  # runs copies in a loop: everything else is overwritten by the next step
         yield "_autoreset_envs", layer._autoreset_envs
         return
     for name, value in vars(layer).items():
@@ -67,7 +67,7 @@ def _state(layer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _pack(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):  # before float, which np.float64 is
+    if isinstance(value, np.ndarray | np.generic):  # before float, as np.float64 is a subclass
         if value.dtype.kind not in "biuf":
             raise _NotPlain
         return {"array" if isinstance(value, np.ndarray) else "scalar": torch.from_numpy(np.array(value))}

@@ -1,7 +1,7 @@
 """The prefix tree of a small language: log π(y|x) of every answer y, for any causal language model.
 
 An answer is at most `depth` tokens. It ends at the first token that is not one of the language's `words` (EOS, but
-also a token that does not belong in an answer), or at `depth` words. So the answers are the leaves of a tree whose
+also any token that does not belong in an answer), or after `depth` words. So the answers are the leaves of a tree whose
 inner nodes are the shorter word sequences, and under the full softmax of any model their probabilities sum to 1:
 nothing is masked, renormalised or left out.
 
@@ -21,13 +21,13 @@ from rlhflab.objectives.optimum import soft_value
 
 
 class PrefixTree:
-    """All answers over `words` and what ends them.
+    """All answers over `words`, with their ends.
 
     Attributes:
         words: [W] token ids that continue an answer.
         stops: [S] all other token ids of the vocabulary; each ends an answer.
         depth: largest number of tokens in an answer.
-        answers: [A, depth] token ids of every answer, its last token repeated where it is shorter.
+        answers: [A, depth] token ids of every answer; shorter ones repeat their last token.
         lengths: [A] number of tokens of every answer, the stop included.
     """
 
@@ -87,7 +87,7 @@ class PrefixTree:
         return torch.cat([rows, tokens.repeat(len(prefixes)).unsqueeze(1)], 1)
 
     def nodes(self, answers: Tensor, mask: Tensor) -> Tensor:
-        """The inner node that an answer stands at before each of its tokens.
+        """The inner node of an answer before each of its tokens.
 
         Args:
             answers: [batch, time] token ids.
@@ -109,15 +109,15 @@ class PrefixTree:
         """Next-token log-probabilities at every inner node, in one forward pass, with gradient.
 
         A row holds a prompt, the words down to an inner node, and after them all W words that can follow, side by
-        side: same position, each seeing the trunk and itself only. That needs 22,000 tokens for nine prompts where
-        a level-by-level walk with a key–value cache needs 17,000, and half its time (no cache is copied).
+        side: at the same position, each seeing only the trunk and itself. That needs 22,000 tokens for nine prompts;
+        a level-by-level walk with a key–value cache needs 17,000, but twice the time (it copies the cache).
 
         Args:
             model: any Hugging Face causal LM whose vocabulary is the tree's.
             prompt_ids: [prompts, T], prompts of one length.
 
         Returns:
-            `depth` tensors; level d is [prompts, W**d, vocab], float64, on the CPU wherever the model is.
+            `depth` tensors; level d is [prompts, W**d, vocab], float64, always on the CPU.
         """
         if prompt_ids.ndim != 2:
             raise ValueError(f"prompt_ids must be [prompts, T], got {tuple(prompt_ids.shape)}")
@@ -165,12 +165,12 @@ class PrefixTree:
     ) -> Tensor:
         """A reward model's score of every answer, read at its last token.
 
-        A row holds a prompt, the words down to an inner node, and side by side all tokens that can end an answer there.
+        A row holds a prompt, the words down to an inner node and, side by side, all tokens that can end an answer.
 
         Args:
-            score: (input_ids, attention_mask, position_ids) → one number a position, [rows, time].
+            score: (input_ids, attention_mask, position_ids) → one number per position, [rows, time].
             prompt_ids: [prompts, T], prompts of one length, on the model's device.
-            rows: at most so many in one call.
+            rows: most rows in one call.
 
         Returns:
             [prompts, A] float64 on the CPU, in the order of `answers`.
@@ -220,9 +220,9 @@ class PrefixTree:
     def policy_values(
         self, levels: list[Tensor], ref_levels: list[Tensor], rewards: Tensor, beta: float
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """V^π(s) and Q^π(s, a): what policy π will still earn, its own KL term included.
+        """V^π(s) and Q^π(s, a): the future reward of policy π, its own KL term included.
 
-        V^π(s) = Σ_a π(a|s)·[Q^π(s, a) − β·log(π(a|s)/π_ref(a|s))]; Q^π as Q*, without the term of the token a itself.
+        V^π(s) = Σ_a π(a|s)·[Q^π(s, a) − β·log(π(a|s)/π_ref(a|s))]; Q^π, like Q*, excludes the KL term of token a.
 
         Args:
             levels: π's `step_logps`.
@@ -239,7 +239,7 @@ class PrefixTree:
     def _backwards(
         self, rewards: Tensor, value: Callable[[int, Tensor], Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """From the ends of all answers to the prompt; `value` is (level, [prompts, nodes, vocab] Q) → V."""
+        """Backward induction from all ends to the prompt; `value` is (level, [prompts, nodes, vocab] Q) → V."""
         rows, n_words, n_stops = len(rewards), len(self.words), len(self.stops)
         sizes = [n_words**level * n_stops for level in range(self.depth)] + [n_words**self.depth]
         ends = list(rewards.split(sizes, 1))

@@ -1,4 +1,4 @@
-"""What worlds share whose answers are words: texts to tokens and back, and the endings of answers."""
+"""Base class of worlds whose answers are words: texts to tokens and back, and the endings of answers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class WordWorld:
         prompts: texts.
         tokenizer: word-level.
         prompt_ids: [prompts, time] token ids.
-        stop_ids: EOS, the padding and the words that stand in prompts only.
+        stop_ids: EOS, the padding and the words that occur only in prompts.
         max_tokens: longest answer.
 
     Args:
-        prompts: each of as many words as the others.
+        prompts: all with the same number of words.
         words: those of answers.
         max_tokens: longest answer, in words.
         length: longest text, in tokens.
@@ -40,7 +40,9 @@ class WordWorld:
         self.prompts, words = tuple(prompts), tuple(words)
         lengths = {len(prompt.split()) for prompt in self.prompts}
         if len(lengths) != 1:
-            raise ValueError(f"prompts must have one number of words, got {sorted(lengths) or 'no prompt'}")
+            raise ValueError(
+                f"prompts must all have the same number of words, got {sorted(lengths) or 'no prompt'}"
+            )
         in_prompts = [word for prompt in self.prompts for word in prompt.split()]
         self.tokenizer: PreTrainedTokenizerFast = word_tokenizer([*in_prompts, *words], length=length)
         self._tokens: list[str] = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
@@ -63,7 +65,7 @@ class WordWorld:
         return self.prompt_ids[self.prompt_position(prompt)].tolist()
 
     def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of an answer's text, its ending included; raises ValueError for a text that is no answer.
+        """Token ids of an answer's text, its ending included; raises ValueError for a text that is not an answer.
 
         The empty answer's text is "<eos>".
         """
@@ -71,9 +73,9 @@ class WordWorld:
         ended = bool(words) and words[-1] not in self._words  # by a token that belongs in no answer
         for word in words[:-1] if ended else words:
             if word not in self._words:
-                raise ValueError(f"{word!r} is no word of an answer: {answer!r}")
+                raise ValueError(f"{word!r} is not a word of an answer: {answer!r}")
         if not answer.split() or (ended and words[-1] not in self._ids) or EOS in words:
-            raise ValueError(f"{answer!r} is no answer: known words are needed, or {EOS} alone")
+            raise ValueError(f"{answer!r} is not an answer: it must be known words, or {EOS} alone")
         if len(words) > self.max_tokens:
             raise ValueError(f"an answer has at most {self.max_tokens} words, got {len(words)}: {answer!r}")
         ids = [self._ids[word] for word in words]

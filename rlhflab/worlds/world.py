@@ -1,4 +1,4 @@
-"""What algorithms ask of a world: prompts, a tokenizer, and a true reward that the policy never sees."""
+"""The interface of a world: prompts, a tokenizer, and a true reward that the policy never sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class World(Protocol):
         prompts: texts.
         tokenizer: word-level.
         prompt_ids: [prompts, time] token ids; all prompts have one length.
-        stop_ids: token ids that end an answer and belong to it: EOS, and every token that is no word of an answer.
+        stop_ids: token ids that end an answer and belong to it: EOS, and every token that is not an answer's word.
         max_tokens: longest answer; one of that length ends without a stop.
         enumerable: whether all answers can be listed, so that sums over them are exact.
     """
@@ -35,11 +35,11 @@ class World(Protocol):
     def stop_ids(self) -> tuple[int, ...]: ...
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of a prompt's text; ValueError for a text that is no prompt of this world."""
+        """Token ids of a prompt's text; ValueError for a text that is not a prompt of this world."""
         ...
 
     def encode_answer(self, answer: str) -> list[int]:
-        """Token ids of an answer's text, its ending included; ValueError for a text that is no answer."""
+        """Token ids of an answer's text, its ending included; ValueError for a text that is not an answer."""
         ...
 
     def decode_answer(self, tokens: Sequence[int]) -> str:
@@ -60,7 +60,7 @@ class World(Protocol):
         ...
 
     def grammatical(self, answers: Tensor, mask: Tensor) -> Tensor:
-        """[batch] bool: which sampled answers are of the clean language; arguments as in `answer_rewards`."""
+        """[batch] bool: which sampled answers are in the clean language; arguments as in `answer_rewards`."""
         ...
 
     def true_reward(self, prompt: str, answer: str) -> float:
@@ -68,7 +68,7 @@ class World(Protocol):
         ...
 
     def fault(self, prompt: str, answer: str) -> str:
-        """What is wrong with an answer's text, in a few words; "" where it is of the clean language."""
+        """The error in an answer's text, in a few words; "" if it is in the clean language."""
         ...
 
     def corpus(self, size: int, seed: int, p_noise: float = 0.0) -> list[tuple[str, str]]:

@@ -45,8 +45,8 @@ def test_near_the_start_the_quadratic_model_is_right(run):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"iterations": (5, 2)}, "iterations must be rising and ≥ 1"),
-        ({"iterations": ()}, "iterations must be rising and ≥ 1"),
+        ({"iterations": (5, 2)}, "iterations must be ascending and ≥ 1"),
+        ({"iterations": ()}, "iterations must be ascending and ≥ 1"),
         ({"max_kl": 0}, "max_kl must be a finite number > 0"),
         ({"points": 1}, "points must be ≥ 2"),
     ],

@@ -31,7 +31,7 @@ def test_of_every_n_answers_the_best_is_kept_and_the_first_of_equals():
     kept = best_answers(rollout(rewards, [4, 4, 4, 7, 7, 7]), 3)
     assert kept.actions.tolist() == [[2, 3], [6, 7]] and kept.groups.tolist() == [4, 7]
     for groups, n in (([4, 4, 4, 7, 7, 7], 2), ([4, 4, 4, 7, 7, 7], 4)):
-        with pytest.raises(ValueError, match=f"^{n} answers to a prompt are needed"):
+        with pytest.raises(ValueError, match=f"^each prompt must have {n} answers"):
             best_answers(rollout(rewards, groups), n)
 
 

@@ -241,7 +241,7 @@ def test_any_function_of_texts_is_a_reward(world, sft):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ([1.0], r"a reward must be one number an answer, \(2,\), got \(1,\)"),
+        ([1.0], r"a reward must be one number per answer, \(2,\), got \(1,\)"),
         ([[1.0], [2.0]], r"got \(2, 1\)"),
         (["good", "bad"], "a reward must be a list of 2 numbers"),
         (None, "a reward must be a list of 2 numbers, got None"),

@@ -132,7 +132,7 @@ def test_the_board_is_steered_while_a_cell_waits_for_it(steady, world, sft):
     view.get_by_role("button", name="Pause").click()
     hint = view.locator(".rlhf-progress-text")
     lab.poll(lambda: pill.inner_text() == "Paused" and hint.inner_text().endswith("a cell waits"), 20)
-    assert "Stop lets the cell go on" in hint.get_attribute("title")
+    assert "Stop ends it so that the cell can finish" in hint.get_attribute("title")
     shot(lab, "busy-paused")
     view.get_by_role("button", name="Resume").click()
     lab.poll(lambda: pill.inner_text() == "Training", 20)

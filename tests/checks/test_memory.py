@@ -26,7 +26,7 @@ def test_right_answers_pass(capsys):
         (lambda t, f, b: 16 * t + b * f, "8 bits are a byte"),
         (lambda t, f, b: 4 * t + 8 * t + b * f / 8, "itself, its gradient, AdamW's two moments"),
         (lambda t, f, b: 8 * t + b * f / 8, "two moments of every trained weight are missing"),
-        (lambda t, f, b: 4 * t + b * f / 8, "the weights alone are not all"),
+        (lambda t, f, b: 4 * t + b * f / 8, "the weights alone are not enough"),
         (lambda t, f, b: 16 * (t + f) - 4 * f + b * f / 8, "frozen weights have no gradient"),
         (lambda t, f, b: 16 * t, "the frozen weights are missing"),
         (lambda t, f, b: (b / 8 + 12) * t + b * f / 8, "trained weights are float32"),

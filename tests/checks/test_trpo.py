@@ -94,7 +94,7 @@ def added_up(kl, theta, v):
         (added_up, "asked again"),
         (lambda kl, t, v: grad(first(kl, t).sum(), t, retain_graph=True)[0] * v, "the sum of H's rows"),
         (lambda kl, t, v: right(kl, t, v) + v, "the damping is added later"),
-        (lambda kl, t, v: 2 * right(kl, t, v), "twice of it"),
+        (lambda kl, t, v: 2 * right(kl, t, v), "twice as much"),
         (lambda kl, t, v: None, "not written yet"),
         (lambda kl, t, v: 0.3, "returned a float"),
         (lambda kl, t, v: v @ torch.ones(2), "it raised RuntimeError"),

@@ -84,7 +84,7 @@ def test_lists_of_messages_are_pairs(row, prompt):
         ({"prompt": ["x"], "chosen": [good("a")], "rejected": [good("b")]}, "field 'prompt', message 0"),
         (
             {"prompt": [USER], "chosen": [good("a\n\nHuman: b")], "rejected": [good("b")]},
-            "has turns of its own",
+            "its content contains turns",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_an_answer_is_what_the_template_writes_up_to_its_turns_end(template, end
     assert (prompt, chosen) == (told, answer)
     end = answer.rpartition("\n" if "\n" in answer else "Fine")[2].strip()
     assert encoder.tokenizer.convert_tokens_to_ids(end) in encoder.stop_ids
-    assert encoder.note.startswith(f"dialogues as the chat template tells them; answers end with {end}")
+    assert encoder.note.startswith(f"dialogues as the chat template formats them; answers end with {end}")
     assert ("the template begins them with 'You are kind.'" in encoder.note) == (template is QWEN)
 
 
@@ -200,7 +200,8 @@ def test_what_a_template_refuses_has_no_tokens_and_a_complaint(tmp_path, monkeyp
 )
 def test_a_template_that_tells_nothing_is_one_line(template, says):
     with pytest.raises(
-        ValueError, match=f"^the tokenizer's chat template tells no question with its answer: .*({says})"
+        ValueError,
+        match=f"^the tokenizer's chat template cannot format a question and its answer: .*({says})",
     ) as error:
         encoder_with(template)
     assert "\n" not in str(error.value)
@@ -209,11 +210,11 @@ def test_a_template_that_tells_nothing_is_one_line(template, says):
 def test_prompts_that_are_no_dialogues_are_counted():
     encoder = encoder_with(QWEN)
     assert encoder.note_on([PROMPT]) == encoder.note
-    assert "; 2 of 3 prompts are no dialogues: plain text WITHOUT the chat template" in encoder.note_on(
+    assert "; 2 of 3 prompts are not dialogues: plain text WITHOUT the chat template" in encoder.note_on(
         [PROMPT, "a", "b"]
     )
     assert encoder.note_on(["<|user|>a"]).endswith(
-        "; 1 prompts hold the template's own tokens and are used as they are"
+        "; 1 prompts contain the template's own tokens and are used unchanged"
     )
     plain = TextEncoder(tokenizer("llama"))
     assert plain.note_on(["a"]) == plain.note

@@ -88,7 +88,7 @@ def test_first_words_are_the_texts_own_and_need_blanks(write):
     )
     assert beginnings(found, 3) == {"One  two\nthree": "line 1", "a": "line 2"}
     found = read(write([{"text": "这部电影很好看", "label": 1}, {"text": "很无聊", "label": 0}], "a.jsonl"))
-    with pytest.raises(ValueError, match="no blanks between words, so their first 8 words are not known"):
+    with pytest.raises(ValueError, match="no spaces between words, so their first 8 words are not known"):
         beginnings(found, 8)
 
 
@@ -101,7 +101,7 @@ def test_pairs_that_teach_nothing_are_left_out_and_counted(write):
     rows = [*ROWS, {**ROWS[0], "chosen": " "}, {**ROWS[0], "rejected": "c0"}, {**ROWS[1], "rejected": ""}]
     found = read(write(rows, "a.jsonl"))
     assert found.pairs == PAIRS
-    assert dict(found.dropped) == {"with an empty answer": 2, "with twice the same answer": 1}
+    assert dict(found.dropped) == {"with an empty answer": 2, "with two equal answers": 1}
     with pytest.raises(ValueError, match=r"holds no usable pair: 1 with an empty answer"):
         read(write(rows[5:6], "b.jsonl"))
 
@@ -152,7 +152,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path, name, content, says):
 
 
 def test_one_source_holds_one_kind(write):
-    with pytest.raises(ValueError, match="pairs and texts with labels"):
+    with pytest.raises(ValueError, match="both pairs and labelled texts"):
         read(write([*ROWS, *REVIEWS], "a.jsonl"))
 
 
@@ -214,7 +214,7 @@ def test_names_configurations_and_splits(hub):
     ("name", "says"),
     [
         ("some/gated", "it is gated: accept its terms .* HF_TOKEN"),
-        ("some/none", "the hub knows no such name, or it is private"),
+        ("some/none", "the hub has no such name, or it is private"),
         ("some/far", "the hub cannot be reached; .* give the folder or file of a copy"),
     ],
 )

@@ -153,13 +153,13 @@ def test_a_field_that_may_be_the_prompt_is_read_or_refused(name, layout):
     [
         (
             {"frage": "was ist es?", "chosen": "es ist a", "rejected": "es ist b"},
-            "if 'frage' is the prompt, call it so",
+            "if 'frage' is the prompt, rename it",
         ),
-        ({"题目": "一加一等于几", "chosen": "a b", "rejected": "a c"}, "if '题目' is the prompt, call it so"),
-        ({"chosen": "今天天气很好", "rejected": "今天天气不好"}, "no blanks between words"),
-        ({"chosen": "東京は 日本です", "rejected": "東京は 首都です"}, "no blanks between words"),
+        ({"题目": "一加一等于几", "chosen": "a b", "rejected": "a c"}, "if '题目' is the prompt, rename it"),
+        ({"chosen": "今天天气很好", "rejected": "今天天气不好"}, "no spaces between words"),
+        ({"chosen": "東京は 日本です", "rejected": "東京は 首都です"}, "no spaces between words"),
         ({"prompt": "q", "answers": []}, "field 'chosen' is missing; there are prompt, answers"),
-        ({"prompt": "other", **answers(USER)}, "field 'prompt' may belong to the prompt and is not read"),
+        ({"prompt": "other", **answers(USER)}, "field 'prompt' may belong to the prompt but is not read"),
         (
             {"prompt": "[{'role': 'user', 'content': 'q'} {'role'", **TWO},
             "'prompt' looks like messages written as text",
@@ -188,9 +188,9 @@ def test_a_field_that_may_be_the_prompt_is_read_or_refused(name, layout):
         ({"system": "x", "prompt": [SYSTEM, USER], **TWO}, "different turns of the system"),
         (
             {"prompt": "q", "chosen": f"{TURN} a", "rejected": f"{TURN} b"},
-            "whole dialogues in other words than 'prompt'",
+            "whole dialogues that differ from 'prompt'",
         ),
-        ({"prompt": "q", "Prompt": "r", **TWO}, "same name but for capitals"),
+        ({"prompt": "q", "Prompt": "r", **TWO}, "names that differ only in case"),
         ({"prompt": b"q", **TWO}, "'prompt' must be a non-empty string, got bytes b'q'"),
         ({"prompt": {"text": "q"}, **TWO}, r"'prompt' must be a non-empty string, got {\"text\": \"q\"}"),
         ({"prompt": "q", "chosen": "\ud83d", "rejected": "no"}, "'chosen' holds half of a character"),
@@ -233,7 +233,7 @@ def test_a_prompt_that_all_answers_repeat_is_kept_once_and_said(tmp_path):
     assert "'prompt', as it is, which all answers repeat" in found.note
     found = write(tmp_path, [*rows, {"prompt": "q", **TWO}])
     assert found.pairs[0].chosen == "p 0: yes"  # a few may begin so by chance
-    assert "in 3 pairs both answers begin with it, which is not changed" in found.note
+    assert "in 3 pairs both answers begin with it, which is left unchanged" in found.note
 
 
 def test_the_note_says_in_one_line_what_was_read(tmp_path):

@@ -96,7 +96,7 @@ def test_a_file_may_be_gzipped_without_saying_so(write):
         ),
         ("a.jsonl.gz", LINES.encode(), "it is not gzipped, though its name ends with .gz"),
         ("a.csv", TABLE.format(",").encode("cp1252"), "line 2 is not UTF-8; save it as UTF-8"),
-        ("a.csv", TABLE.format(",").replace("ä", "a").encode("utf-16-le"), "it holds zero bytes"),
+        ("a.csv", TABLE.format(",").replace("ä", "a").encode("utf-16-le"), "it contains null bytes"),
         ("a.csv", b"prompt,chosen,rejected,chosen\na,b,c,d\n", "has two columns called chosen"),
         ("a.csv", b"frage;ja;nein\na;b;c\n", "field 'chosen' is missing; there are frage, ja, nein"),
         (

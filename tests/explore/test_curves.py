@@ -37,7 +37,7 @@ def test_a_band_is_from_quartile_to_quartile_around_the_median():
 
 
 def test_runs_of_a_band_must_overlap():
-    with pytest.raises(ValueError, match="a: a run or more is needed, each with as many x as y values"):
+    with pytest.raises(ValueError, match="a: at least one run is needed, each with as many x as y values"):
         bands({"a": [([1, 2], [3])]}, "", "", "")
     with pytest.raises(ValueError, match="a: its runs have no x in common"):
         bands({"a": [([1, 2], [3, 4]), ([5], [3])]}, "", "", "")

@@ -68,13 +68,13 @@ def test_the_static_figure_shows_the_direction_that_is_chosen() -> None:
     ("changes", "message"),
     [
         ({"slopes": [1.0]}, "must be equally long, got 2, 2, 1, 2"),
-        ({"kls": [[0.0], [0.0]]}, "kls must have 41 points a direction"),
+        ({"kls": [[0.0], [0.0]]}, "kls must have 41 points per direction"),
         ({"gains": [[float("nan")] * 41] * 2}, "gains must be finite"),
         ({"radii": [1.0, *RADII[1:]]}, "radii must rise from 0"),
         ({"radii": [r / 2 for r in RADII]}, r"radii must rise from 0 to √0\.5 = 0\.7071 or more"),
         ({"radii": [], "kls": [[], []], "gains": [[], []]}, "radii must rise from 0"),
         ({"residuals": [1.0, float("inf")]}, "residuals must be finite"),
-        ({"residuals": []}, "residuals must have a number or more, got none"),
+        ({"residuals": []}, "residuals must have at least one number, got none"),
         ({"max_kl": 3}, r"max_kl must be a number from 0\.001 to 0\.5, got 3"),
     ],
 )

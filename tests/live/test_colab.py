@@ -11,7 +11,7 @@ from rlhflab.live.colab import drive_folder
 
 
 def test_a_folder_in_google_drive_or_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="Google Drive can be used in Colab only"):
+    with pytest.raises(ValueError, match="Google Drive is available only in Colab"):
         drive_folder("runs")
     module, mounted = ModuleType("google.colab"), []
     module.drive = SimpleNamespace(mount=mounted.append)  # type: ignore[attr-defined]

@@ -73,7 +73,7 @@ def test_an_iterator_runs_once_and_says_so():
     board.start()
     assert (board.state, board.history.step) == ("finished", 4)
     board.start()
-    assert board.state == "error" and "an iterator runs once: give the board a recipe" in str(
+    assert board.state == "error" and "an iterator runs only once: give the board a recipe" in str(
         board.player.error
     )
 

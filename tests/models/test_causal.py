@@ -60,9 +60,7 @@ def test_what_has_no_cache_is_refused(kind, own):
 def test_a_token_that_sees_later_ones_is_noticed():
     bert = _model("bert", AutoModel)
     bert.base_model_prefix = ""  # then it is its own trunk
-    with pytest.raises(
-        Fault, match="m is no causal language model: a token in it sees those that come later"
-    ):
+    with pytest.raises(Fault, match="m is not a causal language model: a token in it sees later ones"):
         require_causal(bert, "m", reward=True)
 
 
@@ -74,7 +72,7 @@ def test_a_cache_that_changes_something_is_noticed(monkeypatch):
         return plain(*arguments, **named)
 
     monkeypatch.setattr(model, "forward", forget)
-    with pytest.raises(Fault, match="m computes something else with its key–value cache than without it"):
+    with pytest.raises(Fault, match="m gives different results with and without its key–value cache"):
         require_causal(model, "m", reward=False)
 
 

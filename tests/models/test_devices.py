@@ -82,7 +82,7 @@ def test_a_variable_is_a_wish_and_a_name_an_order(monkeypatch):
     assert choose_device() == torch.device("cpu")
     assert use_device().endswith("torch sees no cuda device for RLHFLAB_DEVICE=cuda")
     with pytest.raises(
-        ValueError, match="device cuda was asked for, but torch sees no CUDA device; use auto or cpu"
+        ValueError, match="device cuda was requested, but torch sees no CUDA device; use auto or cpu"
     ):
         use_device("cuda")
     assert choose_device() == torch.device("cpu")  # what was refused is not told

@@ -40,16 +40,16 @@ def edited(model_folder, tmp_path):
     [
         (
             {"num_hidden_layers": 4},
-            r"18 are missing \(model.layers.2.*\); .* another depth: config.json says 4 layers, the weights are of 2",
+            r"18 are missing \(model.layers.2.*\); .* another depth: config.json says 4 layers, the weights have 2",
         ),
         (
             {"num_hidden_layers": 1},
-            r"9 are not the model's \(model.layers.1.*\); .* depth: config.json says 1 layers, the weights are of 2",
+            r"9 are not the model's \(model.layers.1.*\); .* depth: config.json says 1 layers, the weights have 2",
         ),
         ({"intermediate_size": 96}, r"6 have another shape \(.*down_proj.weight \[32, 64\], expected \[32, 96\]"),
         ({"hidden_size": 64}, r"lm_head.weight \[400, 32\], expected \[400, 64\]"),
         ({"vocab_size": 500}, r"embed_tokens.weight \[400, 32\], expected \[500, 32\]"),
-        ({"model_type": "qwen2"}, r"do not fit Qwen2ForCausalLM: 6 are missing \(.*bias, .*another model"),
+        ({"model_type": "qwen2"}, r"do not fit Qwen2ForCausalLM: 6 are missing \(.*bias, .*different model"),
         ({"drop": "layers.1.mlp.up"}, r"1 is missing \(model.layers.1.mlp.up_proj.weight\)"),
         ({"drop": "lm_head"}, r"1 is missing \(lm_head.weight\); it looks like a model without its LM head"),
         ({"rename": "policy.{}".format}, r"21 are missing .*every weight's name in it begins with 'policy.'"),

@@ -246,9 +246,9 @@ def _hub_error(kind):
     [
         (
             "gated",
-            "it is gated: accept its terms on its page of the hub, then give a token by `hf auth login` or HF_TOKEN",
+            "it is gated: accept its terms on its hub page, then give a token by `hf auth login` or HF_TOKEN",
         ),
-        ("unknown", "the hub knows no such name, or it is private; .*HF_TOKEN"),
+        ("unknown", "the hub has no such name, or it is private; .*HF_TOKEN"),
         (
             "no network",
             "it is not in the cache and the hub cannot be reached; check the network and HF_HUB_OFFLINE",

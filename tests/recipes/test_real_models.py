@@ -252,7 +252,7 @@ def test_texts_with_labels_make_a_reward_model_that_ppo_takes(model_folder, revi
         record.samples[0].prompt.startswith("The film number ")
         and abs(record.scalars["objective/scores"]) > 0
     )
-    with pytest.raises(ValueError, match="has another vocabulary than the policy"):
+    with pytest.raises(ValueError, match="has a different vocabulary than the policy"):
         recipes.PPO(
             world=reviews_file, model=str(model_folder("opt")), reward=str(tmp_path / "rm"), **LORA, **QUIET
         ).build()
@@ -382,7 +382,7 @@ def test_trpo_continues_exactly_with_adapters_and_is_read_again(model_folder, re
         frozen_sequence_logps(run.policy, batch) for run in (build(tmp_path / "model"), whole, build(folder))
     )
     assert torch.allclose(found, wanted, atol=1e-5) and not torch.allclose(found, before, atol=1e-3)
-    with pytest.raises(ValueError, match="too fine for float16"):
+    with pytest.raises(ValueError, match="float16 is too coarse"):
         recipes.TRPO(
             world=reviews_file, model=str(model_folder("gpt2")), reward=count_letters, dtype="float16", **LORA,
             **QUIET,
@@ -435,7 +435,7 @@ def test_a_classifier_is_a_reward(model_folder, reviews_file, tmp_path):
     logits = classifier.eval()(**ids).logits[0]
     torch.testing.assert_close(found[0], logits[0] - logits[1])
     next(run)
-    with pytest.raises(ValueError, match=r"cannot load reward .*it is no classifier with two labels"):
+    with pytest.raises(ValueError, match=r"cannot load reward .*it is not a classifier with two labels"):
         recipes.PPO(world=reviews_file, model=str(folder), reward=str(folder), **LORA, **QUIET).build()
 
 

@@ -32,7 +32,7 @@ def test_what_fails_is_named_with_its_place_and_the_others_go_on(monkeypatch):
     }
     monkeypatch.setattr(trials, "trials", lambda folder: {"bad": bad, "good": good})
     failed, fine = trials.try_on("cpu")
-    assert failed.name == "bad" and "one number an answer" in failed.error and "(rewards.py:" in failed.error
+    assert failed.name == "bad" and "one number per answer" in failed.error and "(rewards.py:" in failed.error
     assert fine.name == "good" and fine.error == "" and fine.seconds > 0
     checks = {check.name: check for check in doctor.report("cpu")}
     assert checks["bad"].problem and "paste this whole report" in checks["bad"].fix

@@ -477,7 +477,7 @@ def test_settings_that_were_changed_by_hand_are_named(tmp_path, settings, says):
     with pytest.raises(Fault) as raised:
         resume(ToyRecipe(), changed(run, **settings))
     assert str(raised.value) == (
-        f"{run.folder / 'config.json'} has changed since the checkpoint: {says}; put it back, or begin a new run"
+        f"{run.folder / 'config.json'} has changed since the checkpoint: {says}; restore it, or start a new run"
     )
 
 
@@ -516,7 +516,7 @@ def test_a_state_of_something_else_is_one_line(tmp_path):
     toy.weight.data = torch.zeros(5, 5)
     run.save_checkpoint(toy)
     with pytest.raises(
-        Fault, match=r"checkpoint\.safetensors does not fit what the run's settings build now: Run"
+        Fault, match=r"checkpoint\.safetensors does not fit the algorithm that the run's settings build: Run"
     ):
         run.load_checkpoint(Toy())
 

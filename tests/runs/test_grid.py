@@ -85,7 +85,7 @@ def test_names_stay_apart_where_a_value_is_no_file_name():
         (dict(algorithms=["toy"], betas=[float("nan")]), "beta must be a number > 0, got nan"),
         (dict(algorithms=["toy"], seeds=[-1]), "seed must be ≥ 0, got -1"),
         (dict(algorithms=["toy"], settings={"steps": []}), "steps must have at least one value"),
-        (dict(algorithms="a", settings={"seed": [1]}), "seed is no further setting; its values are the grid's seeds"),
+        (dict(algorithms="a", settings={"seed": [1]}), "seed is not a further setting; give it as the grid's seeds"),
         (dict(algorithms=["toy", "plain"], settings={"clip": [1]}), "no setting clip in toy, plain"),
         (dict(algorithms=["plain"], settings={"diverge_at": [1]}), "no setting diverge_at in plain"),
     ],
@@ -119,7 +119,7 @@ def test_a_sweep_goes_on_with_the_same_grid_or_a_larger_one(tmp_path, change, sa
     if not says:
         grid.check_continues(path)
         return
-    with pytest.raises(ValueError, match=re.escape(f"holds another sweep: {says}; take another folder")):
+    with pytest.raises(ValueError, match=re.escape(f"holds another sweep: {says}; use another folder")):
         grid.check_continues(path)
 
 

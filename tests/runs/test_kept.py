@@ -161,5 +161,5 @@ def test_mistakes_are_one_line(tmp_path):
         KeptRuns(TOY, tmp_path).save()
     with pytest.raises(ValueError, match="every must be ≥ 1 step, got 0"):
         KeptRuns(TOY, tmp_path, every=0)
-    with pytest.raises(ValueError, match="is no run"):
+    with pytest.raises(ValueError, match="is not a run"):
         KeptRuns.open(from_config, tmp_path)

@@ -65,7 +65,7 @@ def test_a_pair_id_with_other_texts_is_refused_and_nothing_written(run):
 
     run.append(Record(1, {}, {}, pairs("a")))
     for opened in (run, Run.open(run.folder)):
-        with pytest.raises(ValueError, match="pair 0 came before with other texts"):
+        with pytest.raises(ValueError, match="pair 0 was already recorded with other texts"):
             opened.append(Record(2, {}, {}, pairs("b", "c")))
     run.append(Record(2, {}, {}, pairs("a", "d")))
     assert [record.pairs.chosen for record in run.records()] == [("a",), ("a", "d")]
@@ -100,7 +100,7 @@ def test_other_damage_is_named_with_file_and_line(run, damage):
 
 
 def test_create_refuses_what_is_there(run, tmp_path):
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="holds a run;"):
         Run.create(run.folder, {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
@@ -116,7 +116,7 @@ def test_create_refuses_what_is_there(run, tmp_path):
 
 
 def test_open_refuses_what_is_no_run(tmp_path):
-    with pytest.raises(ValueError, match=r"is no run: no config\.json in it"):
+    with pytest.raises(ValueError, match=r"is not a run: it has no config\.json"):
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
@@ -207,7 +207,7 @@ def test_a_checkpoint_may_be_read_by_whoever_may_read_the_run(run):
 def test_a_damaged_checkpoint_is_named_and_drops_nothing(run):
     take(Toy(), run, 2)
     (run.folder / "checkpoint.safetensors").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is no checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is not a checkpoint"):
         run.load_checkpoint(Toy())
     assert len(list(run.records())) == 2
 

@@ -152,7 +152,7 @@ def test_a_process_that_was_killed_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(joblib.Parallel, "__call__", killed)
     with pytest.raises(
-        Fault, match=r"a process of the sweep was killed: .* the same command goes on from there$"
+        Fault, match=r"a process of the sweep was killed: .* the same command continues from there$"
     ):
         run(Grid(["toy"]), tmp_path)
 
@@ -201,7 +201,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_written(tmp_path):
         run(Grid(["toy", "plain"], settings={"steps": [5, 60]}), tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds something that is no sweep"):
+    with pytest.raises(ValueError, match="holds something other than a sweep"):
         run(Grid(["toy"]), tmp_path)
     with pytest.raises(ValueError, match="jobs must be ≥ 1, got 0"):
         run_grid(recipe_class, Grid(["toy"]), tmp_path / "new", jobs=0)

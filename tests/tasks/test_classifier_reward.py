@@ -75,14 +75,14 @@ def test_labels_that_do_not_exclude_each_other_are_rewarded_by_themselves(model_
             lambda weights: {name: value for name, value in weights.items() if "score" not in name},
             r"weights of reward .* 1 is missing \(score.weight\); it looks .* without its classification head",
         ),
-        ({"num_hidden_layers": 3}, dict, "another depth: config.json says 3 layers, the weights are of 2"),
+        ({"num_hidden_layers": 3}, dict, "another depth: config.json says 3 layers, the weights have 2"),
         (
             {},
             lambda weights: {name: value * float("nan") for name, value in weights.items()},
             "gives NaN or infinity: its weights are damaged",
         ),
-        ({"id2label": {"0": "SCORE"}}, dict, r"is no classifier with two labels, but gives 1 number"),
-        ({"problem_type": "regression"}, dict, "is no classifier with two labels, but gives 2 number"),
+        ({"id2label": {"0": "SCORE"}}, dict, r"is not a classifier with two labels: it gives 1 number"),
+        ({"problem_type": "regression"}, dict, "is not a classifier with two labels: it gives 2 number"),
         ({"id2label": {"0": "A", "1": "B", "2": "C"}}, dict, r"score.weight \[2, 32\], expected \[3, 32\]"),
     ],
 )

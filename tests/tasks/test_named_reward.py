@@ -41,15 +41,15 @@ def test_functions_are_named(folder):
     assert called(f"{folder}/mine.py:score") == called("mine.py:score") == called("mine:score") == [1.0]
     assert named_function("math:sqrt")(4) == 2
     for name, says in (
-        ("none.py:score", "names no function: there is no file none.py"),
-        ("mine.py:other", "names no function; in mine.py there is score$"),
-        ("mine.py:", "names no function; in mine.py there is score$"),
-        ("mine.py", "names no function; in mine.py there is score$"),
-        ("mine:other", "names no function; in mine there is score$"),
-        ("mine.py:NUMBER", "is no function but int"),
-        ("no.such.module:f", "names no function: ModuleNotFoundError: No module named 'no'"),
-        (":f", "names no function"),
-        ("..mine:score", "names no function"),
+        ("none.py:score", "does not name a function: there is no file none.py"),
+        ("mine.py:other", "does not name a function; mine.py has score$"),
+        ("mine.py:", "does not name a function; mine.py has score$"),
+        ("mine.py", "does not name a function; mine.py has score$"),
+        ("mine:other", "does not name a function; mine has score$"),
+        ("mine.py:NUMBER", "is not a function, got int"),
+        ("no.such.module:f", "does not name a function: ModuleNotFoundError: No module named 'no'"),
+        (":f", "does not name a function"),
+        ("..mine:score", "does not name a function"),
     ):
         with pytest.raises(ValueError, match=says) as error:
             named_function(name)

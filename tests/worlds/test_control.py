@@ -198,7 +198,7 @@ class WithSpaces(Counter):
         (lambda: WithSpaces(observation_space=None), "cannot make an environment by <lambda>: TypeError: The space"),
         (lambda: 1 / 0, r"cannot make .* ZeroDivisionError: division by zero \(test_control.py, line \d+\)"),
         (lambda: None, "cannot make an environment by <lambda>: AttributeError"),
-        (Counter(), "a world must be a gymnasium id or a call that makes one, got Counter"),
+        (Counter(), "a world must be a gymnasium id or a function that makes one, got Counter"),
         ("no_such_module:My-v0", "world 'no_such_module:My-v0': ModuleNotFoundError: No module named"),
     ],
 )  # fmt: skip
@@ -360,7 +360,7 @@ def test_a_vectorised_environment_of_ones_own_is_looked_at_too(seen, says):
 
 def test_copies_that_are_one_object_are_refused():
     one = Counter()
-    with pytest.raises(ValueError, match=r"^Counter is one object in all copies"):
+    with pytest.raises(ValueError, match=r"^Counter is the same object in all copies"):
         ControlWorld(lambda: one, 2)
 
 

@@ -70,9 +70,7 @@ def test_every_named_mistake_is_recognised(probe, mistake, values):
 def test_other_mistakes_show_what_was_found_and_what_is_tested():
     probe = PROBES["rlhflab/Delayed-v0"]
     says = verdict(probe, GAMMA, policy_of(probe), value_of({0: 3.0, 1: 1.0}))
-    assert says.startswith(
-        "Delayed: V is 3.00 at 0, 1.00 at 1, and should be 0.50 at 0, 1.00 at 1; it tests "
-    )
+    assert says.startswith("Delayed: V is 3.00 at 0, 1.00 at 1 but should be 0.50 at 0, 1.00 at 1; it tests ")
 
 
 @pytest.mark.parametrize("name", ["rlhflab/Acted-v0", "rlhflab/Both-v0"])

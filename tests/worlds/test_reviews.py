@@ -36,10 +36,10 @@ def test_text_and_tokens_of_an_answer_are_inverse(reviews):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("", "'' is no answer"),
-        ("the thriller was good", "'thriller' is no word of an answer"),
-        ("the plot was splendiferous", "'the plot was splendiferous' is no answer"),
-        ("the plot <eos>", "'the plot <eos>' is no answer"),
+        ("", "'' is not an answer"),
+        ("the thriller was good", "'thriller' is not a word of an answer"),
+        ("the plot was splendiferous", "'the plot was splendiferous' is not an answer"),
+        ("the plot <eos>", "'the plot <eos>' is not an answer"),
         ("the " * 25, "at most 24 words, got 25"),
     ],
 )

@@ -14,7 +14,7 @@ export function objective(kind, rho, advantage, epsilon) {
   return kind === "none" ? plainly : kind === "alone" ? held : Math.min(plainly, held);
 }
 
-/** Whether ρ has a gradient there: not where the clip is what counts. */
+/** Whether ρ has a gradient there: not if the clip is active. */
 export function isLive(kind, rho, advantage, epsilon) {
   if (kind === "none") return true;
   const [low, high] = [rho < 1 - epsilon, rho > 1 + epsilon];
@@ -30,7 +30,7 @@ export const klOf = ({ mean, std }) => Math.log(std) + (1 + mean * mean) / (2 * 
 /** E[r] − E_old[r] for r(a) = −½(a − goal)². */
 export const gainOf = ({ mean, std }, goal) => (goal * goal + 1 - (mean - goal) ** 2 - std * std) / 2;
 
-/** Effective sample size (Σρ)²/Σρ²: how many actions of π_θ the batch is worth. */
+/** Effective sample size (Σρ)²/Σρ²: the equivalent number of actions of π_θ. */
 export const effectiveSize = (ratios) => sumOf(ratios) ** 2 / sumOf(ratios.map((r) => r * r));
 
 /** Advantages of a batch: rewards with their noise, less their mean. */

@@ -7,7 +7,7 @@ import { sliderOf } from "../../static/slider.js";
 /**
  * A control: {nodes, show(value, source), clean(value)}, and for sliders `nudged(value, steps)`.
  *
- * `change(name, value, source)` is called while a person moves it, `commit()` when they have done so.
+ * `change(name, value, source)` is called while the user moves it, `commit()` when they have finished.
  */
 export function controlOf(spec, hands) {
   const kinds = { slider: sliderControl, toggle: toggleOf, select: selectOf, hidden: hiddenOf };
@@ -16,14 +16,14 @@ export function controlOf(spec, hands) {
 
 function ranged(spec) {
   const { clean, fraction, value } = scaleOf(spec);
-  const nudged = (from, share) => {
-    const moved = value(fraction(from) + share);
-    return moved === from && spec.step ? clean(from + Math.sign(share) * spec.step) : moved;
+  const nudged = (from, by) => {
+    const moved = value(fraction(from) + by);
+    return moved === from && spec.step ? clean(from + Math.sign(by) * spec.step) : moved;
   };
   return { clean, nudged };
 }
 
-/** A value that is dragged in a plot only. */
+/** A value that is dragged only in a plot. */
 const hiddenOf = (spec) => ({ nodes: [], show: () => {}, ...ranged(spec) });
 
 function sliderControl(spec, { change, commit, signal }) {
@@ -43,7 +43,7 @@ function sliderControl(spec, { change, commit, signal }) {
   return { nodes: [row, make("div", { class: "row" }, ...player, slider), ...scale], show: remember, ...ranged(spec) };
 }
 
-/** A button that moves a slider by `play` units a second until its end, or until a person takes the slider. */
+/** A button that moves a slider by `play` units a second until its end, or until the user takes the slider. */
 function playButton({ name, label: text, min, max, play }, { change, commit, signal }, slider, shown) {
   const button = make("button", { type: "button", class: "play", "aria-label": `Play ${spoken(text)}`, "aria-pressed": "false" }, "▶");
   let frame = 0;

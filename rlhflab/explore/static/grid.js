@@ -24,7 +24,7 @@ export function movesOf(rows, slip) {
 
 const cellsOf = ({ rows }) => rows.join("");
 
-/** The next free cell from s, `right` and `down` by so many (−1, 0, 1), over walls and ends; null where there is none. */
+/** The next free cell from s in the direction `right`, `down` (−1, 0, 1 each), across walls and ends; null if there is none. */
 export function nextFree({ rows }, s, right, down) {
   const width = rows[0].length;
   let [r, c] = [Math.floor(s / width) + down, (s % width) + right];
@@ -33,7 +33,7 @@ export function nextFree({ rows }, s, right, down) {
 }
 const rewardOf = ({ ends, stepReward }, cell) => ends[cell] ?? stepReward;
 
-/** {policy, values}: π(a|s) best but for ε, with V^π; both by sweeps until nothing moves any more. */
+/** {policy, values}: the ε-greedy π(a|s), with V^π; both by sweeps until convergence. */
 export function solved(data, { epsilon, slip, gamma }) {
   const cells = cellsOf(data);
   const moves = movesOf(data.rows, slip);

@@ -191,8 +191,8 @@ function spreadCaption({ values, moments: { spread }, mean, sd }) {
 
 function mapCaption({ values, moments: { thin, second }, size }) {
   const n = values.samples;
-  if (thin) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${fixed(size, 1)} of ${n}, cannot know: the weights that matter have not been drawn.`;
-  return `${n} actions of q are worth ${fixed(n / second, 1)} of p; measured ${fixed(size, 1)}. Green: worth much.`;
+  if (thin) return `q is narrower than σ/√2: the variance is infinite. The measured size, ${fixed(size, 1)} of ${n}, cannot show it: the weights that matter have not been drawn.`;
+  return `${n} actions of q are equivalent to ${fixed(n / second, 1)} of p; measured ${fixed(size, 1)}. Green: many.`;
 }
 
 function render({ model, el }) {

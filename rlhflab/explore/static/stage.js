@@ -13,7 +13,7 @@ import STAGE_CSS from "./stage.css" with { type: "text" };
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /**
- * Show an explorable in `el`; returns what ends it. Call it from anywidget's `render`.
+ * Show an explorable in `el`; returns a function that ends it. Call it from anywidget's `render`.
  *
  * - title: what it is, for the screen reader and above the controls; `note`: a line below the controls.
  * - controls: [{name, label, min, max, log, step, format, ticks, play, kind, options}], or data → such a list. Each is the
@@ -28,7 +28,7 @@ const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], Ar
  *   drag(at, px, py, state, grip) → {name: value, …}, or null to leave all as it is (on pointerdown: nothing is taken hold
  *   of); grip is {px, py, state} of the pointerdown, where a drag may also note what it holds;
  *   keys: names moved by the arrow keys ← → and ↑ ↓, by default the first slider; or arrow(right, up, state), each −1, 0
- *   or 1 → {name: value, …} or null, where a key is no share of a range;
+ *   or 1 → {name: value, …} or null, if a key is not a step of a range;
  *   hover(at, px, py, state) → text of the tooltip; caption(state) → text, or a text; aria(state) → text;
  *   formula: [["math" | "note", text]] behind a "?"; height: pixels at least, a number or state → number; column: from 0.
  * - readouts: [{label, hint, value(state) → text, reference(state) → text}]; readoutCard: {title, caption, formula, columns}.
@@ -47,7 +47,7 @@ export function stage({
   const values = {};
   let state;
   let stale = true; // state is older than values or data
-  let moving = false; // a person is at it: what the model says of itself is an echo
+  let moving = false; // in use: changes reported by the model are echoes
   let scheduled = 0;
 
   // --- cards
@@ -88,7 +88,7 @@ export function stage({
     take();
   }
 
-  /** Take the values that the model has now. */
+  /** Take over the model's current values. */
   function take() {
     if (moving) return;
     let changed = stale;
@@ -113,7 +113,7 @@ export function stage({
     return state;
   }
 
-  /** What a person did: show it, and tell other views of this model; `source` is the control that shows it already. */
+  /** Show the user's change, and update other views of this model; `source` is the control that already shows it. */
   function change(moved, source) {
     moving = true;
     for (const [name, value] of Object.entries(moved)) {
@@ -177,8 +177,8 @@ export function stage({
   const nudgeOf = (keys, key) => {
     const [across, up] = keys ?? [firstSlider()];
     const moves = { ArrowLeft: [across, -0.01], ArrowRight: [across, 0.01], PageDown: [across, -0.1], PageUp: [across, 0.1], ArrowDown: [up, -0.01], ArrowUp: [up, 0.01] };
-    const [name, share] = moves[key] ?? [];
-    return name === undefined ? null : { [name]: made[name].nudged(values[name], share) };
+    const [name, by] = moves[key] ?? [];
+    return name === undefined ? null : { [name]: made[name].nudged(values[name], by) };
   };
   for (const panel of shown) {
     const { canvas } = panel;
@@ -245,7 +245,7 @@ export function stage({
   };
 }
 
-/** `make`, but called again only when an argument is another than last time. */
+/** `make`, but called again only if an argument has changed. */
 export function remembered(make) {
   let last = null;
   return (...given) => {

@@ -23,7 +23,7 @@ export function inverse([[a, b], [c, d]]) {
 }
 const along = ([x, y], [dx, dy], share) => [x + share * dx, y + share * dy];
 
-/** What the policy with these probabilities of staying is worth: {objective, visits, preference}, as two_states.evaluate. */
+/** Exact values of the policy with these probabilities of staying: {objective, visits, preference}, as two_states.evaluate. */
 export function exact([a, b], { gamma, start, pay }) {
   const det = (1 - gamma) * (1 - gamma * (a + b - 1)); // of I − γP
   const [ra, rb] = [a * pay[0], b * pay[1]];

@@ -1,6 +1,6 @@
-// The board's page. It keeps the newest frame only, draws one panel at a time in requestAnimationFrame, those in sight
-// first, and never for more than about a third of the time. Everything is drawn from the frame, so a view that opens
-// late is right at once.
+// The board's page. It keeps only the newest frame, draws one panel at a time in requestAnimationFrame, visible ones
+// first, and for at most about a third of the time. Everything is drawn from the frame, so a view opened late is
+// complete at once.
 
 import { isDark, watchLook } from "../../static/colours.js";
 import { card, make, mount } from "../../static/dom.js";
@@ -12,7 +12,7 @@ import { adoptPlotlyStyle, getPlotly, receivePlotly } from "./plotly.js";
 import { isOfArrays, plotOf } from "./plots.js";
 import { Tables } from "./tables.js";
 
-const NO_HURRY = 250; // ms between panels that nobody sees yet, and before one without a place is tried again
+const NO_HURRY = 250; // ms between panels out of sight, and before a panel that has no size yet is tried again
 
 class BoardView {
   constructor(model, el) {
@@ -40,8 +40,8 @@ class BoardView {
   }
 
   hello(tries = 0) {
-    // The first messages of a page may be lost, or wait in the main shell behind a cell that runs, until JupyterLab has
-    // a subshell for it: ask until there is an answer.
+    // The first messages of a page may be lost, or wait in the main shell behind a running cell, until JupyterLab has a
+    // subshell for it: ask until there is an answer.
     if (this.setup || this.closed) return;
     this.send({ op: "hello" });
     if (tries === 3) this.showPicture();
@@ -97,12 +97,12 @@ class BoardView {
     this.showState("connecting");
   }
 
-  /** While a cell waits: ask the kernel for an answer, which tells how it hears this page meanwhile, if at all. */
+  /** While a cell waits: ask the kernel for an answer, which shows whether and how it hears this page meanwhile. */
   askWhetherHeard() {
     this.asking = !this.closed && this.frame.awaited;
     if (!this.asking) { this.asked = 0; return; }
     this.header.writeProgress(this.frame, this.setup, this.asked);
-    // More than once: JupyterLab may make its subshell only now, and then is heard there from the next message on.
+    // More than once: JupyterLab may create its subshell only now, and then is heard from the next message on.
     if (this.asked++ < 4) this.send({ op: "ping" });
     setTimeout(() => this.askWhetherHeard(), 1000);
   }
@@ -141,19 +141,19 @@ class BoardView {
 
   // ---- β -------------------------------------------------------------------------------------------------------
 
-  /** β on the slider; where there is none, of the newest record. */
+  /** β on the slider, or that of the newest record if there is no slider. */
   get beta() {
     return this.knobs.value("beta") ?? (this.frame ? this.frame.data.knobs.beta : undefined);
   }
 
-  /** The slider has moved: draw what hangs on β in this very frame. */
+  /** The slider has moved: redraw what depends on β in this animation frame. */
   moveTargets() {
     if (!this.setup || !this.setup.backdrop) return;
     for (const panel of this.panels) if (panel.spec.target || panel.spec.kind === "plane") { this.dirty.add(panel); panel.urgent = true; }
     this.schedule(true);
   }
 
-  /** The first frame whose record carries a turned knob: the plots that hang on it are drawn at once. */
+  /** The first frame whose record carries a changed knob: the plots that depend on it are drawn at once. */
   noteChanges() {
     const changes = this.frame.data.changes, newest = JSON.stringify(changes[changes.length - 1] || null);
     if (this.newestChange !== undefined && newest !== this.newestChange) this.moveTargets();
@@ -172,7 +172,7 @@ class BoardView {
     const f = this.frame;
     this.showState(f.state);
     this.header.writeProgress(f, this.setup, this.asked);
-    if (this.heard && !f.heard) this.asked = 0; // another cell waits
+    if (this.heard && !f.heard) this.asked = 0; // a different cell waits
     this.heard = f.heard;
     if (f.awaited && !this.asking) this.askWhetherHeard();
     this.showNotice(this.said || f.notice);
@@ -184,7 +184,7 @@ class BoardView {
     this.tables.draw(this.frame.data);
   }
 
-  /** Show a notice of the page's own for a few seconds; frames bring theirs ten times a second. */
+  /** Show a notice from the page for a few seconds; those of frames come ten times a second. */
   say(text) {
     this.said = text;
     this.showNotice(text);
@@ -215,7 +215,7 @@ class BoardView {
     this.ghostRow.hidden = !ghosts.length;
     this.ghostRow.replaceChildren();
     if (!ghosts.length) return;
-    this.ghostRow.append("Faint lines: former runs ", ...ghosts.map((g, i) => make("span", { class: "rlhf-ghost" }, g.label || `run ${i + 1}`)),
+    this.ghostRow.append("Faint lines: earlier runs ", ...ghosts.map((g, i) => make("span", { class: "rlhf-ghost" }, g.label || `run ${i + 1}`)),
       make("button", { type: "button", class: "rlhf-link", onclick: () => this.send({ op: "clear_ghosts" }) }, "clear ghosts"));
   }
 
@@ -224,7 +224,7 @@ class BoardView {
   buildPanels() {
     for (const panel of this.panels) { this.sight.unobserve(panel.card); if (panel.drawn) window.Plotly.purge(panel.plot); }
     this.grid.replaceChildren();
-    this.cards?.abort(); // the listeners of the former cards
+    this.cards?.abort(); // the listeners of the previous cards
     this.cards = new AbortController();
     this.panels = this.setup.panels.map((spec) => {
       const legend = make("div", { class: "rlhf-legend" });
@@ -254,7 +254,7 @@ class BoardView {
   layOut() {
     const width = this.grid.clientWidth;
     const big = this.panels.find((p) => p.spec.big && !p.card.hidden);
-    if (big && width >= 760) { // it takes two columns and two rows, the others stand beside it
+    if (big && width >= 760) { // it takes two columns and two rows, the others go beside it
       this.grid.style.gridTemplateColumns = "repeat(3, minmax(0, 1fr))";
       for (const p of this.panels) Object.assign(p.card.style, { gridColumn: p === big ? "span 2" : "span 1", gridRow: p === big ? "span 2" : "auto" });
       return;
@@ -262,10 +262,10 @@ class BoardView {
     for (const p of this.panels) p.card.style.gridRow = "auto";
     const shown = this.panels.filter((p) => !p.card.hidden).length;
     const most = width >= 1400 ? 5 : width >= 1120 ? 4 : width >= 760 ? 3 : width >= 500 ? 2 : 1;
-    const hole = (columns) => (columns - (shown % columns)) % columns; // places that the last row lacks
+    const hole = (columns) => (columns - (shown % columns)) % columns; // empty places in the last row
     let columns = Math.max(1, Math.min(most, shown));
     if (columns > 3 && hole(columns - 1) < hole(columns)) columns -= 1;
-    const last = columns - hole(columns); // the panels of the last row share its whole width
+    const last = columns - hole(columns); // the panels of the last row fill its whole width
     this.grid.style.gridTemplateColumns = `repeat(${columns * last}, minmax(0, 1fr))`;
     this.panels.filter((p) => !p.card.hidden).forEach((p, i) => {
       p.card.style.gridColumn = `span ${i < shown - last ? last : columns}`;
@@ -332,7 +332,7 @@ class BoardView {
     return [...this.dirty].some((panel) => panel.visible && !panel.card.hidden);
   }
 
-  /** Panels in sight come first; those out of sight are drawn while the training rests: they are right when somebody scrolls back. */
+  /** Visible panels come first; those out of sight are drawn while the training rests, so they are up to date on scrolling back. */
   mayDraw(panel, inSight) {
     const rests = this.frame && !["preparing", "running", "stopping"].includes(this.frame.state);
     return !panel.card.hidden && (panel.visible || (rests && !inSight));
@@ -369,7 +369,7 @@ class BoardView {
   drawPanel(panel) {
     if (this.dark === undefined) this.setDark(isDark(this.root));
     const width = panel.plot.parentElement.clientWidth, height = panel.plot.parentElement.clientHeight;
-    if (width < 40) { this.dirty.add(panel); return false; } // hidden for now: a change of theme does that
+    if (width < 40) { this.dirty.add(panel); return false; } // hidden for now, as during a change of theme
     const key = this.contentKey(panel) + `|${width}x${height}|${this.dark}`;
     if (key === panel.key) return false; // nothing new to draw
     panel.key = key;

@@ -1,9 +1,9 @@
-// The top of a board: its title, its state, the buttons, and how far the training is.
+// The top of a board: its title, its state, the buttons, and the progress of the training.
 
 import { make, write } from "../../static/dom.js";
 import { duration, steady, whole } from "../../static/numbers.js";
 
-const STATES = { // kind and text of the pill
+const STATES = { // kind and text of the badge
   connecting: ["ready", "Connecting…"],
   idle: ["ready", "Ready"], preparing: ["busy", "Preparing…"], running: ["run", "Training"], paused: ["rest", "Paused"],
   stopping: ["busy", "Stopping…"], stopped: ["rest", "Stopped"], finished: ["done", "Finished"], error: ["bad", "Error"],
@@ -18,7 +18,7 @@ export class Header {
       if (what === "start") this.say("Starting…", "busy");
       press(what);
     } });
-    this.stepButton = button("Step", "step", "Make one update and rest");
+    this.stepButton = button("Step", "step", "Make one update, then pause");
     this.stopButton = button("Stop", "stop", "End this run");
     this.resetButton = button("Reset", "reset", "Begin anew; the curves stay as faint lines");
     this.heading = make("h3", { class: "rlhf-title" });
@@ -33,7 +33,7 @@ export class Header {
   }
 
   say(text, kind = "ready") {
-    write(this.pill, text); // a screen reader says what is new only
+    write(this.pill, text); // so that a screen reader announces only changes
     this.pill.dataset.kind = kind;
   }
 
@@ -50,10 +50,10 @@ export class Header {
     this.resetButton.disabled = ["idle", "stopping", "connecting"].includes(state);
   }
 
-  /** `asked`: how often this page has asked in vain whether the kernel hears it while a cell waits. */
+  /** `asked`: how often this page has asked without an answer whether the kernel hears it while a cell waits. */
   writeProgress(f, { polled }, asked) {
-    const share = f.steps ? Math.min(1, f.step / f.steps) : 0;
-    this.bar.style.width = `${100 * share}%`;
+    const fraction = f.steps ? Math.min(1, f.step / f.steps) : 0;
+    this.bar.style.width = `${100 * fraction}%`;
     this.progress.setAttribute("aria-valuemax", f.steps || 1);
     this.progress.setAttribute("aria-valuenow", f.step);
     const parts = [];
@@ -65,19 +65,19 @@ export class Header {
     if (f.state === "running" && f.rate) parts.push(`${steady(f.rate, 2)} steps/s`);
     if (f.state === "running" && Number.isFinite(f.left)) parts.push(`${duration(f.left)} left`);
     if (waits) parts.push(waits);
-    const unbroken = parts.map((part) => make("span", {}, part)); // a line breaks between parts only, where it can
+    const unbroken = parts.map((part) => make("span", {}, part)); // so that lines break only between parts
     this.progressText.replaceChildren(...unbroken.flatMap((part, i) => (i ? [" · ", part] : [part])));
   }
 
-  /** What a waiting cell means for buttons and sliders: in a few words, and in sentences. */
+  /** What a waiting cell means for buttons and sliders: a short text, and a tooltip. */
   waitingCell(f, asked) {
-    const way = { paused: ": Resume goes on with it, Stop lets the cell go on", idle: ": Start begins it" }[f.state] || "";
+    const way = { paused: ": Resume continues it, Stop ends it so that the cell can finish", idle: ": Start begins it" }[f.state] || "";
     const title = `A cell waits for the end of this training${way}. `;
-    if (f.heard === "directly") return ["controls act at once while a cell waits", title + "Buttons and sliders reach the kernel beside the cell."];
+    if (f.heard === "directly") return ["controls act at once while a cell waits", title + "Buttons and sliders reach the kernel directly."];
     if (f.heard === "polled") return ["controls act through polling while a cell waits", title +
-      "Buttons and sliders queue behind the cell, which looks into that queue twenty times a second."];
+      "Buttons and sliders queue behind the cell, which checks that queue twenty times a second."];
     if (asked < 5) return ["a cell waits", title]; // not heard yet
-    return ["controls act only after the cell that waits", "The kernel hears no buttons and sliders while a cell waits. " +
-      "Interrupt the cell to use them: the training goes on."];
+    return ["controls act only after the waiting cell", "The kernel does not hear buttons and sliders while a cell waits. " +
+      "Interrupt the cell to use them: the training continues."];
   }
 }

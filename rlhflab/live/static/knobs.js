@@ -1,4 +1,4 @@
-// The controls of a board: one slider per knob, which no frame moves while a person is at it, and the form above them.
+// The controls of a board: one slider per knob, which no frame moves while it is in use, and the form above them.
 
 import { make } from "../../static/dom.js";
 import { sliderOf } from "../../static/slider.js";
@@ -9,7 +9,7 @@ function isAllowed(spec, value) {
   return Number.isFinite(value) && highEnough && (spec.at_most === null || value <= spec.at_most) && (!spec.whole || Number.isInteger(value));
 }
 
-/** The form above a board: one list per setting that must be chosen before a training; choosing builds it anew. */
+/** The form above a board: one list per setting that is chosen before a training; another choice builds a new one. */
 export class ChoiceRow {
   constructor(post) {
     this.post = post;
@@ -35,8 +35,8 @@ export class ChoiceRow {
 
 export class KnobRow {
   /**
-   * `page` names this page among all that show the board; `post(name, value)` sends a value, `notice(text)` shows why
-   * one is not allowed, `moved(name)` is called at every move of a slider, a person's or the kernel's.
+   * `page` identifies this page among all that show the board; `post(name, value)` sends a value, `notice(text)` shows
+   * why one is not allowed, `moved(name)` is called at every move of a slider, by the user or the kernel.
    */
   constructor({ page, post, notice, moved }) {
     Object.assign(this, { page, post, notice, moved });
@@ -50,7 +50,7 @@ export class KnobRow {
     for (const spec of specs) this.add(spec);
   }
 
-  /** The value on a slider; undefined where there is no such knob. */
+  /** The value on a slider; undefined if there is no such knob. */
   value(name) {
     return this.knobs.get(name)?.value;
   }
@@ -87,13 +87,13 @@ export class KnobRow {
     knob.show(spec.default, null);
   }
 
-  /** Take over what the newest frame says of the knobs, unless a person is at one or moved it here. */
+  /** Take over the newest frame's knob values, except for a knob that is in use or was moved on this page. */
   follow(values) {
     for (const [name, knob] of this.knobs) {
       const seen = values[name];
       if (!seen) continue;
       if (knob.rev === -1 || (seen.rev > knob.rev && seen.by !== this.page)) {
-        if (knob.held || knob.timer !== null) continue; // a person is at it
+        if (knob.held || knob.timer !== null) continue; // in use
         const moved = Math.abs(knob.value - seen.value) > 1e-12 * Math.abs(seen.value);
         knob.rev = seen.rev;
         if (moved) { knob.show(seen.value, null); this.moved(name); }

@@ -1,5 +1,5 @@
-// plotly.js, once a page: the first board to need it asks its kernel; the answer (gzipped, a binary buffer or pieces of
-// base64) serves all views.
+// plotly.js, once per page: the first board to need it asks its kernel; the answer (gzipped, a binary buffer or chunks
+// of base64) serves all views.
 
 function plotlyShelf() {
   if (!window.__rlhflabPlotly) {
@@ -10,7 +10,7 @@ function plotlyShelf() {
   return window.__rlhflabPlotly;
 }
 
-/** Resolve to plotly.js; `send` asks this view's kernel for it, at most every 8 seconds from all views together. */
+/** Resolve to plotly.js; `send` asks this view's kernel for it, at most once every 8 seconds over all views. */
 export function getPlotly(send) {
   if (window.Plotly) return Promise.resolve(window.Plotly);
   const shelf = plotlyShelf();

@@ -1,15 +1,15 @@
-// The plots of a board: a panel's specification and the newest frame in, plotly.js's traces and layout out.
+// The plots of a board: turns a panel's specification and the newest frame into plotly.js's traces and layout.
 
 import { withOpacity } from "../../static/colours.js";
 import { between, logTicks, short, steady, whole } from "../../static/numbers.js";
 
-/** Whether a panel shows arrays, not series over steps. */
+/** Whether a panel shows arrays rather than series over steps. */
 export const isOfArrays = (spec) => spec.kind === "histogram" || spec.kind === "xy";
 
-/** Value of the frontier's `field` at `beta`, linear in log β; the ends hold beyond them. */
+/** Value of the frontier's `field` at `beta`, interpolated linearly in log β; constant beyond the ends. */
 export const atBeta = (backdrop, field, beta) => between(backdrop.beta.map(Math.log), backdrop[field], Math.log(beta));
 
-/** Whether there is an optimum to show: always for an exact frontier, for an estimated one within its β. */
+/** Whether the optimum is known: always if the frontier is exact, else only for the β it covers. */
 function knowsOptimum(backdrop, beta) {
   return Boolean(backdrop) && beta > 0 && (!backdrop.reward_se || beta >= backdrop.beta[0]);
 }
@@ -125,7 +125,7 @@ function drawLines(scene) {
   if (spec.note) writeNote(scene, spec.note, 1, "top");
 }
 
-/** Include the dashed levels, unless one lies so far off that it would flatten the curve. */
+/** Include the dashed levels, unless one is so far away that it would flatten the curve. */
 function withAims(scene, [low, high], hasData, aims) {
   if (!hasData) return aims.length ? extent([aims]) : [0, 1];
   let [a, b] = [low, high];
@@ -143,7 +143,7 @@ function writeNote(scene, name, y, yanchor) {
     bgcolor: scene.dark ? "rgba(20,20,20,0.7)" : "rgba(255,255,255,0.75)", text: `${name} <b>${steady(value)}</b>`, font: { size: 12.5, color: scene.text } });
 }
 
-/** A thin upright line where a knob was turned; a drag counts as one turn, at its end. */
+/** A thin vertical line where a knob was changed; a drag counts as one change, at its end. */
 function markChanges(scene, all, label, range, end) {
   const moves = all.filter(([step], i) => i === all.length - 1 || all[i + 1][0] - step > 0.05 * end);
   if (!moves.length) return;
@@ -154,7 +154,7 @@ function markChanges(scene, all, label, range, end) {
     text: `${label} ${short(value)}`, showarrow: false, font: { size: 10, color: scene.colour("reference") }, borderpad: 1 })));
 }
 
-/** Histogram between the 2 % and the 98 % quantile, all uprights inside; the outer bins hold all that lies beyond. `part` of some of the values. */
+/** Histogram from the 2 % to the 98 % quantile, widened to include `places`; the outer bins hold everything beyond. `part`: the same for `some` values. */
 export function inBins(values, places, some = [], bins = 40) {
   const finite = values.filter(Number.isFinite).sort((a, b) => a - b), last = finite.length - 1;
   if (last < 0) return { x: [], y: [], ends: [0, 1], part: [] };
@@ -162,13 +162,13 @@ export function inBins(values, places, some = [], bins = 40) {
   let low = Math.min(finite[Math.round(0.02 * last)], ...places);
   const pad = 0.15 * (high - low) || 0.5, width = (high - low + 2 * pad) / bins;
   low -= pad;
-  const share = (part) => {
+  const percentages = (part) => {
     const y = Array(bins).fill(0);
     for (const value of part) y[Math.min(bins - 1, Math.max(0, Math.floor((value - low) / width)))] += 100 / finite.length;
     return y;
   };
-  const y = share(finite);
-  return { x: y.map((_, i) => low + (i + 0.5) * width), y, ends: [low, low + bins * width], part: share(some.filter(Number.isFinite)) };
+  const y = percentages(finite);
+  return { x: y.map((_, i) => low + (i + 0.5) * width), y, ends: [low, low + bins * width], part: percentages(some.filter(Number.isFinite)) };
 }
 
 function drawHistogram(scene) {
@@ -178,8 +178,8 @@ function drawHistogram(scene) {
   const marks = spec.uprights.map((u) => ({ name: u.name, value: u.knob ? u.at + u.times * knobs[u.knob] : u.at })).filter((u) => Number.isFinite(u.value));
   const { x, y, ends, part } = inBins(array ? array.y : [], marks.map((u) => u.value), held ? held.y : []);
   const top = 1.08 * Math.max(5, ...y);
-  for (const [of, shares] of some ? [[line, y.map((all, i) => all - part[i])], [some, part]] : [[line, y]]) {
-    if (x.length) scene.traces.push({ type: "bar", x, y: shares, width: 0.92 * (x[1] - x[0]), marker: { color: scene.colour(of.colour) },
+  for (const [of, heights] of some ? [[line, y.map((all, i) => all - part[i])], [some, part]] : [[line, y]]) {
+    if (x.length) scene.traces.push({ type: "bar", x, y: heights, width: 0.92 * (x[1] - x[0]), marker: { color: scene.colour(of.colour) },
       hovertemplate: `%{y:.2~g} % near %{x:.3~g}<extra></extra>` });
     scene.legend.push({ name: of.name, colour: scene.colour(of.colour), dash: "bar" });
   }
@@ -193,7 +193,7 @@ function drawHistogram(scene) {
   if (array) writeStep(scene, array.step);
 }
 
-/** Arrays against each other, or against their places. */
+/** Arrays against each other, or against their indices. */
 function drawXY(scene) {
   const { spec, data } = scene, left = [], right = [], across = [];
   let step;
@@ -225,7 +225,7 @@ function drawXY(scene) {
   if (spec.log) {
     const ends = (left.length ? scene.left.range : [0.1, 1]).map((end) => Math.max(end, 1e-12));
     const [low, high] = [0.83 * ends[0], 1.2 * ends[1]];
-    const tickvals = logTicks(low, high); // as plain numbers, of which plotly.js leaves all digits but one away
+    const tickvals = logTicks(low, high); // as full numbers: plotly.js would label ticks with one digit
     Object.assign(scene.left, { type: "log", range: [Math.log10(low), Math.log10(high)], tickmode: "array", tickvals, ticktext: tickvals.map(short) });
   }
   if (spec.lines.some((line) => line.right)) scene.right = { ...scene.left, range: spec.right_range || padded(extent(right.concat(right.length ? [[0]] : []))) };
@@ -242,7 +242,7 @@ function drawXY(scene) {
   if (step) writeStep(scene, step);
 }
 
-/** The step an array is from, in the legend, where it is older than the curves. */
+/** Write the step an array is from into the legend if it is older than the curves. */
 function writeStep(scene, step) {
   if (step < scene.data.step) scene.legend.push({ name: `step ${whole(step)}`, colour: "transparent" });
 }
@@ -255,7 +255,7 @@ function drawWeights(scene) {
   let top = 4;
   if (batch) {
     const n = batch.clean.length, x = batch.clean.map((_, i) => (i + 0.5) / n);
-    const flips = scene.data.pairs && scene.data.pairs.flipped > 0; // known of any pair, in this batch or not
+    const flips = scene.data.pairs && scene.data.pairs.flipped > 0; // known for any pair, in this batch or not
     top = 1.08 * Math.max(...batch.clean.map((v, i) => v + batch.flipped[i]), 3);
     const bar = (y, colour, name) => scene.traces.push({ type: "bar", x, y, name, marker: { color: colour }, width: 0.92 / n,
       hovertemplate: `%{y} pairs, weight %{x:.2f}<extra>${name}</extra>` });

@@ -6,7 +6,7 @@ import { fixed, whole } from "../../static/numbers.js";
 export class Tables {
   constructor() {
     this.order = "heaviest";
-    this.at = 0; // when they changed last
+    this.at = 0; // time of the last change
     this.data = null;
     this.pairsCard = make("section", { class: "rlhf-card rlhf-pairs", hidden: true });
     this.samplesCard = make("section", { class: "rlhf-card rlhf-samples", hidden: true });
@@ -40,7 +40,7 @@ export class Tables {
     if (pairs) {
       for (const [i, order] of ["heaviest", "lightest"].entries()) this.orderButtons[i].setAttribute("aria-pressed", String(order === this.order));
       const wrong = pairs.flipped ? ` ${whole(pairs.flipped)} of them carry a wrong label.` : "";
-      this.pairsNote.textContent = (this.order === "heaviest" ? "These pull hardest: ranked wrong so far, or wrongly labelled." : "These hardly pull any more: learnt.")
+      this.pairsNote.textContent = (this.order === "heaviest" ? "These pull hardest: ranked wrong so far, or wrongly labelled." : "These hardly pull any more: already learnt.")
         + ` ${whole(pairs.known)} pairs seen.` + wrong;
       const rows = pairs[this.order];
       while (this.pairsBody.children.length > rows.length) this.pairsBody.lastChild.remove();
