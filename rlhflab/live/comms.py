@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 Message = list[Any]  # from the front end, in parts: identities, delimiter, signature, header, …
@@ -36,14 +37,13 @@ def answer_widgets() -> Callable[[], None]:
 
     def answer() -> None:
         while True:
-            with _interrupt_later():  # Ctrl-C in between would lose what has been taken
+            with _interrupt_later(kernel):  # in between, it would lose what has been taken
                 message = take()
                 if message is None:
                     return
+                # One step is all of it: handlers of widget messages never await.
                 with _same_request(kernel), contextlib.suppress(StopIteration):
-                    dispatch(message).send(
-                        None
-                    )  # runs to completion: handlers of widget messages never await
+                    dispatch(message).send(None)
 
     return answer
 
@@ -104,24 +104,33 @@ def _same_request(kernel: Any) -> Iterator[None]:
     Otherwise everything the cell prints from then on, and its end, would be attributed to the widget message.
     """
     identity, request = kernel._parent_ident["shell"], kernel.get_parent("shell")
-    on_interrupt = kernel.saved_sigint_handler
     try:
         yield
     finally:
-        kernel.saved_sigint_handler = on_interrupt
         if kernel.get_parent("shell") is not request:
             kernel.set_parent(identity, request, "shell")
             kernel._publish_status("busy", "shell")
 
 
 @contextlib.contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block."""
+def _interrupt_later(kernel: Any) -> Iterator[None]:
+    """Delay an interrupt of the cell until the end of the block; a second one also stops the handler that runs then.
+
+    The kernel's own hooks around a message would let it reach the handler alone, and drop it there.
+    """
     signals: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: signals.append(number))
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    kernel.pre_handler_hook = kernel.post_handler_hook = lambda: None
     try:
         yield
     finally:
+        del kernel.pre_handler_hook, kernel.post_handler_hook
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
         if signals:
             signal.raise_signal(signal.SIGINT)

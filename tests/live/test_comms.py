@@ -17,18 +17,26 @@ from rlhflab.live.comms import answer_widgets
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = """
-import signal, time
+import os, signal, time
 from rlhflab.live.comms import answer_widgets
 heard, order = [], []
 def hear(message):
     heard.append(message["content"]["data"])
     print("the handler prints")
+    if heard[-1] == "interrupt me":
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.append("to the end")
+    if heard[-1] == "interrupt me twice":
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.append("to the end")
 kernel = get_ipython().kernel
 kernel.comm_manager.register_target("test", lambda comm, message: comm.on_msg(hear))
 """
 POLL = """
 before = kernel.saved_sigint_handler
-poll, end = answer_widgets(), time.monotonic() + 20
+poll, end = answer_widgets(), time.monotonic() + 60
+print("polling")
 while len(heard) < 6 and time.monotonic() < end:
     time.sleep(0.05)
     poll()
@@ -36,6 +44,9 @@ in_time = list(heard)
 same = kernel.saved_sigint_handler is before and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 print("the cell prints")
 """
+INTERRUPTED = (
+    "try:\n    " + POLL.replace("\n", "\n    ") + "\nexcept KeyboardInterrupt:\n    print('interrupted')"
+)
 
 
 class Kernel:
@@ -63,16 +74,27 @@ class Kernel:
         self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
+    def read(self) -> None:
+        """Read one message."""
+        message = self.client.get_iopub_msg(timeout=60)
+        parent, content = message["parent_header"].get("msg_id", ""), message["content"]
+        if message["msg_type"] == "stream":
+            self.outputs[parent] = self.outputs.get(parent, "") + content["text"]
+        if message["msg_type"] == "status":
+            self.states.setdefault(parent, []).append(content["execution_state"])
+
     def read_until_idle(self, request: str) -> str:
         """Read until a request's end and return what it has printed."""
         while "idle" not in self.states.get(request, []):
-            message = self.client.get_iopub_msg(timeout=60)
-            parent, content = message["parent_header"].get("msg_id", ""), message["content"]
-            if message["msg_type"] == "stream":
-                self.outputs[parent] = self.outputs.get(parent, "") + content["text"]
-            if message["msg_type"] == "status":
-                self.states.setdefault(parent, []).append(content["execution_state"])
+            self.read()
         return self.outputs.get(request, "")
+
+    def start(self, code: str) -> str:
+        """Run a cell that polls, and return its request once it does."""
+        request = self.run(code)
+        while "polling\n" not in self.outputs.get(request, ""):
+            self.read()
+        return request
 
     def reply(self, request: str) -> str:
         """Return the status of the reply to a request, dropping those before it."""
@@ -102,9 +124,8 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
 
 
 def test_widget_messages_are_answered_in_the_cell_and_other_cells_keep_their_order(kernel: Kernel) -> None:
-    cell = kernel.run(POLL)
+    cell = kernel.start(POLL)
     others, moves = [], []
-    time.sleep(0.5)
     for number in range(6):
         moves.append(kernel.tell("comm_msg", data=number))
         others.append(kernel.run(f"order.append({number})"))
@@ -114,37 +135,49 @@ def test_widget_messages_are_answered_in_the_cell_and_other_cells_keep_their_ord
     assert said == f"{numbers} {numbers} {numbers} True\n"
     assert [request for request in kernel.states if request in others] == others
     # Each request has its own end and its own output; the kernel is busy with the cell again after each message.
-    assert kernel.outputs[cell] == "the cell prints\n" and kernel.states[cell] == ["busy"] * 7 + ["idle"]
+    assert kernel.outputs[cell] == "polling\nthe cell prints\n" and kernel.states[cell] == ["busy"] * 7 + [
+        "idle"
+    ]
     assert all(kernel.outputs[move] == "the handler prints\n" for move in moves)
     assert all(kernel.states[move] == ["busy", "idle"] for move in moves)
 
 
 def test_an_interrupt_loses_no_request(kernel: Kernel) -> None:
     """The kernel aborts what is queued behind an interrupted cell, and says so to each request."""
-    cell = kernel.run(
-        "try:\n    " + POLL.replace("\n", "\n    ") + "\nexcept KeyboardInterrupt:\n    print('interrupted')"
-    )
+    cell = kernel.start(INTERRUPTED)
     others = []
-    time.sleep(0.5)
     for number in range(40):
         kernel.tell("comm_msg", data=number) if number < 3 else None
         others.append(kernel.run(f"order.append({number})"))
         if number == 20:
             kernel.manager.interrupt_kernel()
     said = kernel.read_until_idle(kernel.run("print(order == list(range(40)))"))
-    assert kernel.outputs[cell] == "interrupted\n" and said == "True\n"
+    assert kernel.outputs[cell] == "polling\ninterrupted\n" and said == "True\n"
+
+
+@pytest.mark.parametrize(
+    "times, heard", [("", ["interrupt me", "to the end"]), (" twice", ["interrupt me twice"])]
+)
+def test_an_interrupt_while_a_widget_is_answered_stops_the_cell(
+    kernel: Kernel, times: str, heard: list[str]
+) -> None:
+    """The widget's handler comes to its end, unless it is interrupted again."""
+    cell = kernel.start(INTERRUPTED)
+    kernel.tell("comm_msg", data="interrupt me" + times)
+    assert kernel.read_until_idle(cell) == "polling\ninterrupted\n"
+    said = kernel.read_until_idle(kernel.run("print(heard, kernel.saved_sigint_handler is before)"))
+    assert said == f"{heard} True\n"
 
 
 def test_a_message_that_makes_no_sense_is_dropped_and_the_cell_goes_on(kernel: Kernel) -> None:
-    cell = kernel.run("heard += [0, 0, 0, 0]\n" + POLL)
-    time.sleep(0.5)
+    cell = kernel.start("heard += [0, 0, 0, 0]\n" + POLL)
     kernel.tell("comm_msg")  # without data: the handler raises
     kernel.client.shell_channel.socket.send_multipart(
         [b"<IDS|MSG>", b"forged", b'{"msg_type": "comm_msg"}', b"{}", b"{}", b"{}"]
     )
     kernel.tell("comm_msg", data="a")
     kernel.tell("comm_msg", data="b")
-    assert kernel.read_until_idle(cell) == "the cell prints\n"
+    assert kernel.read_until_idle(cell) == "polling\nthe cell prints\n"
     assert kernel.read_until_idle(kernel.run("print(in_time[4:])")) == "['a', 'b']\n"
 
 
