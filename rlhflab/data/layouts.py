@@ -30,6 +30,7 @@ from rlhflab.data.dialogue import (
     messages_of,
     said,
 )
+from rlhflab.text import clipped
 from rlhflab.worlds.preferences import PreferencePair
 
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations")
@@ -274,7 +275,7 @@ def shortened(value: Any, most: int = 40) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = f"{type(value).__name__} {value!r}"
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return clipped(text, most)
 
 
 def pair_of(row: Any, place: str = "") -> tuple[PreferencePair, Understood]:

@@ -16,9 +16,10 @@ import traitlets
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rlhflab.explore.beta_data import BAR_BETAS, MAX_BETA, MIN_BETA, payload, shortened, tables
+from rlhflab.explore.beta_data import BAR_BETAS, MAX_BETA, MIN_BETA, payload, tables
 from rlhflab.explore.explorable import Explorable, Number
 from rlhflab.objectives.optimum import expected_reward, frontier, log_partition, optimum_moments
+from rlhflab.text import clipped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -130,8 +131,7 @@ class BetaExplorable(Explorable):
         start = float(expected_reward(*self._levels()).mean())
         texts, r, ref, best = self._bars(beta)
         labels = [
-            f"{_plotly_text(shortened(text, 32))}  ({value:+.2f})"
-            for text, value in zip(texts, r, strict=True)
+            f"{_plotly_text(clipped(text, 32))}  ({value:+.2f})" for text, value in zip(texts, r, strict=True)
         ]
         places = list(range(len(labels)))
 

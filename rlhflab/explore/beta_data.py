@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rlhflab.objectives.optimum import optimal_logps, reward_levels
+from rlhflab.text import clipped
 
 MIN_BETA, MAX_BETA = 0.05, 10.0
 BAR_BETAS = (2.0, 1.0, 0.5, 0.2, 0.1, MIN_BETA)  # where to look for answers that π* makes likely
@@ -58,7 +59,7 @@ def tables(prompts: list[str], answers: list[str], ref_logps: Any, rewards: Any)
     if not abs(sums[worst] - 1) <= 1e-4:
         raise ValueError(
             "exp(ref_logps) must sum to 1 over the answers, "
-            f"got {sums[worst]:.6g} for prompt {worst} ({shortened(prompts[worst])!r})"
+            f"got {sums[worst]:.6g} for prompt {worst} ({clipped(prompts[worst], _LONGEST_TEXT)!r})"
         )
     return logps.log_softmax(-1), r
 
@@ -84,7 +85,7 @@ def payload(
     if count > 1:
         groups.insert(0, list(range(count)))  # bars[0] is "all prompts"
     data: dict[str, Any] = {
-        "prompts": [shortened(text) for text in prompts],
+        "prompts": [clipped(text, _LONGEST_TEXT) for text in prompts],
         "answers": len(answers),
         "range": [MIN_BETA, MAX_BETA],
         "chosen": _digits([chosen for chosen, _ in means]),
@@ -155,11 +156,6 @@ def merge_levels(levels: Tensor, masses: Tensor, most: int) -> tuple[Tensor, Ten
     return mean[mass > 0], mass[mass > 0]
 
 
-def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Return `text` with at most `longest` characters, an ellipsis last where it was longer."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def _bars(answers: list[str], ref: Tensor, rewards: Tensor, likely: list[Tensor], top: int) -> dict[str, Any]:
     """Choose the answers with bars: the likeliest under π_ref, then those that π* makes likely; best reward first.
 
@@ -177,7 +173,7 @@ def _bars(answers: list[str], ref: Tensor, rewards: Tensor, likely: list[Tensor]
     mean_ref, mean_reward = ref.mean(0).tolist(), rewards.mean(0).tolist()
     shown = sorted(taken, key=lambda i: (-round(mean_reward[i], 9), -mean_ref[i]))
     return {
-        "texts": [shortened(answers[i]) for i in shown],
+        "texts": [clipped(answers[i], _LONGEST_TEXT) for i in shown],
         "ref": [_digits(ref[:, i].tolist()) for i in shown],
         "rewards": [_digits(rewards[:, i].tolist()) for i in shown],
     }

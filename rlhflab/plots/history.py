@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rlhflab.core.record import Pairs, Place, Record, Sample, judgement
 from rlhflab.plots.buckets import Bucket, Buckets, Curve, Shown, evenly, rounded
+from rlhflab.text import clipped
 
 BINS = 20
 """Bins of the weight histogram and of the heat map, over (0, 1)."""
@@ -54,11 +55,6 @@ class _Row(NamedTuple):
     rejected_reward: float
     weight: float
     flipped: bool | None
-
-
-def clipped(text: str, length: int) -> str:
-    """Return `text` with at most `length` characters, ending in an ellipsis if it was longer."""
-    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
 
 
 class History:

@@ -79,7 +79,7 @@ def text_task(
         recipe.batch_size,
         seed,
         value,
-        evaluator=sample_evaluator(ref_policy, prompts, encoder, max_new_tokens, seed),
+        evaluator=sample_evaluator(ref_policy, prompts, encoder, seed, max_new_tokens),
         each=each,
     )
     note = f"{len(prompts)} prompts of {world}, of {len(found)} read; those with room for {max_new_tokens} tokens"

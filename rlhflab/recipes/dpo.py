@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rlhflab.core.settings import setting
@@ -59,36 +59,21 @@ class DPO(DPOSettings, Loading):
 
     def _build(self) -> Training:
         from rlhflab.algorithms.dpo import DPO as OurDPO
-        from rlhflab.data.hub import read_data
         from rlhflab.data.pair_source import LongPairs
-        from rlhflab.engines.choice import engine_dtype
         from rlhflab.models.loading import load_policy, load_reference
-        from rlhflab.recipes.texts import (
-            SHOWN_TOKENS,
-            default_rate,
-            encoder_of,
-            prepare_pairs,
-            sample_evaluator,
-        )
+        from rlhflab.recipes.texts import load_on_pairs, sample_evaluator
 
         self.check_processes()
         make = self.trained_by(OurDPO)
         if not self.real:
             return self._build_tiny(make)
-        dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
-        loading = self.loading(2 * self.batch_size, dtype=dtype)
-        data = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
-        loaded = load_policy(self.model, loading)
-        policy, encoder = loaded.model, encoder_of(loaded)
-        rate = default_rate(policy, self.lora) if self.learning_rate is None else self.learning_rate
         assert isinstance(self.pairs, int)
-        found = prepare_pairs(data, encoder, policy, self, self.pairs)
-        ref_policy = load_reference(policy)
-        source = LongPairs(found.pairs, found.tokens, ref_policy, self.batch_size, self.seed)
-        prompts = [pair.prompt for pair in found.pairs]
-        samples = sample_evaluator(ref_policy, prompts, encoder, SHOWN_TOKENS, self.seed)
-        notes = {"model": loaded.note, **found.notes}
-        return make(policy, source, replace(self, learning_rate=rate), samples, loaded.tokenizer, notes)
+        real = load_on_pairs(self, load_policy, 2 * self.batch_size, self.pairs)
+        pairs, tokens = real.pairs.pairs, real.pairs.tokens
+        ref_policy = load_reference(real.model)
+        source = LongPairs(pairs, tokens, ref_policy, self.batch_size, self.seed)
+        samples = sample_evaluator(ref_policy, [pair.prompt for pair in pairs], real.encoder, self.seed)
+        return make(real.model, source, real.recipe, samples, real.tokenizer, real.notes)
 
     def _build_tiny(self, make: Any) -> Training:
         import torch

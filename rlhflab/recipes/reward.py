@@ -77,22 +77,14 @@ class Reward(RewardSettings, Loading):
         return self._build_real(make) if self.real else self._build_tiny(make)
 
     def _build_real(self, make: Any) -> RewardModelling:
-        from rlhflab.data.hub import read_data
         from rlhflab.data.ranking_source import LongRankings
-        from rlhflab.engines.choice import engine_dtype
         from rlhflab.models.loading import load_reward_model
-        from rlhflab.recipes.texts import default_rate, encoder_of, prepare_pairs
+        from rlhflab.recipes.texts import load_on_pairs
 
-        dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
-        loading = self.loading(2 * self.batch_size, dtype=dtype)
-        texts = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
-        loaded = load_reward_model(self.model, loading)
-        model, encoder = loaded.model, encoder_of(loaded)
-        rate = default_rate(model, self.lora) if self.learning_rate is None else self.learning_rate
-        found = prepare_pairs(texts, encoder, model, self, self.pairs, HELD_OUT)
-        config = replace(self, learning_rate=rate, held_out=found.held_out, test_every=self.evaluate_every)
-        source = LongRankings(found.pairs, found.tokens, model, self.seed)
-        return make(model, source, config, None, loaded.tokenizer, {"model": loaded.note, **found.notes})
+        real = load_on_pairs(self, load_reward_model, 2 * self.batch_size, self.pairs, HELD_OUT)
+        config = replace(real.recipe, held_out=real.pairs.held_out, test_every=self.evaluate_every)
+        source = LongRankings(real.pairs.pairs, real.pairs.tokens, real.model, self.seed)
+        return make(real.model, source, config, None, real.tokenizer, real.notes)
 
     def _build_tiny(self, make: Any) -> RewardModelling:
         from rlhflab.data.ranking_source import RankingSource, TextRankings, WorldRankings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhflab.core.settings import Setting, knob, setting
@@ -84,34 +84,19 @@ class SFT(SupervisedSettings, Loading):
 
     def _build(self) -> Supervised:
         from rlhflab.algorithms.supervised import Supervised
-        from rlhflab.data.hub import read_data
-        from rlhflab.engines.choice import engine_dtype
         from rlhflab.models.loading import load_policy
         from rlhflab.models.logps import join_answers
-        from rlhflab.recipes.texts import (
-            SHOWN_TOKENS,
-            default_rate,
-            encoder_of,
-            prepare_pairs,
-            sample_evaluator,
-        )
+        from rlhflab.recipes.texts import load_on_pairs, sample_evaluator
 
         self.check_processes()
         make = self.trained_by(Supervised)
         if not self.real:
             return self._build_tiny(make)
-        dtype = engine_dtype(self.engine, self.model, self.dtype, self.device)
-        loading = self.loading(self.batch_size, dtype=dtype)
-        pairs = read_data(self.world, self.skip_bad, self.progress)  # before the model, which takes minutes
-        loaded = load_policy(self.model, loading)
-        policy, encoder = loaded.model, encoder_of(loaded)
-        rate = default_rate(policy, self.lora) if self.learning_rate is None else self.learning_rate
-        found = prepare_pairs(pairs, encoder, policy, self, self.texts)
-        data = join_answers(found.tokens.prompts, found.tokens.chosen)
-        prompts = [pair.prompt for pair in found.pairs]
-        samples = sample_evaluator(policy, prompts, encoder, SHOWN_TOKENS, self.seed)
-        notes = {"model": loaded.note, **found.notes}
-        return make(policy, data, replace(self, learning_rate=rate), samples, loaded.tokenizer, notes)
+        real = load_on_pairs(self, load_policy, self.batch_size, self.texts)
+        pairs, tokens = real.pairs.pairs, real.pairs.tokens
+        data = join_answers(tokens.prompts, tokens.chosen)
+        samples = sample_evaluator(real.model, [pair.prompt for pair in pairs], real.encoder, self.seed)
+        return make(real.model, data, real.recipe, samples, real.tokenizer, real.notes)
 
     def _build_tiny(self, make: Any) -> Supervised:
         from rlhflab.models.devices import choose_device

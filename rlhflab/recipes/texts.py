@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhflab.data.encoding import REFUSES, PairTokens, TextEncoder
-from rlhflab.data.hub import Data, counted, pairs_of_labels, split
+from rlhflab.data.hub import Data, counted, pairs_of_labels, read_data, split
+from rlhflab.engines.choice import engine_dtype
 from rlhflab.evaluation.evaluators import SampleEvaluator
-from rlhflab.models.loading import Loaded, positions_of
+from rlhflab.models.loading import Loaded, LoadSettings, positions_of
 from rlhflab.worlds.preferences import PreferencePair
 
 SHOWN = 3  # prompts whose answers are shown
@@ -54,6 +55,55 @@ class PreparedPairs:
     tokens: PairTokens
     held_out: int
     notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class OnPairs:
+    """A real model, and the pairs that it is to be trained on.
+
+    Attributes:
+        model, tokenizer: as loaded.
+        encoder: of the tokenizer.
+        recipe: the recipe as given, with the default peak step size for this model where it names none.
+        pairs: tokenised, those held out last.
+        notes: one line each, by name: the model, how data was read, how texts become tokens, what is trained on.
+    """
+
+    model: Any
+    tokenizer: Any
+    encoder: TextEncoder
+    recipe: Any
+    pairs: PreparedPairs
+    notes: dict[str, str]
+
+
+def load_on_pairs(
+    recipe: Any, load: Callable[[str, LoadSettings], Loaded], rows: int, most: int, held_out: int = 0
+) -> OnPairs:
+    """Read a recipe's pairs, load its real model, and bring the two together.
+
+    Args:
+        recipe: a `Loading` of a real model.
+        load: `load_policy` or `load_reward_model`.
+        rows: answers in a forward pass with gradient, over all processes.
+        most: most pairs to train on.
+        held_out: pairs to hold out, at most a tenth of all.
+
+    Raises:
+        ValueError: data or model cannot be used, in one line.
+    """
+    loading = recipe.loading(
+        rows, dtype=engine_dtype(recipe.engine, recipe.model, recipe.dtype, recipe.device)
+    )
+    data = read_data(recipe.world, recipe.skip_bad, recipe.progress)  # before the model, which takes minutes
+    loaded = load(recipe.model, loading)
+    encoder = encoder_of(loaded)
+    pairs = prepare_pairs(data, encoder, loaded.model, recipe, most, held_out)
+    if recipe.learning_rate is None:
+        recipe = replace(recipe, learning_rate=default_rate(loaded.model, recipe.lora))
+    return OnPairs(
+        loaded.model, loaded.tokenizer, encoder, recipe, pairs, {"model": loaded.note, **pairs.notes}
+    )
 
 
 def prepare_pairs(
@@ -129,7 +179,7 @@ def left_out(dropped: Mapping[str, int], refused: str) -> str:
 
 
 def sample_evaluator(
-    ref_policy: Any, prompts: Sequence[str], encoder: TextEncoder, most: int, seed: int
+    ref_policy: Any, prompts: Sequence[str], encoder: TextEncoder, seed: int, most: int = SHOWN_TOKENS
 ) -> SampleEvaluator | None:
     """An evaluator that draws answers of at most `most` tokens to the shortest prompts, before training and now.
 

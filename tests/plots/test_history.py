@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhflab.core.record import Pairs, Record, Sample
-from rlhflab.plots.history import BINS, History, clipped
+from rlhflab.plots.history import BINS, History
+from rlhflab.text import clipped
 
 SERIES = tuple(f"metric/{i}" for i in range(8))
 
