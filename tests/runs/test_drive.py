@@ -524,7 +524,7 @@ def test_a_state_of_something_else_is_one_line(tmp_path):
 def test_a_place_in_other_data_is_one_line():
     few, many = ShuffledBatches(16, 4, 0), ShuffledBatches(17, 4, 0)
     many.next()
-    with pytest.raises(ValueError, match="it is a place among 17 rows of data, and now there are 16"):
+    with pytest.raises(ValueError, match="it is a position among 17 rows of data, but now there are 16"):
         few.load_state_dict(many.state_dict())
     former = {
         name: value for name, value in many.state_dict().items() if name != "rows"

@@ -62,9 +62,9 @@ def test_the_corpus_is_clean_or_has_its_share_of_faults(world):
     ("given", "says"),
     [
         ((PROMPTS, []), "at least one clean answer"),
-        ((PROMPTS, [""]), "none that is empty"),
-        ((["a b", "a"], CLEAN), r"prompts must have one number of words, got \[1, 2\]"),
-        (([], CLEAN), "prompts must have one number of words, got no prompt"),
+        ((PROMPTS, [""]), "and no empty one"),
+        ((["a b", "a"], CLEAN), r"prompts must all have the same number of words, got \[1, 2\]"),
+        (([], CLEAN), "prompts must all have the same number of words, got no prompt"),
     ],
 )
 def test_what_makes_no_world_is_one_line(given, says):
