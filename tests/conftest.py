@@ -17,6 +17,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+LONGEST = ("tests/test_labs.py", "tests/cuda/", "tests/test_processes.py", "tests/colab/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the longest tests out to the workers, as the first that each has to run.
+
+    A worker's share is a part of the list; when it is done, it takes over tests from the end of another's.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.nodeid.startswith(LONGEST)]
+    short = [item for item in items if not item.nodeid.startswith(LONGEST)]
+    size = -(-len(items) // workers)
+    dealt: list[pytest.Item] = []
+    for worker in range(workers):
+        mine = long[worker::workers]
+        dealt += mine + short[: size - len(mine)]
+        del short[: size - len(mine)]
+    items[:] = dealt + short
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
