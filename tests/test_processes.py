@@ -20,28 +20,64 @@ from rlhflab import processes
 from rlhflab.algorithms.ppo import PPO
 from rlhflab.engines.choice import engine_class
 from rlhflab.runs.store import Run
+from tests.launched import END
 
 LAUNCH = (
     sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
     "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-    "-m", "rlhflab", "train",
+    "-m",
 )  # fmt: skip
 SHIFT = {"mean_reward", "min_reward", "max_reward"}  # no pair says anything of it: rounding alone moves it
 FIRST, LATER = {"rel": 1e-5, "abs": 2e-6}, {"rel": 1e-3, "abs": 1e-4}
 
 
 @pytest.fixture
-def two(root, tmp_path):
-    """Call `rlhflab train` in two processes in an empty folder; returns exit code, stdout, lines on stderr."""
+def launch(root, tmp_path):
+    """Run a module in two processes in an empty folder; returns exit code, stdout, lines on stderr."""
 
     def call(*arguments):
         ended = subprocess.run(
-            [*LAUNCH, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            [*LAUNCH, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=300,
             env={**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""},
         )  # fmt: skip
         return ended.returncode, ended.stdout, ended.stderr.replace("\r", "\n").splitlines()
 
     return call
+
+
+@pytest.fixture
+def two(launch):
+    """Call `rlhflab train` in two processes; returns exit code, stdout, lines on stderr."""
+    return lambda *arguments: launch("rlhflab", "train", *arguments)
+
+
+@pytest.fixture
+def two_in_turn(launch, tmp_path):
+    """Make several such calls, one after the other in the same processes; returns what each gives, by name."""
+
+    def call(calls):
+        file = tmp_path / "calls.json"
+        file.write_text(json.dumps({name: ["train", *map(str, given)] for name, given in calls.items()}))
+        code, out, err = launch("tests.launched", file)
+        assert code == 0, err
+        file.unlink()
+        return dict(
+            zip(calls, zip(parts(calls, out.splitlines()), parts(calls, err), strict=True), strict=True)
+        )
+
+    return call
+
+
+def parts(calls, lines):
+    """The lines of each call, all of which ended well."""
+    found = [[]]
+    for line in lines:
+        if line.startswith(END):
+            assert line == f"{END}{list(calls)[len(found) - 1]} 0", found[-1]
+            found.append([])
+        elif line:
+            found[-1].append(line)
+    return found[:-1]
 
 
 def assert_same_course(one, other):
@@ -63,30 +99,28 @@ def assert_same_course(one, other):
     assert same == pytest.approx(last, rel=1e-2, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("dpo", "--batch-size", 17, "--pairs", 100),
-        ("dpo", "--batch-size", 16, "--pairs", "fresh"),
-        ("reward", "--batch-size", 17, "--pairs", 100, "--ranked", 3),
-        ("ppo", "--batch-size", 41, "--minibatches", 2),
-    ],
-    ids=["dpo", "dpo-fresh", "reward", "ppo"],
-)
-def test_two_processes_do_what_one_does(rlhflab, two, settings):
-    settings = (*settings, "--steps", 8, "--evaluate-every", 50, "--json")
-    assert rlhflab("train", *settings, "--out", "one")[0] == 0
-    code, out, err = two(*settings, "--out", "two")
-    assert code == 0, err
-    assert len(out.splitlines()) == 1 and json.loads(out)["run"] == "two"
-    assert_same_course("one", "two")
-    assert Run.open("two").environment["processes"] == 2
-    assert sorted(os.listdir(".")) == ["one", "two"]
-    assert sum("0/8 [" in line for line in err) == 1  # one bar
+def test_two_processes_do_what_one_does(rlhflab, two_in_turn):
+    every = ("--steps", 8, "--evaluate-every", 50, "--json")
+    calls = {
+        "dpo": ("dpo", "--batch-size", 17, "--pairs", 100, *every),
+        "fresh": ("dpo", "--batch-size", 16, "--pairs", "fresh", *every),
+        "reward": ("reward", "--batch-size", 17, "--pairs", 100, "--ranked", 3, *every),
+        "ppo": ("ppo", "--batch-size", 41, "--minibatches", 2, *every),
+    }
+    for name, settings in calls.items():
+        assert rlhflab("train", *settings, "--out", f"one-{name}")[0] == 0
+    said = two_in_turn({name: (*settings, "--out", name) for name, settings in calls.items()})
+    assert sorted(os.listdir(".")) == sorted([*calls, *(f"one-{name}" for name in calls)])
+    for name, (out, err) in said.items():
+        assert len(out) == 1 and json.loads(out[0])["run"] == name
+        assert_same_course(f"one-{name}", name)
+        assert Run.open(name).environment["processes"] == 2
+        assert sum("0/8 [" in line for line in err) == 1, name  # one bar
 
 
-@pytest.mark.parametrize("name", ["dpo", "ppo"])
-def test_two_processes_train_the_adapters_of_a_real_architecture(rlhflab, two, model_folder, tmp_path, name):
+def test_two_processes_train_the_adapters_of_a_real_architecture(
+    rlhflab, two_in_turn, model_folder, tmp_path
+):
     rows = [
         {"prompt": f"Is it {'very ' * (n % 5)}{n}?", "chosen": f"Yes,{' yes' * (n % 3)}.", "rejected": "No."}
         for n in range(20)
@@ -95,23 +129,26 @@ def test_two_processes_train_the_adapters_of_a_real_architecture(rlhflab, two, m
     (tmp_path / "mine.py").write_text(
         "def score(prompts, answers):\n    return [len(a) / 10 for a in answers]\n"
     )
-    settings = [
-        name, "--model", model_folder("llama"), "--world", "pairs.jsonl", "--lora", "--lora-rank", 4, "--steps", 4,
+    every = (
+        "--model", model_folder("llama"), "--world", "pairs.jsonl", "--lora", "--lora-rank", 4, "--steps", 4,
         "--batch-size", 6,
-    ]  # fmt: skip
-    settings += ["--reward", "mine.py:score", "--max-new-tokens", 6] if name == "ppo" else ["--pairs", 9]
-    assert rlhflab("train", *settings, "--out", "one")[0] == 0
-    code, _, err = two(*settings, "--out", "two")
-    assert code == 0, err
-    assert_same_course("one", "two")
-    assert (tmp_path / "two" / "model" / "adapter_model.safetensors").is_file()
-    notes = Run.open("two").environment["notes"].values()
-    assert all(err.count(f"rlhflab: {note}") == 1 for note in notes)
+    )  # fmt: skip
+    calls = {
+        "dpo": ("dpo", *every, "--pairs", 9),
+        "ppo": ("ppo", *every, "--reward", "mine.py:score", "--max-new-tokens", 6),
+    }
+    for name, settings in calls.items():
+        assert rlhflab("train", *settings, "--out", f"one-{name}")[0] == 0
+    for name, (_, err) in two_in_turn({n: (*given, "--out", n) for n, given in calls.items()}).items():
+        assert_same_course(f"one-{name}", name)
+        assert (tmp_path / name / "model" / "adapter_model.safetensors").is_file()
+        notes = Run.open(name).environment["notes"].values()
+        assert all(err.count(f"rlhflab: {note}") == 1 for note in notes), name
 
 
 def test_interrupted_processes_stop_together_and_go_on(root, two, tmp_path):
     launched = subprocess.Popen(
-        [*LAUNCH, "dpo", "--steps", "3000", "--pairs", "50", "--batch-size", "8", "--out", "run"], cwd=tmp_path,
+        [*LAUNCH, *"rlhflab train dpo --steps 3000 --pairs 50 --batch-size 8 --out run".split()], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)}, start_new_session=True, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     records = tmp_path / "run" / "records.jsonl"
