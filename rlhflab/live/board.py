@@ -16,14 +16,14 @@ from typing import Any
 
 from rlhflab.core.algorithm import Algorithm
 from rlhflab.core.knobs import Knobs
-from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.live.colab import in_colab
 from rlhflab.live.controls import Choice, Dials, Form, describe
 from rlhflab.live.ghosts import MAX_GHOSTS, ghost_of
 from rlhflab.live.page import Page, thin_backdrop
 from rlhflab.live.player import ENDED, Driver, Player
-from rlhflab.live.sources import Replayed, choices_of, keeper_of, maker_of
+from rlhflab.live.replay import StoredRun
+from rlhflab.live.sources import Source, choices_of, source_of
 from rlhflab.plots import paper, still, svg
 from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import History
@@ -74,18 +74,16 @@ class Board:
         panels: tuple[Panel, ...] | None = None,
         choices: Mapping[str, Choice | Sequence[Any]] | None = None,
     ) -> None:
-        recipe = getattr(source, "recipe", source)
-        recipe = recipe if isinstance(recipe, Recipe) else None
-        self._algorithm_name = recipe.name if recipe else getattr(source, "name", "")
+        shown = source_of(source, knobs)
+        recipe, self._algorithm_name = shown.recipe, shown.name
         self.name = name or self._algorithm_name or "board"
         self.title = title or (recipe.title if recipe else self.name)
         self._panels = panels  # those that were given
         self._own_panels: tuple[Panel, ...] = ()  # the algorithm's own
         self._shown_panels: tuple[Panel, ...] = ()
-        make = maker_of(source, knobs)
         specs = recipe.specs() if recipe else knobs.specs if knobs is not None else None
         self.history = History()
-        for record in getattr(source, "before", ()):  # of a continued run; shown until a reset
+        for record in shown.before:
             self.history.add(record)
         self._ghosts: list[dict[str, Any]] = []
         self._keep_ghosts = ghosts
@@ -101,7 +99,7 @@ class Board:
 
         def build() -> Algorithm:
             self._built_as = self._form.words()
-            algorithm: Algorithm = make(**self._form.chosen)
+            algorithm = shown.make(**self._form.chosen)
             self._algorithm_name = getattr(algorithm, "name", "")
             self._own_panels = tuple(getattr(algorithm, "panels", ()))
             return algorithm
@@ -115,7 +113,7 @@ class Board:
                 self._ghosts = former._ghosts
         self.player = Player(
             build,
-            [self.history.add, self._page.on_record, *keeper_of(source), *sinks],
+            [self.history.add, self._page.on_record, *shown.sinks, *sinks],
             driver,
             self.name,
             specs=specs,
@@ -144,12 +142,14 @@ class Board:
         records = list(run.records() if hasattr(run, "records") else run)
         if backdrop is None:
             backdrop = getattr(run, "backdrop", None)
-        source = Replayed(records, backdrop)
-        board = cls(source, name, title or "stored run", **settings)
+
+        def make(step: int = 0) -> StoredRun:
+            return StoredRun(records, backdrop, board._algorithm_name, step)
+
+        board = cls(Source(make, before=records), name, title or "stored run", **settings)
         board._backdrop = backdrop
-        source.name = stored_name(getattr(run, "config", {}).get("algorithm", ""), board.history)
-        board._algorithm_name = source.name
-        board.player.finish_without_running(source.make(len(records)))
+        board._algorithm_name = stored_name(getattr(run, "config", {}).get("algorithm", ""), board.history)
+        board.player.finish_without_running(make(len(records)))
         return board
 
     # ---- steering ----------------------------------------------------------------------------------------------

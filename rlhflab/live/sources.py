@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from rlhflab.core.algorithm import Algorithm
 from rlhflab.core.knobs import Knobs
 from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.live.controls import Choice
-from rlhflab.live.replay import StoredRun
 
 
 class Stream:
@@ -59,50 +59,68 @@ class Stream:
         self.state_dict()
 
 
-class Replayed:
-    """A stored run, which a board replays as if it were training.
+@runtime_checkable
+class Keeper(Protocol):
+    """What keeps the runs of a recipe, such as `runs.kept.KeptRuns`; called with every record."""
 
-    Args:
-        before: its records.
-        backdrop: the frontier, if there is one.
-        name: of its algorithm.
+    recipe: Recipe
+
+    @property
+    def before(self) -> Iterable[Record]:
+        """The records so far of a run that is continued."""
+        ...
+
+    def make(self, **changes: Any) -> Algorithm:
+        """An algorithm whose settings differ from the recipe's in `changes`."""
+        ...
+
+    def __call__(self, record: Record) -> None: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a board shows.
+
+    Attributes:
+        make: builds a fresh algorithm from the choices on the board.
+        name: the algorithm's; empty while unknown.
+        recipe: what declares its settings, if anything does.
+        before: records of a continued run, shown until a reset.
+        sinks: called with every record.
     """
 
-    def __init__(self, before: list[Record], backdrop: Backdrop | None, name: str = "") -> None:
-        self.before, self.backdrop, self.name = before, backdrop, name
-
-    def make(self, step: int = 0) -> StoredRun:
-        """The run as an algorithm that has already returned `step` records."""
-        return StoredRun(self.before, self.backdrop, self.name, step)
-
-
-def keeper_of(source: Any) -> tuple[Callable[[Record], Any], ...]:
-    """The sinks that keep the records of a board's source: the source itself if it keeps its runs."""
-    return (source,) if hasattr(source, "make") and callable(source) else ()
+    make: Callable[..., Algorithm]
+    name: str = ""
+    recipe: Recipe | None = None
+    before: Iterable[Record] = ()
+    sinks: tuple[Callable[[Record], Any], ...] = ()
 
 
-def maker_of(source: Any, knobs: type[Knobs] | Knobs | None = None) -> Callable[..., Algorithm]:
-    """Return a function that builds a fresh algorithm from the choices on the board.
+def source_of(given: Any, knobs: type[Knobs] | Knobs | None = None) -> Source:
+    """Return what a board shows, given what it was handed.
 
     Args:
-        source: see `Board`.
+        given: see `Board`.
         knobs: for an iterator that has none of its own.
 
     Raises:
         ValueError: not a valid source, in one line.
     """
-    if isinstance(source, Recipe):
-        return lambda **chosen: as_algorithm(source.but(**chosen).build(), knobs)
-    if hasattr(source, "make"):
-        made: Callable[..., Algorithm] = source.make
-        return made
-    if callable(source):
-        return lambda **chosen: as_algorithm(source(**chosen), knobs, getattr(source, "__name__", ""))
-    if isinstance(source, Iterable):
-        return _once(as_algorithm(source, knobs))
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, Recipe):
+        return Source(lambda **chosen: as_algorithm(given.but(**chosen).build(), knobs), given.name, given)
+    if isinstance(given, Keeper):
+        return Source(given.make, given.recipe.name, given.recipe, given.before, (given,))
+    name = getattr(given, "name", "")
+    if callable(given):
+        own = getattr(given, "__name__", "")
+        return Source(lambda **chosen: as_algorithm(given(**chosen), knobs, own), name)
+    if isinstance(given, Iterable):
+        return Source(_once(as_algorithm(given, knobs)), name)
     raise ValueError(
         "a board needs a recipe, a function that makes an algorithm, or an iterator of records, got "
-        f"{type(source).__name__}"
+        f"{type(given).__name__}"
     )
 
 

@@ -15,7 +15,8 @@ from rlhflab.core.recipe import Recipe
 from rlhflab.core.record import Record
 from rlhflab.oom import out_of_memory
 from rlhflab.remedies import headline
-from rlhflab.runs.store import Run, default_run_folder, writing
+from rlhflab.runs.json_files import writing
+from rlhflab.runs.store import Run, default_run_folder
 from rlhflab.runs.unchanged import require_unchanged
 
 CHECKPOINT_EVERY = 100  # steps

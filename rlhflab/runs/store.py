@@ -17,33 +17,26 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from rlhflab import processes
 from rlhflab.boundary import Fault, given
 from rlhflab.core.record import Backdrop, Record
 from rlhflab.files import written_beside
 from rlhflab.plots.paper import save_figure
+from rlhflab.runs.environment import environment_now
 from rlhflab.runs.fingerprint import fingerprint as fingerprint_of_data
 from rlhflab.runs.frame import frame_of
+from rlhflab.runs.json_files import drop_torn_line, line_of, read_json, read_lines, write_json, writing
 from rlhflab.runs.scene import scenes
-from rlhflab.strict_json import dumps, loads
 
 if TYPE_CHECKING:
     from rlhflab.core.algorithm import Algorithm
 
-PACKAGES = (
-    "rlhflab", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "plotly", "ipywidgets",
-    "anywidget", "trl", "bitsandbytes",
-)  # fmt: skip
 TEXTS = ("prompts", "chosen", "rejected", "flipped")  # the columns of Pairs that pairs.jsonl keeps
 
 
@@ -120,13 +113,13 @@ class Run:
             raise ValueError(f"config must hold JSON values only: {error}") from None
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        environment = _environment() | ({"notes": dict(notes)} if notes else {})
+        environment = environment_now() | ({"notes": dict(notes)} if notes else {})
         if (data := fingerprint_of_data(config)) is not None:
             environment["data"] = data
         if backdrop is not None:
-            _write_json(folder / "backdrop.json", backdrop.to_dict())
-        _write_json(folder / "environment.json", environment)
-        _write_json(folder / "config.json", dict(config))  # last: it marks the folder as a complete run
+            write_json(folder / "backdrop.json", backdrop.to_dict())
+        write_json(folder / "environment.json", environment)
+        write_json(folder / "config.json", dict(config))  # last: it marks the folder as a complete run
         return cls(folder, dict(config), environment, backdrop)
 
     @classmethod
@@ -140,7 +133,7 @@ class Run:
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} is not a run: it has no config.json")
         config, environment, backdrop = (
-            _read_json(folder / f"{name}.json") for name in ("config", "environment", "backdrop")
+            read_json(folder / f"{name}.json") for name in ("config", "environment", "backdrop")
         )
         with given(f"{folder / 'backdrop.json'} is damaged"):
             truth = None if backdrop is None else Backdrop.from_dict(backdrop)
@@ -159,12 +152,12 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """How the run ended, as written by `finish`; empty while unknown."""
-        return _read_json(self.folder / "status.json") or {}
+        return read_json(self.folder / "status.json") or {}
 
     def finish(self, status: str, **details: Any) -> None:
         """Write how the run ended: "finished", "stopped", "diverged", …, with JSON details, and close its files."""
         self.close()
-        _write_json(
+        write_json(
             self.folder / "status.json", {"status": status, "time": time.strftime("%FT%T%z"), **details}
         )
 
@@ -200,7 +193,7 @@ class Run:
             self._write_new_pairs(data["pairs"], self._pairs)
             for name in TEXTS:
                 del data["pairs"][name]
-        self._records.write(_line(data))
+        self._records.write(line_of(data))
         self._records.flush()
 
     def records(self) -> Iterator[Record]:
@@ -209,8 +202,8 @@ class Run:
         Raises:
             ValueError: a damaged line; names its file and number.
         """
-        lines = list(_read_lines(self.folder / "records.jsonl"))  # before the pairs, which are written first
-        texts = {data["id"]: data for _, data in _read_lines(self.folder / "pairs.jsonl")}
+        lines = list(read_lines(self.folder / "records.jsonl"))  # before the pairs, which are written first
+        texts = {data["id"]: data for _, data in read_lines(self.folder / "pairs.jsonl")}
         for number, data in lines:
             try:
                 pairs = data.get("pairs")
@@ -256,7 +249,7 @@ class Run:
             known = self._written.get(pair, new.get(pair))
             if known is None:
                 new[pair] = fingerprint
-                lines.append(_line({"id": pair, **dict(zip(TEXTS, texts, strict=True))}))
+                lines.append(line_of({"id": pair, **dict(zip(TEXTS, texts, strict=True))}))
             elif known != fingerprint:
                 raise ValueError(
                     f"pair {pair} was already recorded with other texts; a pair's id must be unique"
@@ -269,9 +262,9 @@ class Run:
     def _open_for_appending(self) -> None:
         records, pairs = self.folder / "records.jsonl", self.folder / "pairs.jsonl"
         for path in (records, pairs):
-            _drop_torn_line(path)
+            drop_torn_line(path)
         self._written = {
-            data["id"]: hash(tuple(data[name] for name in TEXTS)) for _, data in _read_lines(pairs)
+            data["id"]: hash(tuple(data[name] for name in TEXTS)) for _, data in read_lines(pairs)
         }
         self._records, self._pairs = records.open("ab"), pairs.open("ab")
 
@@ -325,94 +318,13 @@ class Run:
     def _drop_records_after(self, step: int) -> None:
         self.close()
         records, pairs = self.folder / "records.jsonl", self.folder / "pairs.jsonl"
-        kept = [data for _, data in _read_lines(records) if data.get("step", 0) <= step]
+        kept = [data for _, data in read_lines(records) if data.get("step", 0) <= step]
         used = {pair for data in kept for pair in data.get("pairs", {}).get("ids", ())}
-        texts = [data for _, data in _read_lines(pairs) if data["id"] in used]
+        texts = [data for _, data in read_lines(pairs) if data["id"] in used]
         for path, lines in (
             (records, kept),
             (pairs, texts),
         ):  # records first, so that none ever lacks its texts
             if path.exists():
                 with written_beside(path) as beside:
-                    beside.write_bytes(b"".join(map(_line, lines)))
-
-
-def _line(data: Any) -> bytes:
-    return dumps(data, separators=(",", ":")).encode() + b"\n"
-
-
-def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object); a last line without a newline was torn by a crash and is skipped."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                data = loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: not JSON ({error})") from None
-            if not isinstance(data, dict):
-                raise ValueError(f"{path}:{number}: not a JSON object")
-            yield number, data
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists():
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with path.open("rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what prevents writing a file (no space, no permission, no folder) into a `Fault` that names the file."""
-    try:
-        yield
-    except Exception as error:
-        if (
-            not isinstance(error, OSError) and type(error).__name__ != "SafetensorError"
-        ):  # which is not imported here
-            raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise Fault(f"cannot write {path}: {reason}") from error
-
-
-def _write_json(path: Path, data: Any) -> None:
-    with writing(path), written_beside(path) as beside:
-        beside.write_text(dumps(data, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    if not path.exists():
-        return None
-    try:
-        found = loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: not a JSON object")
-    return found
-
-
-def _environment() -> dict[str, Any]:
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    environment = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "processes": processes.count(),
-        "packages": versions,
-    }
-    torch = sys.modules.get("torch")  # only if it is already imported
-    if torch is not None and torch.cuda.is_available():
-        environment["gpu"] = torch.cuda.get_device_name()
-    return environment
+                    beside.write_bytes(b"".join(map(line_of, lines)))
