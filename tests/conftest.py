@@ -17,7 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-LONGEST = ("tests/test_labs.py", "tests/cuda/", "tests/test_processes.py", "tests/colab/")
+LONGEST = ("tests/test_labs.py", "tests/cuda/test_algorithms.py")
+IN_TURN = ("tests/colab/test_stack.py",)  # its tests wait for each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,15 +27,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A worker's share is a part of the list; when it is done, it takes over tests from the end of another's.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    long = [item for item in items if item.nodeid.startswith(LONGEST)]
-    short = [item for item in items if not item.nodeid.startswith(LONGEST)]
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    short = []
+    for item in items:
+        if item.nodeid.startswith(LONGEST):
+            min(reversed(shares), key=len).append(item)
+        elif item.nodeid.startswith(IN_TURN):
+            shares[0].append(item)
+        else:
+            short.append(item)
     size = -(-len(items) // workers)
-    dealt: list[pytest.Item] = []
-    for worker in range(workers):
-        mine = long[worker::workers]
-        dealt += mine + short[: size - len(mine)]
-        del short[: size - len(mine)]
-    items[:] = dealt + short
+    items.clear()
+    for share in shares:
+        fill = max(0, size - len(share))
+        items += share + short[:fill]
+        del short[:fill]
+    items += short
 
 
 @pytest.fixture(scope="session")
