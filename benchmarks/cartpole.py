@@ -2,7 +2,7 @@
 
 The peers are stable-baselines3's PPO and sb3-contrib's TRPO with their published settings (rl-baselines3-zoo). They run
 as a worker (`cartpole_peer`) in a Python environment that `--install` makes under the cache folder; torch, numpy and
-gymnasium are the very same as ours there. Ours are built by their builders at their defaults. All have one torch thread
+gymnasium are the very same as ours there. Ours are those of their recipes, at their defaults. All have one torch thread
 and 100,000 steps of the environment, and each seed trains all of them, one after another.
 
 475 is gymnasium's threshold. It is looked for in two ways, the same for all, after the update on each rollout:

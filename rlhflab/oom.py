@@ -49,7 +49,7 @@ class Way(NamedTuple):
     then: float = 0.0
 
     def words(self, options: bool) -> str:
-        """As options of the command line, or as arguments of a builder.
+        """As options of the command line, or as a recipe's arguments.
 
         >>> Way({"lora": True, "batch_size": None}).words(options=True)
         '--lora half the --batch-size'
@@ -95,7 +95,7 @@ class DoesNotFit(OneLine):
 
     @property
     def line(self) -> str:
-        """With settings named as a builder's arguments."""
+        """With settings named as a recipe's arguments."""
         return self.words(options=False)
 
 

@@ -147,7 +147,7 @@ def smaller(
     """Changes of a training's settings that need less memory: only those that are allowed and not already made.
 
     Args:
-        settings: a builder's arguments by name; None for an unknown number.
+        settings: a recipe's, by name; None for an unknown number.
         gradients: whether memory for the backward pass matters.
         batches: whether there is a batch at all; else only the weights and the data matter.
 

@@ -29,7 +29,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "ppo-control": panels_control.PPO_PANELS,
     "trpo-control": panels_control.TRPO_PANELS,
 }
-"""Algorithm.name → its panels; also the name of a stored run's builder, and that of the knobs."""
+"""Algorithm.name → its panels."""
 
 _general = functools.lru_cache(maxsize=32)(general_panels)  # boards ask ten times a second
 
