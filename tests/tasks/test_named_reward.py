@@ -12,9 +12,11 @@ from rlhflab.tasks.named_reward import named_function, names_function, require_r
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The working folder; Python's path and modules are as before afterwards."""
+    """The working folder, without anybody's modules; Python's path and modules are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in {*user_code._run, *user_code._beside}:  # of other tests
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(user_code, "_run", {})
     monkeypatch.setattr(user_code, "_beside", {})
     before = set(sys.modules)
