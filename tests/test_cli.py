@@ -253,7 +253,7 @@ def test_bad_values_end_with_code_2_and_one_line(rlhflab, toy, tmp_path, argumen
 
 def test_a_bug_keeps_its_traceback(rlhflab, toy, monkeypatch):
     monkeypatch.setattr(Toy, "__next__", lambda self: [].pop())
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="pop from empty list"):
         rlhflab("train", "dpo", "--out", "run")
 
 

@@ -147,7 +147,19 @@ def test_two_processes_train_the_adapters_of_a_real_architecture(
 
 
 def test_interrupted_processes_stop_together_and_go_on(root, two, tmp_path):
-    train = ["rlhflab", "train", "dpo", "--steps", "3000", "--pairs", "50", "--batch-size", "8", "--out", "run"]
+    train = [
+        "rlhflab",
+        "train",
+        "dpo",
+        "--steps",
+        "3000",
+        "--pairs",
+        "50",
+        "--batch-size",
+        "8",
+        "--out",
+        "run",
+    ]
     launched = subprocess.Popen(
         [*LAUNCH, *train], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)}, start_new_session=True, stderr=subprocess.PIPE, text=True,
