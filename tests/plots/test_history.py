@@ -169,7 +169,10 @@ def test_texts_are_clipped_also_where_letters_take_many_bytes() -> None:
     for text in ("x" * 10_000, "好" * 10_000):
         history.add(Record(1, {}, {"beta": 0.1}, make_pairs(random.Random(3), 64, text)))
         frame = history.snapshot()
-        assert all(len(row["prompt"]) <= 160 for row in frame["pairs"]["heaviest"])
+        (shown,) = {row["prompt"] for row in frame["pairs"]["heaviest"]}
+        assert 16 <= len(shown) <= 160 and shown == text[: len(shown) - 1] + "…"
+        (row,) = history.snapshot(rows=1)["pairs"]["heaviest"]  # few have room for more
+        assert row["prompt"] == text[:159] + "…"
         assert len(json.dumps(frame, ensure_ascii=False).encode()) < 20_000
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from rlhflab import recipes
+from rlhflab.algorithms.reward_modelling import RewardModelling
 from rlhflab.data.sampled import SampledReference
 from rlhflab.evaluation.race_judge import ExactRaceJudge
 from rlhflab.objectives.optimum import frontier_reward, reward_levels
@@ -139,19 +140,17 @@ def test_where_answers_cannot_be_listed_the_standings_are_estimates_with_their_e
     assert "optimum/kl" not in race._arrays(0.05) and race.backdrop.knows(1.0)
 
 
-def test_it_goes_back_where_everybody_can():
-    class Half:
-        def __init__(self, can):
-            self.can, self.asked = can, 0
+def test_it_goes_back_where_everybody_can(run, monkeypatch):
+    race, asked = run[0], []
 
-        def rewind(self):
-            self.asked += 1
-            return self.can
+    def answers(name, can=True):
+        return lambda *_: asked.append(name) or can
 
-    race = Race.__new__(Race)
-    race._fitting, race.contestants = None, {}
-    assert race.rewind()  # nobody has begun
-    race._fitting, race.contestants = Half(True), {"dpo": Half(True), "ppo": Half(True)}
-    assert race.rewind() and [each.asked for each in (race._fitting, *race.contestants.values())] == [1, 1, 1]
-    race.contestants["ppo"].can = False
+    monkeypatch.setattr(RewardModelling, "rewind", answers("reward_model"))
+    for name, contestant in race.contestants.items():
+        monkeypatch.setattr(contestant, "rewind", answers(name))
+    assert race.rewind() and asked == ["reward_model", *CONTESTANTS]
+    monkeypatch.setattr(race.contestants["ppo"], "rewind", answers("ppo", can=False))
     assert not race.rewind()
+    asked.clear()
+    assert build().rewind() and not asked  # nobody has begun
