@@ -253,7 +253,7 @@ def test_bad_values_end_with_code_2_and_one_line(rlhflab, toy, tmp_path, argumen
 
 def test_a_bug_keeps_its_traceback(rlhflab, toy, monkeypatch):
     monkeypatch.setattr(Toy, "__next__", lambda self: [].pop())
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="pop from empty list"):
         rlhflab("train", "dpo", "--out", "run")
 
 
@@ -470,6 +470,10 @@ def test_a_reward_run_is_a_reward_for_ppo(rlhflab, sft, tmp_path):
     assert code == 0, err
     assert abs(json.loads(out)["scalars"]["objective/scores"]) < 1
     assert Run.open(tmp_path / "run").config["reward"] == str(tmp_path / "rm")
+    assert rlhflab("train", "ppo", "--steps", 1, "--batch-size", 45, "--out", "true")[0] == 0
+    by_model, by_truth = (next(iter(Run.open(tmp_path / name).records())).scalars for name in ("run", "true"))
+    assert by_model["answer_length"] == by_truth["answer_length"]  # the same answers, and other scores
+    assert abs(by_model["objective/scores"] - by_truth["objective/scores"]) > 0.01
 
 
 @pytest.mark.parametrize(

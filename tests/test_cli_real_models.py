@@ -166,11 +166,29 @@ def test_blanks_tell_answers_apart_only_where_the_tokens_do(rlhflab, model_folde
 
 
 def test_a_trained_policy_goes_on_from_its_adapters(rlhflab, model_folder, tmp_path, pairs):
-    first = ("train", "dpo", "--world", pairs, "--lora", "--steps", 3, "--batch-size", 4, "--json")
-    assert rlhflab(*first, "--model", model_folder("llama"), "--out", "a")[0] == 0
-    code, out, err = rlhflab(*first, "--model", "a/model", "--out", "b")
-    assert code == 0, err
-    assert json.loads(out)["scalars"]["logps/chosen"] < 0
+    train = (
+        "train",
+        "dpo",
+        "--world",
+        pairs,
+        "--lora",
+        "--steps",
+        3,
+        "--batch-size",
+        4,
+        "--learning-rate",
+        0.1,
+    )
+    for model, out in ((model_folder("llama"), "a"), ("a/model", "b")):
+        code, _, err = rlhflab(*train, "--model", model, "--out", out)
+        assert code == 0, err
+    (base, *_), (trained, *_) = (list(Run.open(tmp_path / run).records()) for run in "ab")
+    assert base.pairs.ids == trained.pairs.ids and base.scalars["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert trained.scalars["loss"] == pytest.approx(0.6931, abs=1e-3)  # what it starts from is its reference
+    moved = [
+        trained.scalars[f"logps/{side}"] - base.scalars[f"logps/{side}"] for side in ("chosen", "rejected")
+    ]
+    assert moved[0] - moved[1] > 0.1
 
 
 def test_ppo_with_a_function_in_a_file(rlhflab, model_folder, tmp_path, pairs):

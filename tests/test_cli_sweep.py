@@ -10,7 +10,6 @@ from importlib.util import find_spec
 import pytest
 
 from rlhflab import recipes
-from rlhflab.cli import sweep as command
 from rlhflab.runs.store import Run
 from tests.toy import TOYS as RECIPES
 
@@ -127,13 +126,27 @@ def test_bad_values_end_with_code_2_and_one_line(rlhflab, sft, tmp_path, argumen
     assert not (tmp_path / "new").exists()
 
 
-def test_values_get_the_type_of_their_setting(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@needs_joblib
+def test_values_get_the_type_of_their_setting(rlhflab, tmp_path, monkeypatch):
+    grids = []
+
+    def noted(recipe_class, grid, *others):
+        grids.append(grid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlhflab.runs.sweep.run_grid", noted)
     (tmp_path / "rm").mkdir()
-    given = ["pairs=50,fresh", "label-noise=0,0.5", "skip_bad=true"]
-    assert command._settings(given, ["reward", "dpo"]) == {
-        "pairs": [50, "fresh"], "label_noise": [0.0, 0.5], "skip_bad": [True],
-    }  # fmt: skip
-    assert command._settings(["blind=,film", "reward=true,rm", "world=CartPole-v1"], ["ppo"]) == {
-        "blind": ["", "film"], "reward": ["true", str(tmp_path / "rm")], "world": ["CartPole-v1"],
-    }  # fmt: skip
+    for algorithms, given in (
+        ("reward,dpo", ("pairs=50,fresh", "label-noise=0,0.5", "skip_bad=true")),
+        ("ppo", ("blind=,film", "reward=true,rm", "world=CartPole-v1")),
+    ):
+        options = [part for each in given for part in ("--set", each)]
+        code, _, err = rlhflab(
+            "sweep", "--algorithms", algorithms, "--beta", "1,0.3", "--seeds", "0, 3", "--out", "s", *options
+        )
+        assert code == 130, err
+    assert [grid.settings for grid in grids] == [
+        {"pairs": [50, "fresh"], "label_noise": [0.0, 0.5], "skip_bad": [True]},
+        {"blind": ["", "film"], "reward": ["true", str(tmp_path / "rm")], "world": ["CartPole-v1"]},
+    ]
+    assert (grids[0].algorithms, grids[0].betas, grids[0].seeds) == (["reward", "dpo"], [1.0, 0.3], [0, 3])

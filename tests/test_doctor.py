@@ -83,20 +83,22 @@ def test_a_broken_device_is_reported_not_raised(monkeypatch):
         raise RuntimeError("driver\ntoo old")
 
     monkeypatch.setattr(torch.cuda, "is_available", broken)
-    (check,) = doctor._device()
-    assert check.problem
-    assert "\n" not in check.found
+    check = by_name()["device"]
+    assert check.problem and check.found == "RuntimeError: driver too old"
 
 
 def test_device_and_precision_are_named():
-    names = [check.name for check in doctor._device()]
-    assert names == ["device", "precision"]
+    checks = by_name()
+    assert checks["device"].found.startswith(("cpu (", "cuda (", "mps ("))
+    assert checks["precision"].found in ("float32", "bfloat16", "float16")
 
 
 def test_a_folder_without_write_permission_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    check = doctor._disk("cache folder", tmp_path / "not" / "yet")
+    check = by_name()["working folder"]
     assert check.problem and "not writable" in check.found
+    assert check.fix == f"make {tmp_path} writable"
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

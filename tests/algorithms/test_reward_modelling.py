@@ -1,6 +1,7 @@
 """Reward models learn what preferences show, are judged over every answer, and serve policy optimisation."""
 
 import copy
+import json
 import math
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from rlhflab import recipes
 from rlhflab.boundary import Fault
+from rlhflab.core.record import Record
 from rlhflab.data.ranking_source import WorldRankings
 from rlhflab.data.sampled import SampledReference
 from rlhflab.evaluation.reward_judge import (
@@ -54,7 +56,8 @@ def test_held_out_rankings_are_never_trained_on_whatever_the_knob_says():
 
 def test_records_are_plain_data(fitted):
     for record in fitted[1][:2]:
-        assert copy.deepcopy(record) == record
+        assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+    assert fitted[1][0].exact and fitted[1][0].arrays and fitted[1][0].pairs
 
 
 def test_the_policy_that_is_optimal_for_it_is_worth_more_and_never_passes_the_frontier(fitted):
@@ -271,8 +274,9 @@ def test_a_reward_that_raises_is_one_line_with_its_name_and_place(tmp_path):
         f".fails ({file}, line {line}): SystemExit: bye ({file}, line {line + 1})"
     )
     for passes in (KeyboardInterrupt(), MemoryError()):
-        with pytest.raises(type(passes)):
+        with pytest.raises(type(passes)) as raised:
             score_texts(lambda *_, error=passes: (_ for _ in ()).throw(error).__next__(), ["x"], ["a"])
+        assert raised.value is passes
 
 
 def test_a_bug_in_a_reward_of_ours_keeps_its_traceback():
@@ -280,8 +284,9 @@ def test_a_bug_in_a_reward_of_ours_keeps_its_traceback():
         return {}["missing"]
 
     ours.__module__ = "rlhflab.tasks.rewards"
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"^'missing'$") as raised:
         score_texts(ours, ["x"], ["a"])
+    assert raised.traceback[-1].name == "ours"
 
 
 def test_the_reviews_world_has_rankings_judges_and_policies(reviews, reviews_sft):

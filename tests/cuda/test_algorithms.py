@@ -9,7 +9,11 @@ import sys
 
 import pytest
 
+from rlhflab import recipes
+from rlhflab.core.settings import Settings
 from rlhflab.recipes.trials import trials
+from rlhflab.settings.dpo import DPOSettings
+from tests.cuda import cut
 from tests.cuda.virtual import missing
 from tests.cuda.worker import differences, routes
 
@@ -37,6 +41,18 @@ def test_every_algorithm_goes_on_on_every_device(group, tmp_path, root):
     )
     wrong = [problem for key, line in found.items() for problem in problems(configs[key[0]], line)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_trainings_of_a_lab_are_cut(monkeypatch):
+    monkeypatch.setattr(Settings, "__post_init__", Settings.__post_init__)
+    cut.trainings(6)
+    made = (
+        recipes.DPO(),
+        recipes.PPOControl(steps=50),
+        DPOSettings(steps=9),
+        recipes.TRPO(steps=4).but(beta=3),
+    )
+    assert [each.steps for each in made] == [6, 6, 6, 4]
 
 
 def group_of(config):

@@ -1,5 +1,7 @@
 """Texts as tokens: what stands before, how dialogues are told, how answers end, and the cache."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from rlhflab.data import encoding
@@ -74,12 +76,11 @@ def test_many_pairs_are_kept_by_content_and_tokenizer(tmp_path, monkeypatch):
     assert encoder.encode_pairs(pairs[:1], progress=False) and not list(tmp_path.iterdir())
     first = encoder.encode_pairs(pairs, progress=False)
     (kept,) = tmp_path.iterdir()
-    calls = []
-    monkeypatch.setattr(TextEncoder, "_batch", lambda self, texts: calls.append(texts))
-    assert TextEncoder(tokenizer("opt")).encode_pairs(pairs, progress=False) == first and not calls
-    monkeypatch.undo()
-    monkeypatch.setenv("RLHFLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(encoding, "WORTH_KEEPING", 6)
+    again = TextEncoder(tokenizer("opt"))
+    again.tokenizer = SimpleNamespace(
+        backend_tokenizer=encoder.tokenizer.backend_tokenizer, chat_template=encoder.tokenizer.chat_template
+    )  # names itself, and cannot be called
+    assert again.encode_pairs(pairs, progress=False) == first
     encoder.encode_pairs([*pairs[:2], PreferencePair("x", "a", "b")], progress=False)
     TextEncoder(tokenizer("llama")).encode_pairs(pairs, progress=False)
     TextEncoder(tokenizer("opt", chat=True)).encode_pairs(pairs, progress=False)
@@ -116,6 +117,10 @@ NEXT = (  # a turn ends where the next one begins
 )
 
 
+def plain_ids(encoder, text):
+    return encoder.tokenizer.encode(text, add_special_tokens=False)
+
+
 def encoder_with(template, ends=()):
     words = tokenizer("llama")
     words.chat_template = template
@@ -147,7 +152,7 @@ def test_generation_stops_at_every_token_of_the_models_list():
     encoder = encoder_with(QWEN, ("<|system|>", "</s>"))
     ids = encoder.tokenizer.convert_tokens_to_ids(["</s>", "<|system|>", "<|end|>"])
     assert encoder.stop_ids[0] == ids[0] and set(encoder.stop_ids) == set(ids)
-    assert encoder.decode([*encoder._ids("a"), ids[1]]) == "a"
+    assert encoder.decode([*plain_ids(encoder, "a"), ids[1]]) == "a"
 
 
 def test_a_token_that_only_generation_knows_ends_a_turn_and_is_no_text():
@@ -157,19 +162,19 @@ def test_a_token_that_only_generation_knows_ends_a_turn_and_is_no_text():
     assert TextEncoder(words).stop_ids == (words.eos_token_id,)
     encoder = TextEncoder(words, {words.convert_tokens_to_ids("[END]")})
     assert texts(encoder, PreferencePair(PROMPT, " Fine.", " Bad."))[1] == "Fine.[END]"
-    assert encoder.decode(encoder._ids("Fine.[END]")) == "Fine."
+    assert encoder.decode(plain_ids(encoder, "Fine.[END]")) == "Fine."
 
 
 def test_special_tokens_that_stand_in_the_data_are_not_doubled():
     encoder = encoder_with(QWEN)
     told = "<|system|>So.<|end|>\n<|user|>Hi<|end|>\n<|assistant|>"
+    opened = "<|system|>You are kind.<|end|>\n" + TOLD
     for pair, expected in (
         (PreferencePair("<s>One", " two</s>", " three</s>\n"), ["<s>One", " two</s>", " three</s>"]),
         (PreferencePair(told, "Yes<|end|>\n", "No"), [told, "Yes<|end|>", "No<|end|>"]),
-        (PreferencePair(PROMPT, " Yes<|end|></s>", " No</s> a"), [None, "Yes<|end|>", "No</s> a<|end|>"]),
+        (PreferencePair(PROMPT, " Yes<|end|></s>", " No</s> a"), [opened, "Yes<|end|>", "No</s> a<|end|>"]),
     ):
-        found = texts(encoder, pair)
-        assert found[1:] == expected[1:] and expected[0] in (None, found[0])
+        assert texts(encoder, pair) == expected
     assert texts(encoder_with(GEMMA), PreferencePair(told, "a", "b"))[0] == "<s>" + told
 
 
@@ -221,8 +226,6 @@ def test_prompts_that_are_no_dialogues_are_counted():
 
 
 def test_the_whole_model_says_where_its_turns_end():
-    from types import SimpleNamespace
-
     from rlhflab.recipes.texts import encoder_of
 
     words = tokenizer("llama")

@@ -117,17 +117,22 @@ def shaped(row):
         (
             {"prompt": "q", "messages": answers(USER)["chosen"], **answers(USER), "prompt_id": "1"},
             TURN,
-            None,
+            "the messages before the answers, in turns",
             ("prompt_id",),
         ),
-        ({"source": "s", "question": "q", "prompt": "q", **answers(USER)}, TURN, None, ("source",)),
+        (
+            {"source": "s", "question": "q", "prompt": "q", **answers(USER)},
+            TURN,
+            "the messages before the answers, in turns",
+            ("source",),
+        ),
         ({"prompt": "q", "context": None, "input": "", "history": [], **TWO}, "q", "'prompt', as it is", ()),
     ],
 )
 def test_every_layout_is_read(row, prompt, how, unused):
     found = understand(row)
     space = "" if prompt == "q" else " "
-    assert found == Understood(prompt, space + "yes", space + "no", how or found.how, unused)
+    assert found == Understood(prompt, space + "yes", space + "no", how, unused)
 
 
 @pytest.mark.parametrize(

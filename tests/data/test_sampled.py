@@ -100,7 +100,9 @@ def test_the_bound_comes_from_the_policy_where_it_knows_more(world, sft):
     with torch.no_grad():
         sharp.lm_head.weight.mul_(1.5)
     found = evaluator(sharp, 0.05).estimated
-    drawn = evaluator._draw(sharp)
+    drawn = draw_answers(
+        world, sharp, torch.arange(9).repeat_interleave(10), torch.Generator().manual_seed(0)
+    )
     rewards = world.answer_rewards(*drawn).view(9, -1)
     logps, ref_logps = (drawn_logps(world, model, drawn).view(9, -1) for model in (sharp, sft))
     bounds = []

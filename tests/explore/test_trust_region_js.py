@@ -66,6 +66,7 @@ def test_the_borders_are_at_exactly_delta(browser: Any) -> None:
     for (a, b, max_kl, _), found in zip(CASES, browser["results"], strict=True):
         old = torch.tensor([a, b], dtype=torch.float64)
         ball, ellipse = (torch.tensor(found[name], dtype=torch.float64) for name in ("ball", "ellipse"))
+        assert ball.shape == ellipse.shape == (25, 2)
         assert mean_kl(old.expand_as(ball), ball).tolist() == pytest.approx([max_kl] * len(ball), rel=1e-6)
         quadratic = ((ellipse - old) ** 2 * torch.tensor(found["fisher"], dtype=torch.float64)).sum(1) / 2
         assert quadratic.tolist() == pytest.approx([max_kl] * len(ball), rel=1e-9)

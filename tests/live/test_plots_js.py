@@ -87,6 +87,7 @@ def test_every_panel_draws_what_the_frame_has(drawn: Any) -> None:
 
 
 def test_every_panel_has_axes_before_there_is_a_frame(drawn: Any) -> None:
+    assert list(drawn["empty"]) == [panel.id for panel in of_board("dpo")]
     for plot in drawn["empty"].values():
         low, high = plot["layout"]["yaxis"]["range"]
         assert low < high

@@ -54,17 +54,17 @@ def test_a_recipe_says_name_title_sliders_and_form():
 
 
 def test_a_generator_that_reads_its_knobs_is_steered_and_can_be_made_again():
-    knobs = OneKnob(beta=2.0)
-    board = shown(lambda: records(knobs), knobs=knobs)
+    knobs, drawn = OneKnob(beta=2.0), []
+    board = shown(lambda: records(knobs), knobs=knobs, sinks=[drawn.append])
     board.step()
     board.set(beta=5.0)
     board.start()
     assert (board.state, board.history.step) == ("finished", 4)
-    series = [record.scalars["loss"] for record in records(knobs)]
-    assert series == [5.0] * 4 and board.history.knobs["beta"] == 5.0
+    assert [record.scalars["loss"] for record in drawn] == [2.0, 5.0, 5.0, 5.0]
+    assert board.history.knobs["beta"] == 5.0
     board.reset()
     board.start()
-    assert board.state == "finished"
+    assert board.state == "finished" and [record.step for record in drawn[4:]] == [1, 2, 3, 4]
 
 
 def test_an_iterator_runs_once_and_says_so():
@@ -108,4 +108,6 @@ def test_a_form_begins_with_the_recipes_own_value():
     found = choices_of(recipe, {"ranked": (2, 4, 8), "blind": ("", "film")})
     assert list(found["ranked"].options) == [4, 2, 8] and found["ranked"].label == "ranked together"
     assert list(found["blind"].options.items()) == [("", "nothing"), ("film", "film")]
-    assert shown(recipe, choices={"ranked": (2, 4, 8)})._form.chosen == {"ranked": 4}
+    board = shown(recipe, choices={"ranked": (2, 4, 8)})
+    assert board.frame()["choices"] == {"ranked": 0}
+    assert board.setup()["choices"][0]["options"] == ["4", "2", "8"]

@@ -26,27 +26,39 @@ def forgotten():
     task_form._kept.clear()
 
 
+def fields(form):
+    """The form's fields as a page has them, by their description."""
+    task, size, *rows, updates = form.widget.children
+    return {field.description: field for field in (task, size, *(row.children[0] for row in rows), updates)}
+
+
+def rows_shown(form):
+    rows = form.widget.children[2:-1]
+    return [row.children[0].description for row in rows if row.layout.display == "flex"]
+
+
 def test_the_first_task_holds_without_a_click():
     form = TaskForm(TASKS)
     assert form.values == {"task": "small", "size": "short", "model": "tiny", "world": "micro", "steps": 5}
     shown = form._repr_mimebundle_()
     assert "some/model" not in shown["text/plain"] and "tiny" in shown["text/plain"]
-    assert form._rows["reward"].layout.display == "none"
+    assert rows_shown(form) == ["model", "data"]
 
 
 def test_a_person_chooses():
     form = TaskForm(TASKS)
-    form._task.value = "large"  # as the page does
-    assert form._rows["reward"].layout.display == "flex"
-    form._size.value = "long"
+    field = fields(form)
+    field["task"].value = "large"  # as the page does
+    assert rows_shown(form) == ["model", "data", "reward"]
+    field["size"].value = "long"
     assert form.values["steps"] == 100
-    form._names["model"].value = " models/mine "
-    form._updates.value = 7
+    field["model"].value = " models/mine "
+    field["updates"].value = 7
     wanted = {"task": "large", "size": "long", "model": "models/mine", "world": "some/data",
               "reward": "some/reward", "steps": 7}  # fmt: skip
     assert form.values == wanted
     assert TaskForm(TASKS).values == wanted  # the cell was run again
-    form._task.value = "small"
+    field["task"].value = "small"
     assert TaskForm(TASKS).values["model"] == "tiny"
 
 

@@ -87,6 +87,14 @@ def test_a_graph_can_be_differentiated_twice_with_gradient_checkpointing_too(
     with twice_differentiable(model):
         logps = sequence_logps(model, answer_reads(BATCH))
     assert model.training is was_training
-    gradient = torch.autograd.grad(logps.sum(), weights, create_graph=True)
-    products = torch.autograd.grad(sum(g.square().sum() for g in gradient), weights)
-    assert all(product.isfinite().all() for product in products) and any(p.any() for p in products)
+
+    def products(logps):
+        gradient = torch.autograd.grad(logps.sum(), weights, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in gradient), weights)
+
+    model.eval()  # no checkpointing, and attention written out
+    model.set_attn_implementation("eager")
+    expected = products(sequence_logps(model, answer_reads(BATCH)))
+    for found, wanted in zip(products(logps), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+        assert wanted.any()

@@ -17,9 +17,12 @@ GPU = torch.device("cuda", 1)
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
     """Nothing told, nothing measured, no variable."""
-    monkeypatch.setattr(devices, "_told", "auto")
     monkeypatch.delenv("RLHFLAB_DEVICE", raising=False)
     monkeypatch.setenv("RLHFLAB_CACHE", str(tmp_path))
+    use_device("auto")
+    yield
+    monkeypatch.undo()
+    use_device("auto")
 
 
 @pytest.fixture

@@ -76,9 +76,10 @@ def test_a_frozen_copy_is_apart(world):
 def test_tiny_models_are_reproducible_and_leave_the_random_state_alone(world):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first, second = (new_tiny_model(world.tokenizer, seed=4) for _ in range(2))
+    first, second, other = (new_tiny_model(world.tokenizer, seed=seed) for seed in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.lm_head.weight, second.lm_head.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
     with pytest.raises(ValueError, match="hidden_size must be a multiple of heads, got 30 and 4"):
         TinyConfig(hidden_size=30)
 

@@ -298,4 +298,5 @@ def test_adapters_find_their_base_from_any_folder(model_folder, tmp_path, monkey
 
 def test_a_reward_model_has_one_output_and_says_so(model_folder):
     model = load_reward_model(str(model_folder("opt")), LoadSettings(device="cpu")).model
-    assert model.config.num_labels == 1 and model.score.weight.shape == (1, model.score.weight.shape[1])
+    assert model.config.num_labels == 1
+    assert model.score.weight.shape == (1, model.config.word_embed_proj_dim)

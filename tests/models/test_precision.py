@@ -1,5 +1,8 @@
 """What is read and computed in 16 bits: the LM head's product in float32, and weights as this device computes."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -80,9 +83,15 @@ def test_gradients_are_those_of_the_product_in_16_bits_and_have_gradients():
     torch.manual_seed(0)
     hidden, weight = torch.randn(2, 3, 8).bfloat16(), torch.randn(20, 8).bfloat16()
     results = []
-    for product in (precision._product, lambda h, w, _: torch.nn.functional.linear(h, w).float()):
-        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
-        loss = product(h, w, None).log_softmax(-1)[..., 0].sum()
+    for exact in (True, False):
+        h, head = hidden.clone().requires_grad_(), torch.nn.Linear(8, 20, bias=False).bfloat16()
+        w = head.weight
+        w.data.copy_(weight)
+        model = SimpleNamespace(get_output_embeddings=lambda head=head: head)
+        with float32_logits(model) if exact else nullcontext():
+            logits = head(h)
+        assert logits.dtype == (torch.float32 if exact else torch.bfloat16)
+        loss = logits.float().log_softmax(-1)[..., 0].sum()
         first = torch.autograd.grad(loss, (h, w), create_graph=True)
         second = torch.autograd.grad(sum((g.float() ** 2).sum() for g in first), (h, w))
         results.append([*first, *second])

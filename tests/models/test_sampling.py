@@ -69,13 +69,13 @@ def test_values_are_read_at_the_state_before_each_token(world):
     assert drawn.values.std() > 0
 
 
-def test_the_same_seed_gives_the_same_answers(world):
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others(world):
     model = new_tiny_model(world.tokenizer, seed=5).eval()
-    draws = [
-        sample_answers(model, world.prompt_ids, 4, [1], 0, torch.Generator().manual_seed(7))[0]
-        for _ in range(2)
-    ]
-    assert torch.equal(*draws)
+    first, same, other = (
+        sample_answers(model, world.prompt_ids, 4, [1], 0, torch.Generator().manual_seed(seed))[0]
+        for seed in (7, 7, 8)
+    )
+    assert torch.equal(first, same) and not torch.equal(first, other)
 
 
 class Fixed(torch.nn.Module):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhflab.core.record import Pairs, Record, Sample
+from rlhflab.plots.buckets import rounded
 from rlhflab.plots.history import BINS, History
 from rlhflab.text import clipped
 
@@ -65,7 +66,13 @@ def test_numbers_that_are_not_finite_become_null(values: list[float]) -> None:
     for step, value in enumerate(values, start=1):
         exact = {"kl": value, "reward": value, "regret": value}
         history.add(Record(step, {"loss": value}, {"beta": 1.0}, exact=exact))
-    json.dumps(history.snapshot(), allow_nan=False)  # raises on NaN and infinity
+    frame = history.snapshot()
+    json.dumps(frame, allow_nan=False)  # raises on NaN and infinity
+    if len(values) <= 8:  # a point a step
+        for name in ("loss", "exact/kl"):
+            shown = [y is not None for y in frame["series"][name]["y"]]
+            assert shown == [rounded(value) is not None for value in values]
+    assert (frame["exact"]["kl"] is None) == (rounded(values[-1]) is None)
 
 
 def test_many_series_share_the_points_of_a_frame_up_to_the_greatest_float() -> None:
@@ -162,7 +169,10 @@ def test_texts_are_clipped_also_where_letters_take_many_bytes() -> None:
     for text in ("x" * 10_000, "好" * 10_000):
         history.add(Record(1, {}, {"beta": 0.1}, make_pairs(random.Random(3), 64, text)))
         frame = history.snapshot()
-        assert all(len(row["prompt"]) <= 160 for row in frame["pairs"]["heaviest"])
+        (shown,) = {row["prompt"] for row in frame["pairs"]["heaviest"]}
+        assert 16 <= len(shown) <= 160 and shown == text[: len(shown) - 1] + "…"
+        (row,) = history.snapshot(rows=1)["pairs"]["heaviest"]  # few have room for more
+        assert row["prompt"] == text[:159] + "…"
         assert len(json.dumps(frame, ensure_ascii=False).encode()) < 20_000
 
 

@@ -114,13 +114,21 @@ def test_with_another_choice_a_new_run_begins(tmp_path):
     assert len(list(Run.open(folder).records())) == 4
 
 
-def test_what_is_closed_holds_nothing_and_writes_nothing(tmp_path):
+def test_what_is_closed_holds_nothing_and_writes_nothing(tmp_path, monkeypatch):
+    build, made = ToyRecipe.build, []
+
+    def noted(self):
+        toy = build(self)
+        made.append(weakref.ref(toy))
+        return toy
+
+    monkeypatch.setattr(ToyRecipe, "build", noted)
     kept = KeptRuns(TOY, tmp_path)
     kept.prepare()
-    waiting = weakref.ref(kept._waiting)
+    assert made[0]() is not None
     kept.close()
     gc.collect()
-    assert waiting() is None
+    assert made[0]() is None
     algorithm = kept.make()
     drive(kept, algorithm, steps=3)
     kept.close()

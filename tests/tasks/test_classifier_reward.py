@@ -46,25 +46,26 @@ def test_a_classifier_without_a_pad_token_scores_a_batch_as_it_scores_one_text(m
 
 def test_a_classifier_that_padding_would_change_reads_texts_one_by_one(model_folder, tmp_path, monkeypatch):
     folder, _ = _classifier(model_folder, tmp_path, "llama")
-    plain = _rewards(folder)
-    alone = plain.function(["A"], [" good film"])
     monkeypatch.setattr(  # what comes out depends on how long the batch is
         "transformers.LlamaForSequenceClassification.forward",
         lambda self, input_ids, **_: SimpleNamespace(
-            logits=input_ids.shape[1] * torch.ones(len(input_ids), 2)
+            logits=input_ids.shape[1] * torch.tensor([0.0, 1.0]).expand(len(input_ids), 2)
         ),
     )
-    changed = _rewards(folder)
-    assert changed._logits(["a", "a b c d"]).unique().numel() == 2
-    assert alone.shape == (1,)
+    reward = _rewards(folder)
+    texts = ["a", "a b c d"]
+    lengths = [len(reward.tokenizer(text)["input_ids"]) for text in texts]
+    assert reward.function(["", ""], texts).tolist() == lengths and lengths[0] != lengths[1]
 
 
 def test_labels_that_do_not_exclude_each_other_are_rewarded_by_themselves(model_folder, tmp_path):
     folder, _ = _classifier(model_folder, tmp_path, "llama", problem_type="multi_label_classification")
     reward = _rewards(folder)
     assert reward.note.endswith("rewards its label 'POSITIVE', by itself")
-    logits = reward._logits(["A good film"])
-    assert reward.function(["A good"], [" film"]) == logits[:, 1]
+    with torch.no_grad():
+        logits = reward.model(**reward.tokenizer("A good film", return_tensors="pt")).logits
+    torch.testing.assert_close(reward.function(["A good"], [" film"]), logits[:, 1])
+    assert logits[0, 0].abs() > 0.1  # the other label's would be seen in a difference
 
 
 @pytest.mark.parametrize(

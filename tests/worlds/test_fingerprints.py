@@ -1,6 +1,6 @@
 """The worlds are those that README's figures, the labs and the cached models were made with.
 
-A deliberate change raises CACHE_VERSION in `algorithms/reference.py` and updates the fingerprint here.
+A deliberate change raises CACHE_VERSION in `recipes/reference.py` and updates the fingerprint here.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhflab.models.logps import frozen_sequence_logps, join_answers
+from rlhflab.models.logps import frozen_sequence_logps, join_answers, sequence_logps
 from rlhflab.models.tiny import TinyConfig, new_tiny_model
 from rlhflab.objectives.optimum import log_partition, optimal_logps
 from rlhflab.worlds import grammar
@@ -113,8 +113,15 @@ def test_nodes_are_where_an_answer_stands(world):
 def test_step_logps_carry_the_gradient_of_the_model(world):
     model = new_tiny_model(world.tokenizer, seed=1).eval()
     logps = world.tree.leaf_logps(world.tree.step_logps(model, world.prompt_ids))
-    (gradient,) = torch.autograd.grad(logps.exp().sum(), model.lm_head.weight)
-    assert gradient.abs().max() < 1e-4  # probabilities sum to 1 whatever the weights
+    weights = [model.lm_head.weight, model.transformer.h[0].attn.c_attn.weight]
+    texts = ("not very good", "dull", "good but not bad")
+    ids = [world.encode_answer(text) for text in texts]
+    alone = sequence_logps(model, join_answers(world.prompt_ids[2:5].tolist(), ids)).sum()
+    in_tree = sum(logps[row, world.answer_position(text)] for row, text in zip((2, 3, 4), texts, strict=True))
+    expected = torch.autograd.grad(alone, weights)
+    for found, wanted in zip(torch.autograd.grad(in_tree, weights), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+        assert wanted.abs().max() > 0.01
     assert not world.logps(model).requires_grad
 
 

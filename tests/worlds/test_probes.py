@@ -59,12 +59,26 @@ def test_the_right_answer_passes_with_and_without_a_value_function(probe):
     assert verdict(probe, GAMMA, policy_of(probe)) == ""
 
 
-@pytest.mark.parametrize(
-    ("probe", "mistake", "values"),
-    [(probe, *item) for probe in PROBES.values() for item in probe.mistakes(GAMMA).items()],
-)
-def test_every_named_mistake_is_recognised(probe, mistake, values):
-    assert verdict(probe, GAMMA, policy_of(probe), value_of(values)) == f"{probe.__name__}: {mistake}"
+MISTAKES = [  # what a wrong implementation learns at γ = ½, by hand
+    ("Constant", {0: 0.0}, "V has not moved"),
+    ("Constant", {0: 2.0}, "the value of the next episode is added"),  # V = 1 + V/2
+    ("Observed", {-1: 0.0, 1: 0.0}, "V is the same everywhere"),
+    ("Observed", {-1: 1.0, 1: -1.0}, "V has the wrong sign"),
+    ("Delayed", {0: 1.0, 1: 1.0}, "nothing is discounted"),
+    ("Delayed", {0: 0.25, 1: 1.0}, "the future is discounted twice"),
+    ("Delayed", {0: 0.0, 1: 1.0}, "nothing flows back from the next state"),
+    ("Endless", {0: (1 + 1.5 + 1.75 + 1.875 + 1.9375) / 5}, "a time limit is treated as a termination"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "says"), MISTAKES)
+def test_every_named_mistake_is_recognised(name, values, says):
+    probe = PROBES[f"rlhflab/{name}-v0"]
+    assert verdict(probe, GAMMA, policy_of(probe), value_of(values)).startswith(f"{name}: {says}")
+
+
+def test_there_are_no_other_mistakes_with_a_name():
+    assert sum(len(probe.mistakes(GAMMA)) for probe in PROBES.values()) == len(MISTAKES)
 
 
 def test_other_mistakes_show_what_was_found_and_what_is_tested():
