@@ -143,6 +143,17 @@ def test_an_answer_is_what_the_template_writes_up_to_its_turns_end(template, end
     assert ("the template begins them with 'You are kind.'" in encoder.note) == (template is QWEN)
 
 
+@pytest.mark.parametrize(
+    ("kept", "answer"),
+    [("content", "  Fine \n"), ("content.lstrip()", "Fine \n"), ("content.rstrip()", "  Fine")],
+)
+def test_blanks_are_removed_on_the_sides_where_the_template_does(kept, answer):
+    encoder = encoder_with(QWEN.replace("{{ m['content'] }}", f"{{{{ m.{kept} }}}}"))
+    assert encoder._turn("  Fine \n").strip() == "Fine"
+    chosen = texts(encoder, PreferencePair(PROMPT, "   Fine \n", " Bad"))[1]
+    assert chosen == answer + "<|end|>"
+
+
 def test_generation_stops_at_every_token_of_the_models_list():
     encoder = encoder_with(QWEN, ("<|system|>", "</s>"))
     ids = encoder.tokenizer.convert_tokens_to_ids(["</s>", "<|system|>", "<|end|>"])

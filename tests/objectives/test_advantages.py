@@ -95,7 +95,9 @@ def test_explained_variance_of_perfect_constant_and_bad_values():
 def test_explained_variance_does_not_look_at_padding():
     returns, values = torch.tensor([[0.0, 2.0, 50.0]]), torch.tensor([[0.0, 1.0, -7.0]])
     mask = torch.tensor([[True, True, False]])
-    assert explained_variance(values, returns, mask).item() == 0.75  # Var(0, 1) = 1/4 is left of Var(0, 2) = 1
+    assert (
+        explained_variance(values, returns, mask).item() == 0.75
+    )  # Var(0, 1) = 1/4 is left of Var(0, 2) = 1
 
 
 def test_by_default_nothing_is_discounted_and_lambda_is_0_95():
