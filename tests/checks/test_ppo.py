@@ -69,6 +69,13 @@ def test_no_ratio_is_at_the_edge_of_the_clip_where_the_slope_is_a_matter_of_styl
         assert (((logps - old).exp() - 1).abs() - e).abs().min() > 1e-3
 
 
+def test_random_ratios_lie_on_both_sides_of_the_clip_and_within_it():
+    for (logps, old, _, e), *_ in cases()[2:]:
+        ratios = (logps - old).exp()
+        assert ratios.max() > 1 + e and ratios.min() < 1 - e
+    assert any((((logps - old).exp() - 1).abs() < e).any() for (logps, old, _, e), *_ in cases()[1:])
+
+
 def over_written(ratio, a, e):
     objective = ratio * a
     return -torch.minimum(objective, ratio.clamp_(1 - e, 1 + e) * a)

@@ -191,6 +191,18 @@ def test_a_frame_carries_the_newest_array_of_each_name_thinned_and_finite() -> N
     assert history.snapshot()["arrays"] == {}
 
 
+def test_the_newest_samples_stay_until_there_are_others() -> None:
+    history = History()
+    for step, texts in enumerate([("a",), (), ("b", "c"), ()], start=1):
+        history.add(
+            Record(step, {}, {}, samples=tuple(Sample("x", text, text + "!", 1.0, 2.0) for text in texts))
+        )
+        frame = history.snapshot()
+        shown = [(sample["before"], sample["after"]) for sample in frame["samples"]]
+        wanted = {1: ([("a", "a!")], 1), 2: ([("a", "a!")], 1), 3: ([("b", "b!"), ("c", "c!")], 3)}
+        assert (shown, frame["samples_step"]) == wanted[min(step, 3)]
+
+
 def test_clear_forgets_everything() -> None:
     history = History()
     history.add(

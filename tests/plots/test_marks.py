@@ -13,9 +13,9 @@ import pytest
 from rlhflab.core.record import Record
 from rlhflab.plots import paper
 from rlhflab.plots.history import History
-from rlhflab.plots.marks import Mark, Plot, Scene, frontier, in_bins, marks
+from rlhflab.plots.marks import Mark, Plot, Scene, ends, frontier, in_bins, marks
 from rlhflab.plots.panel import COLOURS, Line, Panel, as_html
-from rlhflab.plots.panels_dpo import IMPLICIT, KL, LOSS, PLANE, REWARD
+from rlhflab.plots.panels_dpo import IMPLICIT, KL, LOSS, PLANE, REWARD, WEIGHTS, WEIGHTS_OVER_TIME
 from rlhflab.plots.panels_policy import LINE_SEARCH, RATIO
 from rlhflab.plots.panels_race import REGRET
 from rlhflab.plots.still import figure, single
@@ -126,6 +126,56 @@ def test_arrays_stand_against_each_other_and_between_marks_of_the_knobs() -> Non
     ratios = marks(RATIO, scene)
     assert sum(ratios.marks[0].y) == 100 and ratios.step == 3
     assert [round(m.x[0], 3) for m in ratios.marks if m.kind == "stroke"] == [1.0, 0.8, 1.2]
+
+
+def test_a_vertical_range_has_a_margin_and_does_not_cross_zero_for_it() -> None:
+    def around(*values: float | None) -> tuple[float, float]:
+        return ends([Mark("stroke", range(len(values)), values)])
+
+    assert around(-1.0, None, 1.0) == pytest.approx((-1.14, 1.14))
+    assert around(0.1, 10.1) == pytest.approx((0.0, 10.8)) and around(8.0, 10.0) == pytest.approx(
+        (7.86, 10.14)
+    )
+    assert around(5.0) == (4.5, 5.5) and around(0.0) == (0.0, 0.5) and ends([]) == pytest.approx((0.0, 1.07))
+    assert ends([Mark("band", [0, 1], [-1.0, 0.0], [0.0, 1.0])]) == pytest.approx((-1.14, 1.14))
+
+
+def test_a_level_and_a_histogram_have_room() -> None:
+    arrays = {
+        "line_search/share": (1.0, 0.8),
+        "line_search/kl": (0.03, 0.01),
+        "line_search/gain": (-0.1, 0.2),
+    }
+    plots = {}
+    for delta in (0.02, 0.5):
+        record = Record(3, {"trpo/max_kl": delta}, {"beta": 1.0}, arrays=arrays)
+        plots[delta] = marks(LINE_SEARCH, scenes([record], BACKDROP, "trpo")[0])
+    assert plots[0.02].y_range == (0.0, pytest.approx(0.0314)) and plots[0.5].y_range == (
+        0.0,
+        pytest.approx(0.55),
+    )
+    ratios = {"ratio": (1.0,) * 3 + (2.0,), "ratio_clipped": (2.0,)}
+    record = Record(3, {}, {"beta": 1.0, "clip_range": 0.2}, arrays=ratios)
+    plot = marks(RATIO, scenes([record], BACKDROP, "ppo")[0])
+    every, clipped = (mark for mark in plot.marks if mark.kind == "bars")
+    assert (max(every.y), sum(every.y), sum(clipped.y)) == (75, 100, 25)
+    assert [place for place, height in zip(every.x, clipped.y, strict=True) if height] == [
+        pytest.approx(2.0, abs=0.1)
+    ]
+    assert plot.y_range == (0.0, pytest.approx(82.5))
+
+
+def test_weights_now_and_over_time() -> None:
+    records = list(Toy())
+    scene = scene_of(records)
+    now, heat = marks(WEIGHTS, scene), marks(WEIGHTS_OVER_TIME, scene)
+    bars = [mark for mark in now.marks if mark.kind == "bars"]
+    batch = scene.data["batch"]
+    both = [a + b for a, b in zip(batch["clean"], batch["flipped"], strict=True)]
+    assert list(bars[0].y) == both and sum(both) == len(records[-1].pairs.ids)
+    assert now.y_range == (0.0, pytest.approx(1.1 * max(both)))
+    steps = scene.data["heat"]["x"]
+    assert heat.x_range == (0.0, steps[-1]) and list(heat.marks[0].x) == [0.0, *steps]
 
 
 def test_a_race_keeps_its_errors_in_every_drawing() -> None:
