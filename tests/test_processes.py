@@ -287,7 +287,10 @@ def test_bools_are_gathered_as_numbers_and_come_back_as_bools(monkeypatch):
     assert found.dtype == torch.bool and found.tolist() == [True, False, True, False, True, True]
 
 
-@pytest.mark.parametrize(("error", "why"), [("\n  reset by peer\nat 0x1", "reset by peer"), ("", "RuntimeError")])
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [("\n  reset by peer\nat 0x1", "reset by peer"), ("", "RuntimeError"), (" \n", "RuntimeError")],
+)
 def test_a_process_that_is_lost_is_one_line(error, why):
     with pytest.raises(processes.ProcessLost, match=rf"cannot be reached \({why}\)$"), processes._meeting():
         raise RuntimeError(error)

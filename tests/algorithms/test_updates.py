@@ -102,13 +102,13 @@ def test_supervised():
 
 def test_rejection():
     """A round of one update: the second draws from a policy that has left the reference."""
-    settings = {"best_of": 3, "batch_size": 27, "draws": 2, "updates": 1}
+    settings = {"best_of": 3, "batch_size": 27, "draws": 5, "updates": 1}
     run, twin = twins(recipes.Rejection(**COMMON, **settings))
     seen = []
 
     def loss():
         kept, scores, best_scores = [], [], []
-        for _ in range(2):
+        for _ in range(5):
             rollout = twin.task.collect({**twin.knobs.snapshot(), "beta": 0.0}).rollout
             rewards = rollout.rewards.sum(1).tolist()
             best = [max(range(at, at + 3), key=rewards.__getitem__) for at in range(0, 27, 3)]
@@ -116,7 +116,7 @@ def test_rejection():
             scores += rewards
             best_scores += [rewards[at] for at in best]
         seen.append((sum(scores) / len(scores), sum(best_scores) / len(best_scores)))
-        chosen = int(ShuffledBatches(2, 1, 3 + len(seen) - 1).next())
+        chosen = int(ShuffledBatches(5, 1, 3 + len(seen) - 1).next())
         return -answer_logps(twin.policy, kept[chosen].inputs).mean()
 
     for record, means in zip(compare(run, twin.policy, loss), seen, strict=True):

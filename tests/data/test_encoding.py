@@ -238,7 +238,7 @@ def test_the_whole_model_says_where_its_turns_end():
 
     words = tokenizer("llama")
     end, user = words.convert_tokens_to_ids(["<|end|>", "<|user|>"])
-    for generation, config in (([0, end, user], 0), (None, [end, user])):
+    for generation, config in (([0, end, user, len(words), -1], 0), (None, [end, user])):
         listed = None if generation is None else SimpleNamespace(eos_token_id=generation)
         model = SimpleNamespace(generation_config=listed, config=SimpleNamespace(eos_token_id=config))
         found = encoder_of(SimpleNamespace(model=model, tokenizer=words, note=""))

@@ -36,6 +36,19 @@ def test_a_curve_has_sixty_points_with_both_ends(steps: int) -> None:
     assert len(x) == min(steps, 60) and (x[0], x[-1]) == (1, steps) and ghost["label"] == "β 0.5"
 
 
+def test_a_point_of_a_long_curve_is_a_mean() -> None:
+    whole = History(points=8)
+    for step in range(1, 65):
+        whole.add(Record(step, {"loss": float(step)}, {}))
+    ghost = ghost_of(whole, [LOSS], "dpo", ())
+    assert ghost is not None and ghost["label"] == ""
+    curve = ghost["series"]["loss"]
+    begins = [0, *curve["x"][:-1]]
+    assert len(curve["x"]) <= 9 and curve["y"] == [
+        (a + 1 + b) / 2 for a, b in zip(begins, curve["x"], strict=True)
+    ]
+
+
 def test_one_record_or_nothing_to_see_leaves_no_ghost() -> None:
     assert ghost_of(history(1), [LOSS], "dpo", ()) is None
     bare = History()

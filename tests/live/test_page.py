@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlhflab.core.record import Backdrop
 from rlhflab.live import page as page_module
 from rlhflab.live.page import Page, thin_backdrop
 from tests.toy import BACKDROP
@@ -141,7 +142,16 @@ def test_a_picture_is_taken_every_ten_seconds_and_at_every_rest(page: Any, clock
         assert page.widget.picture == f"picture {number}"
 
 
-def test_a_frontier_is_sent_in_five_digits_and_must_ascend() -> None:
+def test_a_frontier_is_sent_in_five_digits_at_200_points_and_must_ascend() -> None:
+    many = tuple(at / 7 for at in range(1, 301))
+    sent = thin_backdrop(Backdrop(many, many[::-1], many, many, 1 / 3, reward_se=many))
+    assert sent["beta"] == sent["reward_se"] and len(sent["beta"]) == len(sent["kl"]) == 200
+    assert (sent["beta"][0], sent["beta"][-1], sent["kl"][0], sent["ref_reward"]) == (
+        0.14286,
+        42.857,
+        42.857,
+        0.33333,
+    )
     assert thin_backdrop(BACKDROP) == {
         "beta": [0.1, 1.0, 10.0], "kl": [4.0, 1.0, 0.1], "reward": [3.0, 2.0, 1.1], "objective": [2.6, 1.0, 0.1],
         "ref_reward": 1.0,
