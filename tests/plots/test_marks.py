@@ -16,7 +16,7 @@ from rlhflab.plots.history import History
 from rlhflab.plots.marks import Mark, Plot, Scene, ends, frontier, in_bins, marks
 from rlhflab.plots.panel import COLOURS, Line, Panel, as_html
 from rlhflab.plots.panels_dpo import IMPLICIT, KL, LOSS, PLANE, REWARD, WEIGHTS, WEIGHTS_OVER_TIME
-from rlhflab.plots.panels_policy import LINE_SEARCH, RATIO
+from rlhflab.plots.panels_policy import CG, LINE_SEARCH, RATIO
 from rlhflab.plots.panels_race import REGRET
 from rlhflab.plots.still import figure, single
 from rlhflab.plots.svg import svg
@@ -128,6 +128,21 @@ def test_arrays_stand_against_each_other_and_between_marks_of_the_knobs() -> Non
     assert [round(m.x[0], 3) for m in ratios.marks if m.kind == "stroke"] == [1.0, 0.8, 1.2]
 
 
+def test_ghosts_are_faint_curves_of_the_lines_that_leave_them_and_have_room() -> None:
+    lines = (Line("loss", "loss", "fit", ghost=True), Line("rewards/margins", "margin", "policy"))
+    series = {name: {"x": [1, 50], "y": [1.0, 0.5]} for name in ("loss", "rewards/margins")}
+    ghost = {"label": "β 0.5", "series": series, "trail": {"kl": [0.1, 9.0], "reward": [1.0, 2.0]}}
+    scene = replace(scene_of(list(Toy())), ghosts=[ghost])
+    plot, plane = marks(Panel("x", "", "", (), (), lines=lines), scene), marks(PLANE, scene)
+    for drawn, x, own in ((plot, [1, 50], "fit"), (plane, [0.1, 9.0], "policy")):
+        (faint,) = [mark for mark in drawn.marks if mark.name == "β 0.5"]
+        assert (list(faint.x), faint.colour, faint.opacity) == (x, COLOURS[own][0], 0.35)
+    assert plot.x_range == (0.0, 50.0) and plane.x_range == (pytest.approx(-0.16875), 11.25)
+    alone = marks(PLANE, scene_of(list(Toy())))
+    furthest = max(kl for kl in scene.data["trail"]["kl"])
+    assert alone.x_range[1] == pytest.approx(1.25 * max(furthest, 1.0))  # π* at β = 1 is at a KL of 1
+
+
 def test_a_vertical_range_has_a_margin_and_does_not_cross_zero_for_it() -> None:
     def around(*values: float | None) -> tuple[float, float]:
         return ends([Mark("stroke", range(len(values)), values)])
@@ -233,6 +248,24 @@ def test_a_pdf_shows_every_panel(tmp_path: Path) -> None:
     assert list(lines["loss"].get_ydata()) == pytest.approx(list(named(marks(LOSS, scene))["loss"].y))
     path = paper.save_figure(scene, tmp_path / "all.pdf", title="β")
     assert path.read_bytes().startswith(b"%PDF") and "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_pdf_has_the_axes_of_the_plot() -> None:
+    pytest.importorskip("matplotlib")
+    from rlhflab.plots.paper import _figure
+
+    arrays = {"cg_residuals": (1.0, 0.1, 0.01), "line_search/share": (1.0,), "line_search/gain": (0.5,)}
+    record = Record(1, {"trpo/max_kl": 0.1}, {"beta": 1.0}, arrays={**arrays, "line_search/kl": (0.05,)})
+    scene = replace(scenes([record], BACKDROP, "trpo")[0], panels=[CG, LINE_SEARCH])
+    drawn = {axes.get_title() or "right": axes for axes in _figure(scene, "").axes}
+    for panel, scale in ((CG, "log"), (LINE_SEARCH, "linear")):
+        plot, axes = marks(panel, scene), drawn[panel.title]
+        assert (axes.get_xlim(), axes.get_ylim()) == (
+            pytest.approx(plot.x_range),
+            pytest.approx(plot.y_range),
+        )
+        assert (axes.get_yscale(), axes.get_ylabel()) == (scale, panel.y_title)
+    assert drawn["right"].get_ylim() == pytest.approx(marks(LINE_SEARCH, scene).right_range)
 
 
 def test_a_history_of_a_board_and_one_for_a_file_hold_the_same() -> None:
