@@ -72,6 +72,19 @@ def test_how_much_was_asked_for_and_how_much_was_free(text, line):
     assert amounts(RuntimeError(text)) == line
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("512 bytes", "512 bytes"), ("3 KiB", "3.00 KiB"), ("5.5 MB", "5.50 MiB"), ("1.5 TiB", "1536.00 GiB"),
+        ("2 PiB", "2097152.00 GiB"), ("7 B", "7 bytes"),
+    ],
+)  # fmt: skip
+def test_every_unit_is_understood(told, said):
+    assert amounts(RuntimeError(f"Tried to allocate {told}. 0 bytes is free")).startswith(
+        f"{said} asked for, "
+    )
+
+
 def test_where_the_error_does_not_tell_the_machine_is_asked(monkeypatch):
     assert " GiB free of " in (said := amounts(MemoryError())) and said.endswith(" in this machine")
     for name, value in (

@@ -285,3 +285,24 @@ def test_a_process_alone_has_everything():
     assert processes.agree(True) and not processes.agree(False)
     with pytest.raises(OSError, match="gone"), processes.together():
         raise OSError("gone")
+
+
+def test_bools_are_gathered_as_numbers_and_come_back_as_bools(monkeypatch):
+    def gather(parts, filled):
+        assert filled.dtype == torch.uint8 and filled.tolist() == [1, 0, 1]
+        parts[0].copy_(filled)
+        parts[1].copy_(torch.tensor([0, 1, 9]))
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    found = processes.whole(torch.tensor([True, False, True]), 6)
+    assert found.dtype == torch.bool and found.tolist() == [True, False, True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [("\n  reset by peer\nat 0x1", "reset by peer"), ("", "RuntimeError"), (" \n", "RuntimeError")],
+)
+def test_a_process_that_is_lost_is_one_line(error, why):
+    with pytest.raises(processes.ProcessLost, match=rf"cannot be reached \({why}\)$"), processes._meeting():
+        raise RuntimeError(error)

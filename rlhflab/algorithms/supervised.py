@@ -52,10 +52,9 @@ class Supervised(Fit):
         self.evaluator = evaluator
         self._start = common_start(data)
         self._optimiser = Optimiser(
-            policy.parameters(),
-            weight_decay=self.config.weight_decay,
+            policy.parameters(), self.config.max_grad_norm, self.config.weight_decay,
             scaled=getattr(policy, "dtype", None) == torch.float16,
-        )
+        )  # fmt: skip
         self._batches = ShuffledBatches(len(data.input_ids), self.config.batch_size, self.config.seed)
 
     def _advance(self, knobs: Mapping[str, float], factor: float) -> Record:

@@ -226,7 +226,7 @@ def _heat(mark: Mark, frame: _Frame, columns: int = 30) -> str:
     cell_width, cell_height = (right - left) / columns, (bottom - top) / bins
     levels: dict[int, list[str]] = {}
     for column in range(columns):
-        group = mark.z[column * n // columns : max(column * n // columns + 1, (column + 1) * n // columns)]
+        group = mark.z[column * n // columns : (column + 1) * n // columns]
         for row in range(bins):
             percentage = sum(z[row] for z in group) / len(group)
             level = min(4, round(percentage / 9))

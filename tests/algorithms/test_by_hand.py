@@ -209,9 +209,9 @@ def test_ppo_adapts_beta_by_the_share_of_the_horizon():
 
 
 class Steps:
-    """What TRPO should do with the table, by dense linear algebra."""
+    """What TRPO should do with the table, by dense linear algebra; the Fisher matrix is that of the first `rows`."""
 
-    def __init__(self, task, damping, gae_lambda):
+    def __init__(self, task, damping, gae_lambda, rows=6):
         on = self.on = task.rollout
         self.start, self.mask = task.policy.table.detach().clone(), on.mask
         self.old = self.start.softmax(-1)
@@ -223,7 +223,8 @@ class Steps:
             p, at = self.old[state], slice(state * ACTIONS, (state + 1) * ACTIONS)
             ratio = p[action] / on.logps[row, t].exp()
             g[at] += ratio * self.advantages[row, t] * (torch.eye(ACTIONS)[action] - p) / n
-            H[at, at] += (torch.diag(p) - torch.outer(p, p)) / n
+            if row < rows:
+                H[at, at] += (torch.diag(p) - torch.outer(p, p)) / int(on.mask[:rows].sum())
         self.g, self.x = g, torch.linalg.solve(H, g)
         self.norm = float(self.x @ H @ self.x)
 
@@ -293,6 +294,29 @@ def test_trpo_takes_a_refused_step_back():
     assert torch.equal(task.policy.table, before)
     names = "share", "gain", "kl_old", "predicted_gain", "predicted_kl_old"
     assert [record.scalars[f"trpo/{name}"] for name in names] == [0] * 5
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.5, 3), (0.01, 1)])
+def test_the_fisher_matrix_may_be_that_of_the_first_rows(share, rows):
+    task, config = (
+        Table(),
+        TRPOControlSettings(**{**TRUST, "fisher_share": share}, max_kl=0.01, gae_lambda=0.8),
+    )
+    hand = Steps(task, TRUST["damping"], 0.8, rows)
+    proposal = TRPO(task, config).propose(task.rollout, hand.advantages, 0.01)
+    assert torch.allclose(proposal.step.view(STATES, ACTIONS), hand.at(1.0, 0.01)[0] - hand.start, rtol=1e-4)
+
+
+def test_the_schedule_acts_on_the_learning_rate():
+    linear = {"schedule": "linear", "warmup": 0, "steps": 4, "learning_rate": 0.1}
+    for run in (
+        PPO(Table(), PPOControlSettings(**{**PLAIN, **linear})),
+        Reinforce(Table(), ReinforceControlSettings(**linear)),
+    ):
+        rates = [
+            (record.scalars["learning_rate"], run._optimiser.adam.param_groups[0]["lr"]) for record in run
+        ]
+        assert rates == [pytest.approx((rate, rate)) for rate in (0.1, 0.075, 0.05, 0.025)]
 
 
 def test_the_schedule_acts_on_trpos_radius():

@@ -82,6 +82,7 @@ def test_the_true_reward_as_a_reward_model_has_no_regret(reference, monkeypatch)
 def test_scores_are_centred_on_the_reference_and_a_shift_changes_nothing(fitted, reference):
     model = copy.deepcopy(fitted[0].reward_model)
     scores = all_scores(reference, model)
+    assert raw_scores(reference, model).dtype == torch.float64
     assert expected_reward(reference.logps, scores).abs().max() < 1e-9
     with torch.no_grad():
         model.score.bias.add_(100.0)

@@ -4,6 +4,7 @@ import ast
 import re
 import textwrap
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,17 @@ EXERCISES = {
 every_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
 LEARNING = {name: one for name, one in EXERCISES.items() if one.learns}
 every_loss = pytest.mark.parametrize("exercise", LEARNING.values(), ids=LEARNING.keys())
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_mistake_is_made_by_a_wrong_answer_of_its_own(name):
+    """Words of a test's table name one mistake and no other."""
+    module = import_module(f"tests.checks.test_{name}")
+    marks = [mark for test in vars(module).values() for mark in getattr(test, "pytestmark", ())]
+    words = [row[1] for mark in marks if mark.args[0] == ("wrong", "words") for row in mark.args[1]]
+    mistakes = EXERCISES[name].mistakes
+    named = [[mistake for mistake in mistakes if word in mistake] for word in words]
+    assert {mistake for found in named if len(found) == 1 for mistake in found} == set(mistakes)
 
 
 @every_exercise

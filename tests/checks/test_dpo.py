@@ -51,7 +51,7 @@ def test_the_case_by_hand():
     ("wrong", "words"),
     [
         (lambda pw, pl, rw, rl, b: F.logsigmoid(b * (pw - rw - pl + rl)), "the sign"),
-        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pl - rl - pw + rw)), "changed places"),
+        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pl - rl - pw + rw)), "chosen and rejected changed places"),
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(pw - rw - pl + rl), "β is missing"),
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - pl)), "the reference is missing"),
         (lambda pw, pl, rw, rl, b: -torch.sigmoid(b * (pw - rw - pl + rl)), "the logarithm is missing"),
@@ -63,6 +63,13 @@ def test_the_case_by_hand():
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - rl) - b * (pl - rw)), "the references changed places"),
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw / rw - pl / rl)), "already: subtract them"),
         (lambda pw, pl, rw, rl, b: ((pw - rw - pl + rl) - 0.5 / b) ** 2, "that is IPO's loss"),
+        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - rw - pl)), "the rejected answer's reference is missing"),
+        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - pl + rl)), "the chosen answer's reference is missing"),
+        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - rw)), "the rejected answer is missing"),
+        (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - rw).exp() - b * (pl - rl).exp()), "exp is too much"),
+        (lambda pw, pl, rw, rl, b: 1 - torch.sigmoid(b * (pl - rl - pw + rw)), "the probability of the choice"),
+        (lambda pw, pl, rw, rl, b: b * (pl - rl - pw + rw), "σ is missing"),
+        (lambda pw, pl, rw, rl, b: -torch.sigmoid(b * (pw - rw - pl + rl)).log2(), "log₂ gives bits"),
         (lambda pw, pl, rw, rl, b: torch.relu(1 - b * (pw - rw - pl + rl)), "a hinge"),
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(2 * (pw - rw - pl + rl)), "beta = 0.5 it gives"),  # β by hand
         (lambda pw, pl, rw, rl, b: -F.logsigmoid(b * (pw - rw - pl.data + rl)), "reaches policy_rejected: it"),

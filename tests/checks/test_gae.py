@@ -84,6 +84,10 @@ def cut_first(r, v, n, term, trunc, g, lam):
     return written(r, v, n, term & ~trunc, term | trunc, g, g * lam)
 
 
+def spread_of(advantages):
+    return (advantages - advantages.mean()).square().mean().sqrt() + 1e-8
+
+
 def whitened(*args):
     advantages = right(*args)
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -110,7 +114,9 @@ def whitened(*args):
         (lambda r, v, n, e, c, g, k: right(r, v, n, e, c, k, g), "γ and λ are swapped"),
         (lambda r, v, n, e, c, g, k: right(r, v, 0 * n, e, c, g, k), "V(s') is missing"),
         (lambda r, v, n, e, c, g, k: right(r, 0 * v, n, e, c, g, k), "V(s) is missing"),
-        (whitened, "the advantages are normalised"),
+        (whitened, "the advantages are normalised: that comes later"),
+        (lambda *a: (right(*a) - right(*a).mean()) / spread_of(right(*a)), "with the population's deviation"),
+        (lambda *a: right(*a) - right(*a).sum() / len(a[0]), "the mean is taken off"),
         (cut_first, "a step can be both"),
         (lambda r, v, n, e, c, g, k: right(r, v, n, e, c, 0.5, 0.8), "gamma = 0.9, gae_lambda = 0.7 it gives"),
         (lambda *a: right(*a).mean(), "one number; keep one advantage a step"),

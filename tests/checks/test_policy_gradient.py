@@ -97,7 +97,9 @@ def broken(lp, r, g):
             lambda lp, r, g: weighed(to_go)(lp.detach(), r, g) + (lp - lp.detach()).sum(1),
             "the gradient is not",
         ),
-        (weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean(0)), "a baseline is taken off"),
+        (weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean(0)), "the mean over the episodes"),
+        (weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean()), "the mean over all"),
+        (lambda lp, r, g: -((-lp).log() * to_go(r, g)).sum(1), "are logarithms already"),
         (
             weighed(lambda r, g: to_go(r, g) - to_go(r, g).mean(1, keepdim=True)),
             "the episode's mean is taken off",

@@ -69,6 +69,13 @@ def test_no_ratio_is_at_the_edge_of_the_clip_where_the_slope_is_a_matter_of_styl
         assert (((logps - old).exp() - 1).abs() - e).abs().min() > 1e-3
 
 
+def test_random_ratios_lie_on_both_sides_of_the_clip_and_within_it():
+    for (logps, old, _, e), *_ in cases()[2:]:
+        ratios = (logps - old).exp()
+        assert ratios.max() > 1 + e and ratios.min() < 1 - e
+    assert any((((logps - old).exp() - 1).abs() < e).any() for (logps, old, _, e), *_ in cases()[1:])
+
+
 def over_written(ratio, a, e):
     objective = ratio * a
     return -torch.minimum(objective, ratio.clamp_(1 - e, 1 + e) * a)
@@ -80,7 +87,7 @@ def over_written(ratio, a, e):
         (lambda r, a, e: torch.minimum(r * a, clip(r, e) * a), "the minus is missing"),
         (lambda r, a, e: -torch.maximum(r * a, clip(r, e) * a), "max for min"),
         (lambda r, a, e: -torch.minimum(-r * a, -clip(r, e) * a), "the sign of the advantages"),
-        (lambda r, a, e: -torch.minimum(r * a, clip(r.log(), e) * a), "the clip is on the log-ratio"),
+        (lambda r, a, e: -torch.minimum(r * a, clip(r.log(), e) * a), "the clip is on the log-ratio: take"),
         (lambda r, a, e: -torch.minimum(r * a, r.clamp(-e, e) * a), "the clip is to ± ε"),
         (lambda r, a, e: -torch.minimum(a / r, clip(1 / r, e) * a), "upside down"),
         (lambda r, a, e: -torch.minimum(r.log() * a, clip(r.log(), e) * a), "exp is missing"),
@@ -109,3 +116,19 @@ def test_wrong_answers_are_named(wrong, words, capsys):
     assert not check_clip_loss(lambda logps, old, a, e: wrong((logps - old).exp(), a, e))
     out = capsys.readouterr().out
     assert out.startswith("✗") and words in out
+
+
+def of_whole_batch(logps, old, a, e):
+    return right(logps, old, (a - a.mean()) / (a.std(correction=int(len(a) > 1)) + 1e-8), e)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda lp, old, a, e: right((lp / old).log(), 0 * old, a, e), "the ratio is of log-probabilities"),
+        (of_whole_batch, "the advantages are normalised"),
+    ],
+)
+def test_wrong_answers_that_see_the_log_probabilities_are_named(wrong, words, capsys):
+    assert not check_clip_loss(wrong)
+    assert words in capsys.readouterr().out

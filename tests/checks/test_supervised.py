@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from rlhflab.checks.supervised import EXERCISE, check_answer_loss
 
 
-def right(logits, ids, mask):
-    logps = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+def right(logits, ids, mask, spread=lambda x: x.log_softmax(-1)):
+    logps = spread(logits)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
     return -(logps * mask[:, 1:]).sum(1)
 
 
@@ -37,6 +37,14 @@ def in_place(logits, ids, mask):
 def rolled(logits, ids, mask):
     logps = logits.log_softmax(-1).gather(-1, ids.roll(-1, 1).unsqueeze(-1)).squeeze(-1)
     return -torch.where(mask.roll(-1, 1), logps, 0).sum(-1)
+
+
+def backwards(logits, ids, mask):
+    logps = [
+        z[1:].log_softmax(-1)[torch.arange(len(row) - 1), row[:-1]]
+        for z, row in zip(logits, ids, strict=True)
+    ]
+    return -(torch.stack(logps) * mask[:, :-1]).sum(1)
 
 
 def token_by_token(logits, input_ids, mask):
@@ -69,12 +77,17 @@ def end_left_out(z, i, m):
     ("wrong", "words"),
     [
         (lambda z, i, m: -right(z, i, m), "the sign"),
-        (lambda z, i, m: -(z.log_softmax(-1).gather(-1, i[..., None])[..., 0] * m).sum(1), "predict the token at"),
+        (lambda z, i, m: -(z.log_softmax(-1).gather(-1, i[..., None])[..., 0] * m).sum(1), "shift by one: the logits"),
+        (backwards, "the shift runs backwards"),
         (lambda z, i, m: right(z, i, m.roll(1, 1)), "mask[:, 1:]"),
         (lambda z, i, m: right(z, i, m | (torch.arange(5) < 2)), "the prompt's tokens are counted"),
         (lambda z, i, m: right(z, i, torch.ones_like(m)), "every token is counted"),
         (lambda z, i, m: right(z, i, m) / m.sum(1), "a mean over tokens"),
         (lambda z, i, m: right(z, i, m) / 4, "a mean over all positions"),
+        (lambda z, i, m: right(z, i, m) / z.shape[0], "divided by the number of texts"),
+        (lambda z, i, m: right(z.log_softmax(1).exp().log(), i, m, spread=lambda x: x), "the softmax runs over time"),
+        (lambda z, i, m: right(z, i, m, spread=lambda x: x.softmax(-1)), "probabilities are summed"),
+        (lambda z, i, m: right(z, z.argmax(-1).roll(1, 1), m), "the likeliest token is taken"),
         (lambda z, i, m: -(z[:, :-1].gather(-1, i[:, 1:, None])[..., 0] * m[:, 1:]).sum(1), "softmax is missing"),
         (lambda z, i, m: right(z[:, :-1], i[:, :-1], m[:, :-1]), "the last token is missing"),
         (first_token_left_out, "the answer's first token is missing"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhflab.data.dialogue import dialogue_text, messages_of
+from rlhflab.data.dialogue import dialogue_text, joined, messages_of
 from rlhflab.data.layouts import UnusablePair, understand
 
 USER, REPLY = {"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hi."}
@@ -58,6 +58,21 @@ def test_lists_of_messages_are_pairs(row, prompt):
     assert messages_of(pair.prompt) == prompt
     assert pair.prompt.endswith("\n\nAssistant:")
     assert (pair.chosen, pair.rejected) == (" a", " b")
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_messages_in_both_parts_are_kept_once(kind):
+    whole = [USER, REPLY, MORE]
+    parts = [
+        ([USER], whole),
+        (whole, [MORE]),
+        ([USER, REPLY], [MORE]),
+        (whole, whole),
+        (whole, []),
+        ([], whole),
+    ]
+    for told, before in parts:
+        assert joined(kind(told), kind(before)) == whole
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,17 @@ def test_an_answer_is_what_the_template_writes_up_to_its_turns_end(template, end
     assert ("the template begins them with 'You are kind.'" in encoder.note) == (template is QWEN)
 
 
+@pytest.mark.parametrize(
+    ("kept", "answer"),
+    [("content", "  Fine \n"), ("content.lstrip()", "Fine \n"), ("content.rstrip()", "  Fine")],
+)
+def test_blanks_are_removed_on_the_sides_where_the_template_does(kept, answer):
+    encoder = encoder_with(QWEN.replace("{{ m['content'] }}", f"{{{{ m.{kept} }}}}"))
+    assert encoder._turn("  Fine \n").strip() == "Fine"
+    chosen = texts(encoder, PreferencePair(PROMPT, "   Fine \n", " Bad"))[1]
+    assert chosen == answer + "<|end|>"
+
+
 def test_generation_stops_at_every_token_of_the_models_list():
     encoder = encoder_with(QWEN, ("<|system|>", "</s>"))
     ids = encoder.tokenizer.convert_tokens_to_ids(["</s>", "<|system|>", "<|end|>"])
@@ -230,7 +241,7 @@ def test_the_whole_model_says_where_its_turns_end():
 
     words = tokenizer("llama")
     end, user = words.convert_tokens_to_ids(["<|end|>", "<|user|>"])
-    for generation, config in (([0, end, user], 0), (None, [end, user])):
+    for generation, config in (([0, end, user, len(words), -1], 0), (None, [end, user])):
         listed = None if generation is None else SimpleNamespace(eos_token_id=generation)
         model = SimpleNamespace(generation_config=listed, config=SimpleNamespace(eos_token_id=config))
         found = encoder_of(SimpleNamespace(model=model, tokenizer=words, note=""))

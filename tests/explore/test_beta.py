@@ -120,6 +120,16 @@ def test_bars_are_probabilities_and_hold_what_grows() -> None:
     assert set(np.array(answers)[np.argsort(-logps[0])[:4]]) <= set(texts)
 
 
+def test_an_answer_that_is_likely_in_between_has_its_bar() -> None:
+    """exp(r/β): 'safe' is likeliest for the largest β, 'best' for the smallest, 'middle' at 0.1."""
+    ref = np.array([[0.9, 0.1 - 1e-5 - 1e-15, 1e-5, 1e-15]])
+    rewards = np.array([[0.0, 0.0, 1.5, 3.0]])
+    widget = BetaExplorable(["x"], ["safe", "other", "middle", "best"], np.log(ref), rewards, beta=0.1, top=1)
+    assert widget._bars(0.1)[0] == ["middle", "safe"]  # there is room for one beside π_ref's own
+    rows = re.findall(r"<tr><th>([\d.]+)</th>", widget._table())
+    assert [float(beta) for beta in rows] == [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+
+
 def test_tensors_are_taken_as_they_come() -> None:
     prompts, answers, logps, rewards = world()
     tensors = torch.tensor(logps, requires_grad=True), torch.tensor(rewards, dtype=torch.float32)

@@ -75,6 +75,12 @@ def test_the_true_gain_and_the_kl_are_those_of_many_actions() -> None:
         assert float(path.kl[epoch]) == pytest.approx(float(kl), rel=1e-4)
 
 
+def test_what_the_page_opens_with() -> None:
+    view = ClipExplorable()
+    names = ("ratio", "advantage", "clip_range", "objective", "epoch", "learning_rate", "noise", "batch")
+    assert [getattr(view, name) for name in names] == [1.0, 1.0, 0.2, "min", 0, 0.05, 2.0, 3]
+
+
 @pytest.mark.parametrize("batch", range(1, 9))
 def test_without_the_clip_the_ratio_runs_away_in_every_batch(batch: int) -> None:
     view = ClipExplorable(batch=batch)

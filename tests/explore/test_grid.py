@@ -44,6 +44,14 @@ def test_bad_grids_and_starts_are_one_line() -> None:
     assert view.figure().data
 
 
+def test_the_figure_has_every_cell_with_its_best_way_and_value() -> None:
+    view = GridExplorable(("@..+", ".#.-"), epsilon=0.0, slip=0.0)
+    (heat,) = view.figure().data
+    assert [list(row) for row in heat.text] == [["→", "→", "→", "+"], ["↑", "#", "↑", "-"]]
+    values = view.exact().values.reshape(2, 4).tolist()
+    assert [list(row) for row in heat.z] == values and values[0][2] == pytest.approx(1.0)
+
+
 SCRIPT = """
 result = sent.cases.map((values) => {
   const solution = m.solved(sent.data, values);

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rlhflab.core.record import Record
+from rlhflab.live import player as player_module
 from rlhflab.live.player import Player, choose_driver
 from tests.live.toy import ToyDPO, ToyKnobs
 
@@ -454,3 +455,28 @@ def test_a_stop_ends_a_wait() -> None:
     player.stop()
     thread.join(20)
     assert returned == [True] and player.state == "stopped"
+
+
+def test_the_rate_counts_the_gaps_between_steps_and_falls_while_a_step_lasts(monkeypatch) -> None:
+    player, now = Player(lambda: ToyDPO(steps=100), driver="blocking"), 12.2
+    monkeypatch.setattr(player_module.time, "perf_counter", lambda: now)
+    player._marks.extend([10.0, 11.0, 12.0])
+    assert player.rate == 0 and player.seconds_left is None  # nothing runs
+    player._state, player.algorithm = "running", ToyDPO(steps=100)
+    player.algorithm.step = 40
+    assert player.rate == pytest.approx(2 / 2) and player.seconds_left == pytest.approx(60)
+    now = 14.5  # half a second is usual; for as long as there is no step more, it gets slower
+    assert player.rate == pytest.approx(2 / 4)
+    player._marks.clear()
+    assert player.rate == 0
+
+
+def test_what_a_wait_heard_is_forgotten_by_the_next_but_not_by_one_beside_it() -> None:
+    player, _ = blocking()
+    player.step()
+    player.pause()
+    player.heard = "directly"
+    player._waiting.append(threading.current_thread())  # somebody waits already
+    assert player.wait() and player.heard == "directly"
+    player._waiting.clear()
+    assert player.wait() and player.heard == ""

@@ -92,6 +92,22 @@ def test_explained_variance_of_perfect_constant_and_bad_values():
     assert explained_variance(returns, torch.ones(5, 5), mask) == 0
 
 
+def test_explained_variance_does_not_look_at_padding():
+    returns, values = torch.tensor([[0.0, 2.0, 50.0]]), torch.tensor([[0.0, 1.0, -7.0]])
+    mask = torch.tensor([[True, True, False]])
+    assert (
+        explained_variance(values, returns, mask).item() == 0.75
+    )  # Var(0, 1) = 1/4 is left of Var(0, 2) = 1
+
+
+def test_by_default_nothing_is_discounted_and_lambda_is_0_95():
+    rewards, dones = torch.tensor([[1.0, 2.0]]), torch.tensor([[False, True]])
+    values = torch.tensor([[0.5, 1.5]])
+    assert td_errors(rewards, values, dones).tolist() == [[2.0, 0.5]]
+    assert gae(rewards, values, dones)[0].tolist() == pytest.approx([2 + 0.95 * 0.5, 0.5])
+    assert discounted_returns(rewards, dones).tolist() == [[3.0, 2.0]]
+
+
 def test_bad_input_is_named():
     rewards, values, dones, _ = rollout()
     with pytest.raises(ValueError, match=r"gae_lambda must be in \[0, 1\], got 1.5"):

@@ -113,6 +113,12 @@ def test_padding_changes_no_loss():
     )
 
 
+def test_padding_is_neither_clipped_nor_a_divergence():
+    mask, one = torch.tensor([[True, False]]), torch.ones(1, 2)
+    _, seen = ppo_clip_loss(torch.tensor([[0.0, 3.0]]), torch.zeros(1, 2), one, mask, 0.2)
+    assert seen.ratio.tolist() == [[1, 1]] and not seen.clipped.any() and seen.kl_old_k3 == 0
+
+
 def test_the_k3_diagnostic_is_exact_kl_on_average():
     """All actions of a categorical, each as often as π_old takes it: the mean k3 is KL(π_old‖π_θ)."""
     counts = torch.tensor([5, 3, 2])

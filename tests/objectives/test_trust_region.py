@@ -67,6 +67,16 @@ def test_squared_gradients_tell_the_diagonal():
     assert (none == none[0]).all() and none[0] > 0
 
 
+def test_the_preconditioner_by_hand():
+    guess = GradientPreconditioner()
+    # a mean of (1, 9) is 5: the first is 0.9·5 + 0.1·(1, 9) = (4.6, 5.4), the second 0.9·that + 0.1·(36, 0)
+    for gradient, squares in (([1.0, -3.0], [4.6, 5.4]), ([6.0, 0.0], [7.74, 4.86])):
+        diagonal = guess(torch.tensor(gradient))
+        assert guess.squares.tolist() == pytest.approx(squares)
+        mean = sum(squares) / 2
+        assert diagonal.tolist() == pytest.approx([((s / mean + 0.01) / 1.01) ** 0.75 for s in squares])
+
+
 def test_conjugate_gradient_stops_at_its_tolerance():
     H, b = matrix(), torch.ones(12, dtype=torch.float64)
     whole = conjugate_gradient(lambda v: H @ v, b, iterations=60, tolerance=0.0).residuals
@@ -75,6 +85,7 @@ def test_conjugate_gradient_stops_at_its_tolerance():
     assert found[-1] < 0.1 <= min(found[:-1])
     exact = conjugate_gradient(lambda v: 2 * v, torch.tensor([3.0, 4.0]))  # by default too
     assert exact.x.tolist() == [1.5, 2.0] and exact.residuals == (1.0, 0.0)
+    assert len(conjugate_gradient(lambda v: H @ v, b).residuals) == 1 + 10
 
 
 def test_conjugate_gradient_stops_where_the_matrix_is_not_positive_definite():
@@ -164,6 +175,10 @@ def test_the_line_search_stops_at_the_first_share_with_gain_and_small_kl():
     assert tried == [1.0, 0.5, 0.25]
     assert [trial.accepted for trial in trials] == [False, False, True]
     assert all(not trial.accepted for trial in backtrack(lambda share: (-1.0, 0.0), 0.01, tries=4))
+    for gain, kl, accepted in ((0.0, 0.0, False), (1e-9, 0.01, True), (1.0, 0.0101, False)):
+        assert backtrack(lambda share, at=(gain, kl): at, 0.01, tries=1)[0].accepted == accepted
+    shares = [trial.share for trial in backtrack(lambda share: (0.0, 0.0), 0.01)]
+    assert shares == pytest.approx([0.8**number for number in range(10)])
     assert not backtrack(lambda share: (1.0, float("nan")), 0.01, tries=2)[-1].accepted
 
 

@@ -140,6 +140,34 @@ def test_weights_at_the_ends_fall_into_the_outer_bins_and_nan_nowhere() -> None:
     assert sum(batch["clean"]) + sum(batch["flipped"]) == 2
 
 
+def test_a_column_of_the_heat_map_is_the_percentages_of_all_pairs_right_and_wrong() -> None:
+    weights, flipped = (0.01, 0.01, 0.99, 0.51), (None, True, True, False)
+    zeros, texts = (0.0,) * 4, ("",) * 4
+    history = History()
+    history.add(Record(1, {}, {}, Pairs((1, 2, 3, 4), texts, texts, texts, zeros, zeros, weights, flipped)))
+    frame = history.snapshot()
+    wanted = {0: 50, BINS // 2: 25, BINS - 1: 25}
+    assert frame["heat"]["z"] == [[wanted.get(at, 0) for at in range(BINS)]] and frame["heat"]["x"] == [1]
+    for name, counts in (("clean", {0: 1, BINS // 2: 1}), ("flipped", {0: 1, BINS - 1: 1})):
+        assert frame["batch"][name] == [counts.get(at, 0) for at in range(BINS)]
+
+
+def test_only_what_covers_several_values_has_extrema_and_texts_four_digits() -> None:
+    history = History(points=4)
+    for step in range(1, 9):
+        pairs = Pairs((1,), ("",), ("",), ("",), (0.2345678,), (0.1,), (0.123456,), (None,))
+        history.add(Record(step, {"same": 0.123456, "other": float(step)}, {}, pairs))
+    frame = history.snapshot()
+    same, other = (frame["series"][name] for name in ("same", "other"))
+    assert set(same) == {"x", "y"} and set(same["y"]) == {0.12346}
+    assert (other["lo"][0], other["hi"][-1]) == (1, 8)
+    assert all(
+        low <= mean <= high for low, mean, high in zip(other["lo"], other["y"], other["hi"], strict=True)
+    )
+    (row,) = frame["pairs"]["heaviest"]
+    assert (row["weight"], row["margin"]) == (0.1235, 0.1346)
+
+
 def test_the_table_has_each_pair_once_as_last_seen_and_sorted() -> None:
     def pairs(weights: tuple[float, ...]) -> Pairs:
         n = len(weights)
@@ -199,6 +227,18 @@ def test_a_frame_carries_the_newest_array_of_each_name_thinned_and_finite() -> N
     assert list(history.snapshot(arrays=["ratio", "unknown"])["arrays"]) == ["ratio"]
     history.clear()
     assert history.snapshot()["arrays"] == {}
+
+
+def test_the_newest_samples_stay_until_there_are_others() -> None:
+    history = History()
+    for step, texts in enumerate([("a",), (), ("b", "c"), ()], start=1):
+        history.add(
+            Record(step, {}, {}, samples=tuple(Sample("x", text, text + "!", 1.0, 2.0) for text in texts))
+        )
+        frame = history.snapshot()
+        shown = [(sample["before"], sample["after"]) for sample in frame["samples"]]
+        wanted = {1: ([("a", "a!")], 1), 2: ([("a", "a!")], 1), 3: ([("b", "b!"), ("c", "c!")], 3)}
+        assert (shown, frame["samples_step"]) == wanted[min(step, 3)]
 
 
 def test_clear_forgets_everything() -> None:

@@ -13,10 +13,10 @@ import pytest
 from rlhflab.core.record import Record
 from rlhflab.plots import paper
 from rlhflab.plots.history import History
-from rlhflab.plots.marks import Mark, Plot, Scene, frontier, in_bins, marks
+from rlhflab.plots.marks import Mark, Plot, Scene, ends, frontier, in_bins, marks
 from rlhflab.plots.panel import COLOURS, Line, Panel, as_html
-from rlhflab.plots.panels_dpo import IMPLICIT, KL, LOSS, PLANE, REWARD
-from rlhflab.plots.panels_policy import LINE_SEARCH, RATIO
+from rlhflab.plots.panels_dpo import IMPLICIT, KL, LOSS, PLANE, REWARD, WEIGHTS, WEIGHTS_OVER_TIME
+from rlhflab.plots.panels_policy import CG, LINE_SEARCH, RATIO
 from rlhflab.plots.panels_race import REGRET
 from rlhflab.plots.still import figure, single
 from rlhflab.plots.svg import svg
@@ -128,6 +128,71 @@ def test_arrays_stand_against_each_other_and_between_marks_of_the_knobs() -> Non
     assert [round(m.x[0], 3) for m in ratios.marks if m.kind == "stroke"] == [1.0, 0.8, 1.2]
 
 
+def test_ghosts_are_faint_curves_of_the_lines_that_leave_them_and_have_room() -> None:
+    lines = (Line("loss", "loss", "fit", ghost=True), Line("rewards/margins", "margin", "policy"))
+    series = {name: {"x": [1, 50], "y": [1.0, 0.5]} for name in ("loss", "rewards/margins")}
+    ghost = {"label": "β 0.5", "series": series, "trail": {"kl": [0.1, 9.0], "reward": [1.0, 2.0]}}
+    scene = replace(scene_of(list(Toy())), ghosts=[ghost])
+    plot, plane = marks(Panel("x", "", "", (), (), lines=lines), scene), marks(PLANE, scene)
+    for drawn, x, own in ((plot, [1, 50], "fit"), (plane, [0.1, 9.0], "policy")):
+        (faint,) = [mark for mark in drawn.marks if mark.name == "β 0.5"]
+        assert (list(faint.x), faint.colour, faint.opacity) == (x, COLOURS[own][0], 0.35)
+    assert plot.x_range == (0.0, 50.0) and plane.x_range == (pytest.approx(-0.16875), 11.25)
+    alone = marks(PLANE, scene_of(list(Toy())))
+    furthest = max(kl for kl in scene.data["trail"]["kl"])
+    assert alone.x_range[1] == pytest.approx(1.25 * max(furthest, 1.0))  # π* at β = 1 is at a KL of 1
+
+
+def test_a_vertical_range_has_a_margin_and_does_not_cross_zero_for_it() -> None:
+    def around(*values: float | None) -> tuple[float, float]:
+        return ends([Mark("stroke", range(len(values)), values)])
+
+    assert around(-1.0, None, 1.0) == pytest.approx((-1.14, 1.14))
+    assert around(0.1, 10.1) == pytest.approx((0.0, 10.8)) and around(8.0, 10.0) == pytest.approx(
+        (7.86, 10.14)
+    )
+    assert around(5.0) == (4.5, 5.5) and around(0.0) == (0.0, 0.5) and ends([]) == pytest.approx((0.0, 1.07))
+    assert ends([Mark("band", [0, 1], [-1.0, 0.0], [0.0, 1.0])]) == pytest.approx((-1.14, 1.14))
+
+
+def test_a_level_and_a_histogram_have_room() -> None:
+    arrays = {
+        "line_search/share": (1.0, 0.8),
+        "line_search/kl": (0.03, 0.01),
+        "line_search/gain": (-0.1, 0.2),
+    }
+    plots = {}
+    for delta in (0.02, 0.5):
+        record = Record(3, {"trpo/max_kl": delta}, {"beta": 1.0}, arrays=arrays)
+        plots[delta] = marks(LINE_SEARCH, scenes([record], BACKDROP, "trpo")[0])
+    assert plots[0.02].y_range == (0.0, pytest.approx(0.0314)) and plots[0.5].y_range == (
+        0.0,
+        pytest.approx(0.55),
+    )
+    ratios = {"ratio": (1.0,) * 3 + (2.0,), "ratio_clipped": (2.0,)}
+    record = Record(3, {}, {"beta": 1.0, "clip_range": 0.2}, arrays=ratios)
+    plot = marks(RATIO, scenes([record], BACKDROP, "ppo")[0])
+    every, clipped = (mark for mark in plot.marks if mark.kind == "bars")
+    assert (max(every.y), sum(every.y), sum(clipped.y)) == (75, 100, 25)
+    assert [place for place, height in zip(every.x, clipped.y, strict=True) if height] == [
+        pytest.approx(2.0, abs=0.1)
+    ]
+    assert plot.y_range == (0.0, pytest.approx(82.5))
+
+
+def test_weights_now_and_over_time() -> None:
+    records = list(Toy())
+    scene = scene_of(records)
+    now, heat = marks(WEIGHTS, scene), marks(WEIGHTS_OVER_TIME, scene)
+    bars = [mark for mark in now.marks if mark.kind == "bars"]
+    batch = scene.data["batch"]
+    both = [a + b for a, b in zip(batch["clean"], batch["flipped"], strict=True)]
+    assert list(bars[0].y) == both and sum(both) == len(records[-1].pairs.ids)
+    assert now.y_range == (0.0, pytest.approx(1.1 * max(both)))
+    steps = scene.data["heat"]["x"]
+    assert heat.x_range == (0.0, steps[-1]) and list(heat.marks[0].x) == [0.0, *steps]
+
+
 def test_a_race_keeps_its_errors_in_every_drawing() -> None:
     arrays = {"dpo/regret": (1.0, 0.5), "dpo/lap": (0.0, 1.0), "dpo/regret_se": (0.1, 0.2)}
     scene = scenes([Record(1, {}, {}, arrays=arrays)], None, "race")[0]
@@ -183,6 +248,24 @@ def test_a_pdf_shows_every_panel(tmp_path: Path) -> None:
     assert list(lines["loss"].get_ydata()) == pytest.approx(list(named(marks(LOSS, scene))["loss"].y))
     path = paper.save_figure(scene, tmp_path / "all.pdf", title="β")
     assert path.read_bytes().startswith(b"%PDF") and "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_pdf_has_the_axes_of_the_plot() -> None:
+    pytest.importorskip("matplotlib")
+    from rlhflab.plots.paper import _figure
+
+    arrays = {"cg_residuals": (1.0, 0.1, 0.01), "line_search/share": (1.0,), "line_search/gain": (0.5,)}
+    record = Record(1, {"trpo/max_kl": 0.1}, {"beta": 1.0}, arrays={**arrays, "line_search/kl": (0.05,)})
+    scene = replace(scenes([record], BACKDROP, "trpo")[0], panels=[CG, LINE_SEARCH])
+    drawn = {axes.get_title() or "right": axes for axes in _figure(scene, "").axes}
+    for panel, scale in ((CG, "log"), (LINE_SEARCH, "linear")):
+        plot, axes = marks(panel, scene), drawn[panel.title]
+        assert (axes.get_xlim(), axes.get_ylim()) == (
+            pytest.approx(plot.x_range),
+            pytest.approx(plot.y_range),
+        )
+        assert (axes.get_yscale(), axes.get_ylabel()) == (scale, panel.y_title)
+    assert drawn["right"].get_ylim() == pytest.approx(marks(LINE_SEARCH, scene).right_range)
 
 
 def test_a_history_of_a_board_and_one_for_a_file_hold_the_same() -> None:

@@ -99,7 +99,7 @@ def test_sft_learns_the_chosen_answers(model_folder, dialogues, tmp_path, kind, 
     records = list(run)
     losses = [record.scalars["loss"] for record in records]
     assert losses[0] == pytest.approx(float(first), rel=0.1) and losses[-1] < losses[0] - 0.1
-    assert records[-1].samples and "24 pairs" in run.notes["data"]
+    assert records[-1].samples and " to train on and 0 held out, of 24 in it" in run.notes["data"]
     run.save_model(tmp_path)
     assert (tmp_path / "adapter_model.safetensors").exists() is bool(how)
     if "four_bit" not in how:  # to these no adapters can be added for good

@@ -39,6 +39,21 @@ def test_what_fails_is_named_with_its_place_and_the_others_go_on(monkeypatch):
     assert not checks["good"].problem and checks["good"].found.endswith(" s")
 
 
+def test_a_trial_makes_as_many_updates_as_asked_for_and_says_how_long_they_took(monkeypatch):
+    made, clock = [], [5.0]
+
+    class Training:
+        def __next__(self):
+            made.append(1)
+            clock[0] += 2.0
+
+    monkeypatch.setattr(trials, "trials", lambda folder: {"one": {}})
+    monkeypatch.setattr(trials, "built", lambda config, device: Training())
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: clock[0])
+    assert list(trials.try_on("cpu")) == [trials.Outcome("one", 2.0)] and len(made) == 1
+    assert list(trials.try_on("cpu", trials.STEPS)) == [trials.Outcome("one", 2.0 * trials.STEPS)]
+
+
 @pytest.mark.parametrize(("per_step", "words"), [(0.5, "there"), (2.0, "on the CPU")])
 def test_speed_is_time_over_time_and_is_remembered(monkeypatch, per_step, words):
     clock, kept, made = [0.0], [], []

@@ -353,6 +353,14 @@ def test_the_drive_asks_after_every_step(tmp_path, monkeypatch):
     assert kept == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("stop", "status"), [(4, "stopped"), (10, "finished")])
+def test_the_last_step_is_on_the_disk_however_it_ends(stop, status, tmp_path):
+    algorithm, run = begin(ToyRecipe(steps=10), tmp_path / "run")
+    found = drive(algorithm, run, lambda record: record.step == stop)
+    step, _ = read_checkpoint(tmp_path / "run/checkpoint.safetensors")[:2]
+    assert (found["status"], algorithm.step, step) == (status, stop, stop)
+
+
 # Where nothing can be written
 
 

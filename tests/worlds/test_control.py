@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Text, Tuple
 from rlhflab.boundary import Fault
 from rlhflab.remedies import require_gymnasium
 from rlhflab.worlds.control import ControlWorld, EnvironmentFault
+from rlhflab.worlds.snapshot import restore, snapshot
 
 
 class Counter(gymnasium.Env):
@@ -394,3 +395,24 @@ def test_the_state_of_another_environment_is_refused():
     state = ControlWorld(limited(3, 9), 2).state_dict()
     with pytest.raises(Fault, match=r"^Counter is not the environment that this state was taken of"):
         ControlWorld(Counter, 2).load_state_dict(state)
+
+
+def test_a_restored_environment_does_not_write_into_its_snapshot():
+    """What it changes in place is its own."""
+
+    class Place(gymnasium.Env):
+        def __init__(self):
+            self.at, self.seen, self.speed = np.zeros(2), [1, (2.5, None)], np.float32(0.5)
+
+    place = Place()
+    state = snapshot(place)
+    for _ in range(2):
+        place.at, place.seen, place.speed = None, None, None
+        restore(place, state)
+        assert place.at.tolist() == [0, 0] and place.seen == [1, (2.5, None)]
+        assert type(place.speed) is np.float32 and place.speed == 0.5
+        place.at += 1
+    place.at += 1
+    assert state[0]["at"]["array"].tolist() == [0, 0]
+    place.handle = object()
+    assert snapshot(place) is None
