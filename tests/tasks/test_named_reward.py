@@ -19,8 +19,6 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(user_code, "_run", {})
     monkeypatch.setattr(user_code, "_beside", {})
-    for name in ("mine", "beside"):  # of a test that ran before in this process
-        monkeypatch.delitem(sys.modules, name, raising=False)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
