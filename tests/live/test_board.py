@@ -30,6 +30,7 @@ from rlhflab.live import page as page_module
 from rlhflab.live.board import Board
 from rlhflab.live.controls import Choice, Dials, describe
 from rlhflab.live.page import BoardWidget, send_plotly
+from rlhflab.live.sources import Source
 from rlhflab.plots.panel import COLOURS, Line, Panel, arrays_of, series_of
 from rlhflab.plots.panels import PANELS
 from rlhflab.plots.panels_dpo import DPO_PANELS, PLANE
@@ -280,13 +281,10 @@ def test_a_run_that_is_continued_is_shown_from_its_first_step() -> None:
     half = first.algorithm
     records: list[Record] = []
 
-    class Kept:
-        before = [Record(step, {"loss": 1.0}, {}) for step in range(1, 9)]
-
-        def make(self) -> Any:
-            return half
-
-    second = Board(Kept(), "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append])
+    before = [Record(step, {"loss": 1.0}, {}) for step in range(1, 9)]
+    second = Board(
+        Source(lambda: half, before=before), "test", driver="blocking", knobs=ToyKnobs, sinks=[records.append]
+    )
     assert second.history.step == 8 and second.state == "idle"
     assert first.algorithm is None and half is not None  # a closed board lets go of its model
     second.start()

@@ -18,7 +18,7 @@ from rlhflab.boundary import Fault
 from rlhflab.data.batches import ShuffledBatches
 from rlhflab.recipes import from_config
 from rlhflab.runs import drive as driving
-from rlhflab.runs import store
+from rlhflab.runs import json_files, store
 from rlhflab.runs.checkpoint import read_checkpoint
 from rlhflab.runs.drive import Checkpoints, begin, drive, resume
 from rlhflab.runs.store import Run
@@ -377,9 +377,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_which(what, tmp_p
         if record.step == 6 and what == "checkpoint":
             monkeypatch.setattr("rlhflab.runs.checkpoint.save_file", full)
         if record.step == 6 and what == "record":
-            monkeypatch.setattr(store, "_line", full)
+            monkeypatch.setattr(store, "line_of", full)
         if record.step == 6 and what == "status":
-            monkeypatch.setattr(store, "dumps", full)
+            monkeypatch.setattr(json_files, "dumps", full)
 
     result = drive(algorithm, run, fill)
     monkeypatch.undo()
