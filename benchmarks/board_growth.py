@@ -131,13 +131,14 @@ def in_kernel(repeats: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
     wire = Wire()
     from rlhflab.live.board import Board
+    from rlhflab.plots.panels_dpo import DPO_PANELS
 
     actions: dict[tuple[int, str, str], Callable[[], Any]] = {}
     figures: dict[str, Any] = {str(length): {} for length in LENGTHS}
     pages: dict[str, Any] = {"setup": None, "lengths": {}}
     boards = []
     for length in LENGTHS:
-        board, source = Board(lambda: None, f"growth {length}"), records()  # type: ignore[arg-type, return-value]
+        board, source = Board(lambda: None, f"growth {length}", panels=DPO_PANELS), records()
         boards.append(board)
         whole = np.empty((len(SERIES) + 1, length))
         for at in range(length):
