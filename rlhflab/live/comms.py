@@ -126,11 +126,12 @@ def _interrupt_later(kernel: Any) -> Iterator[None]:
             signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, interrupt)
+    hooks = kernel.pre_handler_hook, kernel.post_handler_hook
     kernel.pre_handler_hook = kernel.post_handler_hook = lambda: None
     try:
         yield
     finally:
-        del kernel.pre_handler_hook, kernel.post_handler_hook
+        kernel.pre_handler_hook, kernel.post_handler_hook = hooks
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
         if signals:
             signal.raise_signal(signal.SIGINT)

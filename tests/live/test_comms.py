@@ -23,6 +23,8 @@ heard, order = [], []
 def hear(message):
     heard.append(message["content"]["data"])
     print("the handler prints")
+    if heard[-1] == "poll":
+        answer_widgets()()
     if heard[-1] == "interrupt me":
         os.kill(os.getpid(), signal.SIGINT)
         heard.append("to the end")
@@ -167,6 +169,14 @@ def test_an_interrupt_while_a_widget_is_answered_stops_the_cell(
     assert kernel.read_until_idle(cell) == "polling\ninterrupted\n"
     said = kernel.read_until_idle(kernel.run("print(heard, kernel.saved_sigint_handler is before)"))
     assert said == f"{heard} True\n"
+
+
+def test_a_handler_may_answer_widgets_itself(kernel: Kernel) -> None:
+    cell = kernel.start("heard += [0, 0, 0, 0]\n" + POLL)
+    kernel.tell("comm_msg", data="poll")
+    kernel.tell("comm_msg", data="b")
+    assert kernel.read_until_idle(cell) == "polling\nthe cell prints\n"
+    assert kernel.read_until_idle(kernel.run("print(in_time[4:])")) == "['poll', 'b']\n"
 
 
 def test_a_message_that_makes_no_sense_is_dropped_and_the_cell_goes_on(kernel: Kernel) -> None:
