@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # Okabe & Ito's palette, distinguishable for colour-blind readers; in the order of the board.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
+LEGEND_WIDTH = 760
+"""Pixels that a legend may take on a narrow page; where one row is not enough, its names stand in columns."""
+
 
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -98,18 +101,24 @@ def _framed(
     log_x: bool,
     log_y: bool,
 ) -> go.Figure:
-    """Add levels, titles and the house style."""
+    """Add levels, titles and the house style: the title above, the legend under it in as many rows as it needs."""
+    names = [html.unescape(each.name) for each in figure.data if each.name and each.showlegend is not False]
+    widths = [7 * len(name) + 46 for name in names]  # pixels, about
+    rows = 1 if sum(widths) <= LEGEND_WIDTH else math.ceil(len(widths) / max(1, LEGEND_WIDTH // max(widths)))
     for name, height in (levels or {}).items():
         line = {"color": "#777", "dash": "dash", "width": 1.5}
         text = {"text": html.escape(name), "y": math.log10(height) if log_y else height}  # as plotly wants it
         figure.add_hline(y=height, line=line, annotation=text)
     figure.update_layout(
-        title={"text": html.escape(title), "font": {"size": 15}},
+        title={
+            "text": html.escape(title), "font": {"size": 15}, "pad": {"t": 14},
+            "x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top",
+        },
         xaxis={"title": html.escape(x), "type": "log" if log_x else "linear"},
         yaxis={"title": html.escape(y), "type": "log" if log_y else "linear"},
         template="plotly_white",
-        height=380,
-        margin={"l": 60, "r": 30, "t": 60, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
-    )
+        height=360 + 20 * rows,
+        margin={"l": 60, "r": 30, "t": 42 + 20 * rows, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )  # fmt: skip
     return figure

@@ -41,3 +41,12 @@ def test_runs_of_a_band_must_overlap():
         bands({"a": [([1, 2], [3])]}, "", "", "")
     with pytest.raises(ValueError, match="a: its runs have no x in common"):
         bands({"a": [([1, 2], [3, 4]), ([5], [3])]}, "", "", "")
+
+
+def test_a_legend_of_many_names_gets_the_rows_it_needs_between_title_and_plot():
+    few, many = (
+        curves({f"{'a long name ' * 2}{n}": ([0, 1], [0, n]) for n in range(count)}, "Title", "x", "y")
+        for count in (2, 7)
+    )  # 7 · 25 + 46 = 221 pixels a name: 3 in a row of 760
+    assert many.layout.margin.t - few.layout.margin.t == many.layout.height - few.layout.height == 2 * 20
+    assert few.layout.margin.t > 14 + 15 + 20  # the title's distance and size, one row
