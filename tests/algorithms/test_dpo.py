@@ -11,6 +11,8 @@ from rlhflab import recipes
 from rlhflab.algorithms.dpo import DPO
 from rlhflab.core.algorithm import TrainingDiverged
 from rlhflab.data.pair_source import FixedPairs, FreshPairs
+from rlhflab.data.sampled import SampledReference
+from rlhflab.evaluation.evaluators import EstimatingEvaluator
 from rlhflab.models.logps import sequence_logps
 from rlhflab.objectives.dpo import dpo_loss
 from rlhflab.settings.dpo import DPOSettings
@@ -250,3 +252,18 @@ def test_agrees_with_trl_on_the_same_batch(world, sft, reference, tmp_path):
         theirs = trainer.compute_loss(trainer.model.eval(), inputs)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert abs(ours.item() - math.log(2)) > 1e-3
+
+
+def test_dpo_raises_the_estimated_true_reward(reviews, reviews_sft):
+    reference = SampledReference(reviews, reviews_sft)
+    pairs = reference.texts(reference.sample_pairs(8000, 0.0, torch.Generator().manual_seed(0)))
+    source = FixedPairs(pairs, reviews.encode_prompt, reviews.encode_answer, reviews_sft, 64, 0)
+    config = DPOSettings(steps=100, evaluate_every=100, beta=0.3)
+    evaluator = EstimatingEvaluator(reference, 0, samples=1000, ref_samples=100)
+    records = list(DPO(copy.deepcopy(reviews_sft), source, config, evaluator))
+    first, last = records[0].estimated, records[-1].estimated
+    assert [record.step for record in records if record.estimated] == [1, 100] and records[-1].exact is None
+    assert first["kl_rb"] < 0.05 < last["kl_rb"]
+    error = (last["reward_se"] ** 2 + last["ref_reward_se"] ** 2) ** 0.5
+    assert last["reward"] > last["ref_reward"] + 4 * error
+    assert len(records[-1].samples) == 18
