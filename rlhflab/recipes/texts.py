@@ -179,17 +179,22 @@ def left_out(dropped: Mapping[str, int], refused: str) -> str:
 
 
 def sample_evaluator(
-    ref_policy: Any, prompts: Sequence[str], encoder: TextEncoder, seed: int, most: int = SHOWN_TOKENS
+    ref_policy: Any, prompts: Sequence[str], encoder: TextEncoder, seed: int, most: int = 0
 ) -> SampleEvaluator | None:
-    """An evaluator that draws answers of at most `most` tokens to the shortest prompts, before training and now.
+    """An evaluator that draws answers to the shortest prompts, before training and now.
 
-    None if no prompt leaves room for an answer.
+    Args:
+        most: tokens of an answer at most; 0: SHOWN_TOKENS.
+
+    Returns:
+        None if no prompt leaves room for an answer.
     """
     some = list(dict.fromkeys(prompts[:64]))
     shown = sorted(some, key=lambda prompt: len(encoder.encode_prompt(prompt)))[:SHOWN]
     room = positions_of(ref_policy) - max(len(encoder.encode_prompt(prompt)) for prompt in shown)
     if room < 1:
         return None
+    tokens = min(most or SHOWN_TOKENS, room)
     return SampleEvaluator(
-        ref_policy, shown, encoder.encode_prompt, encoder.decode, encoder.stop_ids, min(most, room), seed
+        ref_policy, shown, encoder.encode_prompt, encoder.decode, encoder.stop_ids, tokens, seed
     )

@@ -50,11 +50,13 @@ def lab_address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def lab(browser: Any, lab_address: tuple[str, Path]) -> Iterator[Lab]:
-    """A fresh page on the server."""
+    """A fresh page on the server; its kernel, which may still be training, ends with it."""
     page, errors = open_page(browser)
     url, folder = lab_address
-    yield Lab(url, folder, page, errors)
+    lab = Lab(url, folder, page, errors)
+    yield lab
     page.context.close()
+    lab.end_kernels()
 
 
 @pytest.fixture

@@ -159,6 +159,12 @@ class Lab:
         """Run all cells, top to bottom; does not wait for their end."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells'), null")
 
+    def end_kernels(self) -> None:
+        """Shut down every kernel of the server."""
+        for kernel in json.loads(urllib.request.urlopen(self.url + "/api/kernels", timeout=20).read()):
+            request = urllib.request.Request(f"{self.url}/api/kernels/{kernel['id']}", method="DELETE")
+            urllib.request.urlopen(request, timeout=20).close()
+
     def in_kernel(self, expression: str) -> Any:
         """Return the value of a JSON-able expression in the notebook's kernel."""
         text = self.page.evaluate(RUN_IN_KERNEL, f"import json; print(json.dumps({expression}))")
