@@ -187,7 +187,7 @@ def sample_evaluator(
         most: tokens of an answer at most; 0: SHOWN_TOKENS.
 
     Returns:
-        None if no prompt leaves room for an answer.
+        The evaluator; None if no prompt leaves room for an answer.
     """
     some = list(dict.fromkeys(prompts[:64]))
     shown = sorted(some, key=lambda prompt: len(encoder.encode_prompt(prompt)))[:SHOWN]
