@@ -160,16 +160,27 @@ def test_an_absurd_learning_rate_is_reported_as_divergence():
         ({"steps": 0}, "steps must be a whole number ≥ 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number ≥ 1, got 0"),
         ({"model": "/no/such"}, "the micro world needs --model tiny"),
-        (
-            {"pairs": "fresh", "reference": "preferred"},
-            "fresh pairs need the micro world and the SFT reference",
-        ),
     ],
 )
 def test_bad_settings_are_named_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         recipes.DPO(progress=False, **settings).build()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"reference": "preferred"},
+        {"world": "reviews"},
+        {"world": "owner/pairs"},
+        {"world": "owner/pairs", "model": "gpt2"},
+    ],
+    ids=str,
+)
+def test_fresh_pairs_need_a_world_that_makes_them(settings):
+    with pytest.raises(ValueError, match="fresh pairs need the micro world and the SFT reference"):
+        recipes.DPO(pairs="fresh", **settings)
 
 
 def test_preferred_finetuning_gives_a_reference_that_likes_the_chosen_answers():

@@ -124,6 +124,7 @@ def test_the_model_is_left_as_it_was():
     algorithm = make(recipes.DPO, steps=3)
     before = copy.deepcopy(algorithm.policy.config.to_dict())
     next(algorithm)
+    assert not algorithm.policy.training  # answers are drawn and judged without dropout
     assert "forward" not in vars(algorithm.policy)
     assert algorithm.policy.config.to_dict() == before
     twin = copy.deepcopy(algorithm.policy)

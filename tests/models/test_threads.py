@@ -10,6 +10,7 @@ import pytest
 
 TINY = "from rlhflab.models.tiny import new_tiny_model; from rlhflab.recipes.worlds import world_named; "
 MAKE = "new_tiny_model(world_named('micro').tokenizer); "
+TAKE = "from rlhflab.models.threads import take_one_thread; take_one_thread(); "  # as the tiny model does
 SAY = "print(torch.get_num_threads())"
 
 
@@ -29,12 +30,12 @@ def test_the_first_tiny_model_takes_one_thread():
 
 @pytest.mark.parametrize("chosen", [1, 2, 3])
 def test_a_number_that_somebody_set_stays(chosen):
-    assert threads(f"torch.set_num_threads({chosen}); " + TINY + MAKE + SAY) == [chosen]
-    assert threads(TINY + MAKE + f"torch.set_num_threads({chosen}); " + MAKE + SAY) == [chosen]
+    assert threads(f"torch.set_num_threads({chosen}); " + TAKE + SAY) == [chosen]
+    assert threads(TAKE + f"torch.set_num_threads({chosen}); " + TAKE + SAY) == [chosen]
 
 
 def test_a_variable_that_is_set_stays():
-    assert threads(TINY + MAKE + SAY, OMP_NUM_THREADS="2") == [2]
+    assert threads(TAKE + SAY, OMP_NUM_THREADS="2") == [2]
 
 
 def test_a_real_model_takes_all_cores_again_and_the_next_tiny_one_one():

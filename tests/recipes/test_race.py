@@ -76,9 +76,9 @@ def test_the_reference_is_left_as_it_was(run, world):
 
 
 def test_beta_acts_on_everybody_who_has_one_and_the_data_wait_for_the_next_start():
-    race = build(updates={**dict.fromkeys(CONTESTANTS, 0), "dpo": 4, "preferred": 2})
-    for _ in range(11):
-        next(race)
+    race = build(updates={**dict.fromkeys(CONTESTANTS, 0), "dpo": 4, "preferred": 2}, reward_updates=5)
+    losses = ["reward_model/loss" in next(race).scalars for _ in range(11)]
+    assert losses == [True, False] * 5 + [False]  # five updates in ten turns: the first comes at once
     race.knobs.beta, race.knobs.pairs = 0.3, 5000
     while race.step < race.steps:
         record = next(race)

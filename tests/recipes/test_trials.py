@@ -10,10 +10,13 @@ from rlhflab.recipes import LANGUAGE, trials
 
 
 def test_every_algorithm_is_tried_on_the_tiny_and_on_a_real_model(tmp_path):
-    configs = trials.trials(tmp_path).values()
-    assert {config["algorithm"] for config in configs if config["world"] == "micro"} == set(LANGUAGE)
-    assert {config["algorithm"] for config in configs if "model" in config} == set(LANGUAGE) - {"pretrain"}
-    assert {config["engine"] for config in configs if "engine" in config} == {"trl"}
+    configs = trials.trials(tmp_path)
+    tiny = {config["algorithm"] for config in configs.values() if config["world"] == "micro"}
+    assert tiny == set(LANGUAGE)
+    real = {f"{name}, LoRA" for name in set(LANGUAGE) - {"pretrain"}} | {"dpo, 4 bits"}
+    real |= {f"{name}, LoRA, TRL" for name in ("sft", "reward", "dpo")}
+    assert {name for name, config in configs.items() if "model" in config} == real
+    assert {name for name, config in configs.items() if "engine" in config} == {n for n in real if "TRL" in n}
 
 
 def test_what_fails_is_named_with_its_place_and_the_others_go_on(monkeypatch):
