@@ -203,13 +203,17 @@ def _spared(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _statements(node: ast.AST, at_import: bool = True) -> Iterator[tuple[int, int, bool]]:
-    """First and last line of each statement, of one with a body those of its head; and whether an import runs it."""
+    """First and last line of each statement, of one with a body those of its head; and whether an import runs it.
+
+    A function's defaults matter where its body runs: the head that an import runs counts to the end of the function.
+    """
     for child in ast.iter_child_nodes(node):
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
         if isinstance(child, ast.stmt):
             body = getattr(child, "body", None)
-            last = max(child.lineno, body[0].lineno - 1) if body else child.end_lineno
+            head = body and not (inside and at_import)
+            last = max(child.lineno, body[0].lineno - 1) if head else child.end_lineno
             yield child.lineno, last, at_import
-        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
         yield from _statements(child, at_import and not inside)
 
 

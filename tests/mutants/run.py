@@ -190,7 +190,7 @@ class Lines:
         """The tests for a fault, in the order in which they are to run.
 
         Those that run a line of its statement. Of a constant, a default or a decorator, which are run by the import:
-        those that run anything of its file, or of a file that imports it.
+        those that run anything of its file, or of a file that imports it, first those that run the function it is of.
         """
         paths, lines = {mutant.path}, set(range(mutant.first, mutant.last + 1))
         package, _, module = mutant.path.removesuffix(".py").rpartition("/")
@@ -198,16 +198,16 @@ class Lines:
         if mutant.at_import:
             names = f"from {dotted}.{module} import", f"from {dotted} import {module}"
             paths |= {path for path, code in self._sources.items() if any(name in code for name in names)}
+        own = f"{package.replace('rlhflab', 'tests', 1)}/test_{module}.py::"
         chosen = []
         for test, seen in self.tests.items():
-            ran = [set(seen.get("lines", {}).get(path, ())) for path in paths]
-            if any(ran) if mutant.at_import else ran[0] & lines:
-                chosen.append(test)
-        own = f"{package.replace('rlhflab', 'tests', 1)}/test_{module}.py::"
-        chosen.sort(key=lambda test: (not test.startswith(own), self.tests[test]["seconds"]))
+            ran = seen.get("lines", {})
+            runs_it = not lines.isdisjoint(ran.get(mutant.path, ()))
+            if runs_it or (mutant.at_import and any(ran.get(path) for path in paths)):
+                chosen.append((not runs_it, not test.startswith(own), seen["seconds"], test))
         spent, kept = 0.0, []
-        for test in chosen:
-            spent += self.tests[test]["seconds"]
+        for *_, seconds, test in sorted(chosen):
+            spent += seconds
             if kept and spent > AT_MOST:
                 break
             kept.append(test)
