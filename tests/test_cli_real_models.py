@@ -128,6 +128,9 @@ def test_rows_that_the_chat_template_refuses(rlhflab, strict, tmp_path, name, en
     if name == "ppo":  # what is too long is not called refused
         code, _, err = rlhflab(*given, "--skip-bad", "--max-length", 4)
         assert code == 2 and "raise --max-length or lower --max-new-tokens" in err.split("\r")[-1]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, (rows[2], rows[7]))))
+        code, _, err = rlhflab(*given, "--skip-bad")
+        assert code == 2 and "a.jsonl can be used: 2 refused by the chat template (the first: line 1:" in err
 
 
 def test_blanks_tell_answers_apart_only_where_the_tokens_do(rlhflab, model_folder, tmp_path):

@@ -71,7 +71,11 @@ def test_the_true_reward_as_a_reward_model_has_no_regret(reference, monkeypatch)
     from rlhflab.evaluation import reward_judge
 
     monkeypatch.setattr(reward_judge, "raw_scores", lambda view, model: view.rewards + 5.0)
-    found = reward_judge.ExactRewardJudge(reference)(None, beta=0.7)
+    judge = reward_judge.ExactRewardJudge(reference)
+    at = torch.tensor([0.7], dtype=torch.float64)
+    best = reference.frontier(at)
+    assert judge.backdrop.at(0.7).objective == pytest.approx(float(best.reward - at * best.kl), abs=1e-3)
+    found = judge(None, beta=0.7)
     assert found.exact["regret"] == pytest.approx(0, abs=1e-9)
     assert found.exact["rank_correlation"] == pytest.approx(1)
     assert found.arrays["calibration/predicted"] == pytest.approx(found.arrays["calibration/true"])

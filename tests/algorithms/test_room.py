@@ -245,6 +245,12 @@ def test_building_too(name, monkeypatch, model_folder, texts):
     assert fail.calls
 
 
+def test_building_a_control_problem_too(monkeypatch):
+    monkeypatch.setattr("rlhflab.tasks.control.ControlTask", _failing())
+    with pytest.raises(OutOfMemory, match="in building ppo control: "):
+        recipes.PPOControl(world="CartPole-v1").build()
+
+
 def _failing():
     def fail(*_, **__):
         fail.calls += 1

@@ -116,3 +116,4 @@ def test_all_answers_in_the_tree_score_as_they_do_one_by_one(world, sft):
         plain = answer_scores(model, join_answers([world.prompt_ids[prompt].tolist()] * 300, answers))
         assert torch.allclose(scores[prompt, rows].float(), plain, atol=1e-4)
     assert scores.shape == (2, len(world.answers)) and scores.std() > 0.1
+    assert scores.dtype == torch.float64 and scores.device.type == "cpu"

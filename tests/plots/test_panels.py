@@ -12,7 +12,7 @@ from rlhflab.plots.panel import COLOURS, Panel, arrays_of, series_of
 from rlhflab.plots.panels import PANELS, panels_of, stored_name
 from rlhflab.plots.panels_dpo import PLANE, REWARD
 from rlhflab.plots.panels_general import general_panels
-from rlhflab.recipes.racing import COLUMNS
+from rlhflab.recipes.racing import COLUMNS, CONTESTANTS
 from tests.real_records import names_in, real_run
 
 OLDER = {"estimated/kl_k3"}  # of runs made before kl_rb
@@ -92,6 +92,26 @@ def test_every_series_of_a_panel_is_one_that_its_algorithm_writes(name: str, est
     missing = drawn_by(PANELS[name]) - written - OLDER
     assert {series for series in missing if not series.startswith("estimated/")} == set()
     assert missing <= estimated
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_boards_leave_to_reports_what_their_plane_shows_already(name: str) -> None:
+    spared = {panel.id for panel in PANELS[name] if panel.report_only}
+    plane = (
+        {"efficiency", "grammatical"} if name in ("dpo", "rejection", "reinforce", "ppo", "trpo") else set()
+    )
+    assert spared == ({"reward", "kl", "efficiency"} if name == "reward" else plane)
+
+
+def test_who_trains_on_the_true_reward_is_dashed_in_a_race() -> None:
+    plane, regret = (panel for panel in PANELS["race"] if panel.id in ("race-plane", "race-regret"))
+    assert plane.big
+    for panel in (plane, regret):
+        runners = [line for line in panel.lines if line.series.split("/")[0] in CONTESTANTS]
+        dashed = {line.name for line in runners if line.dash == "dash"}
+        assert dashed == {"PPO, true r", "TRPO, true r", "REINFORCE, true r"}
+        solid = {line.name for line in runners if line.dash == "solid"}
+        assert solid == {"DPO", "PPO, learned r", "preferred FT"}
 
 
 @pytest.mark.parametrize("name", PANELS)
