@@ -5,8 +5,8 @@
 First the tests are run once to see which lines each of them runs. Then every fault gets the tests of its own line, up
 to the first failure: those of its file's own test module first, and the quickest of them first; after them the others
 of these files. All is done in copies of the tree. What was found is kept in runs/mutants: a second call goes on, and
-tries again what no test noticed where there are other tests now. Tests that work in other processes or in a browser are
-not tried.
+tries again what no test noticed where there are other tests now and no reason. Tests that work in other processes or in
+a browser are not tried.
 
 `survivors.json` has a reason for each fault of the sample that no test need catch; without one it fails the run, as
 does a folder below its share.
@@ -330,12 +330,12 @@ def main() -> None:
     }
     chosen = list(sample(sources, given.sample, given.seed))
     chosen = [mutant for mutant in chosen if not only or folder(mutant.path) in only]
-    chosen.sort(key=lambda mutant: folder(mutant.path) not in FIRST)
     lines, kept = Lines(sources, only), KEPT / "results.jsonl"
-    results = {}
+    results, reasons = {}, json.loads(REASONS.read_text())
     if kept.exists():
         for line in kept.read_text().splitlines():
             results[json.loads(line)["name"]] = json.loads(line)
+    chosen.sort(key=lambda mutant: (mutant.name in results, folder(mutant.path) not in FIRST))
     if given.report:
         sys.exit(not report(chosen, results))
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
@@ -358,7 +358,10 @@ def main() -> None:
             )
             before = results.get(mutant.name)
             late = time.monotonic() - begun > 60 * given.minutes
-            if late or (before and (before["outcome"] == "caught" or before["basis"] == basis)):
+            known = before and (
+                before["outcome"] == "caught" or before["basis"] == basis or mutant.name in reasons
+            )
+            if late or known:
                 return
             found = try_out(mutant, worker, lines) | {"basis": basis}
             with writing, kept.open("a") as file:
