@@ -48,6 +48,12 @@ class Shown:
         self.made += 1
         return f"picture {self.made}"
 
+    def _repr_mimebundle_(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def _repr_html_(self) -> str:
+        return ""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -94,7 +100,9 @@ def test_a_page_gets_what_is_new_and_its_setup_again_every_few_seconds(page: Any
 def test_a_page_that_is_silent_gets_everything_unasked(page: Any, clock: Any, monkeypatch: Any) -> None:
     """From when it is put into an output until it says hello; plotly.js after 0.8, 4 and 12 seconds."""
     monkeypatch.setattr(page_module, "send_plotly", lambda widget: widget.send({"op": "plotly"}))
-    page._shown_at = clock.now
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+    monkeypatch.setattr(page, "on_change", lambda: None)  # no thread
+    page.display()
     assert news(page) == ["setup", "frame"] and news(page) == ["frame"]
     pushed = []
     for tenths in range(1, 200):
@@ -102,6 +110,7 @@ def test_a_page_that_is_silent_gets_everything_unasked(page: Any, clock: Any, mo
         pushed += [tenths] * ("plotly" in news(page))
     assert pushed == [9, 41, 121]
     tell(page, op="hello")
+    page.display()  # again, where it is heard already
     clock.now += 20
     assert "plotly" not in news(page)
 
