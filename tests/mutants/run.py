@@ -199,12 +199,16 @@ class Lines:
             names = f"from {dotted}.{module} import", f"from {dotted} import {module}"
             paths |= {path for path, code in self._sources.items() if any(name in code for name in names)}
         own = f"{package.replace('rlhflab', 'tests', 1)}/test_{module}.py::"
-        chosen = []
-        for test, seen in self.tests.items():
+        chosen, in_file = [], Counter[str]()
+        for test, seen in sorted(self.tests.items(), key=lambda each: each[1]["seconds"]):
             ran = seen.get("lines", {})
             runs_it = not lines.isdisjoint(ran.get(mutant.path, ()))
             if runs_it or (mutant.at_import and any(ran.get(path) for path in paths)):
-                chosen.append((not runs_it, not test.startswith(own), seen["seconds"], test))
+                turn = (
+                    0 if runs_it else in_file[test.split("::")[0]]
+                )  # of what it may reach, something of every file
+                in_file[test.split("::")[0]] += 1
+                chosen.append((not runs_it, not test.startswith(own), turn, seen["seconds"], test))
         spent, kept = 0.0, []
         for *_, seconds, test in sorted(chosen):
             spent += seconds
