@@ -107,3 +107,15 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "rlhflab"
     monkeypatch.setenv("RLHFLAB_CACHE", str(tmp_path / "here"))
     assert cache_folder() == tmp_path / "here"
+
+
+def test_what_mps_cannot_do_has_its_own_advice(monkeypatch):
+    from rlhflab.recipes import trials
+
+    failed = [trials.Outcome("one", 0.0, "NotImplementedError: aten::x is not implemented for MPS")]
+    monkeypatch.setattr(trials, "try_on", lambda device, *_: failed)
+    advice = {
+        device: next(check.fix for check in doctor._trials(device) if check.name == "one")
+        for device in ("mps", "cpu")
+    }
+    assert advice["mps"] == doctor.FALLBACK and advice["cpu"].startswith("paste this whole report")

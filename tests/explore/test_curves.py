@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhflab.explore.curves import bands, curves
+from rlhflab.explore.curves import PALETTE, bands, curves
 
 
 def test_names_are_escaped_and_levels_drawn():
@@ -50,3 +50,15 @@ def test_a_legend_of_many_names_gets_the_rows_it_needs_between_title_and_plot():
     )  # 7 · 25 + 46 = 221 pixels a name: 3 in a row of 760
     assert many.layout.margin.t - few.layout.margin.t == many.layout.height - few.layout.height == 2 * 20
     assert few.layout.margin.t > 14 + 15 + 20  # the title's distance and size, one row
+
+
+def test_colours_begin_again_where_there_are_more_names():
+    names = [f"n{k}" for k in range(len(PALETTE) + 2)]
+    lines = curves({name: ([0, 1], [1, 2]) for name in names}, "t", "x", "y").data
+    middles = [
+        trace for trace in bands({n: [([0, 1], [1, 2])] for n in names}, "t", "x", "y").data if trace.name
+    ]
+    for traces in (lines, middles):
+        assert [trace.name for trace in traces if trace.name in names] == names
+        colours = [trace.line.color for trace in traces if trace.name in names]
+        assert colours == [PALETTE[k % len(PALETTE)] for k in range(len(names))]

@@ -532,3 +532,10 @@ def test_a_new_panel_needs_nothing_but_its_specification() -> None:
     board.start()
     assert list(board.frame()["data"]["series"]) == ["grad_norm"]
     assert len(board.figure().data) >= 1
+
+
+def test_a_board_that_was_waited_for_has_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module.Page, "_pump", lambda self: None)  # nobody looks
+    board = Board(lambda: ToyDPO(steps=5, pause=0), name="test", driver="thread", knobs=ToyKnobs)
+    board.start()
+    assert board.wait(30) and board.widget.picture.startswith("<svg")

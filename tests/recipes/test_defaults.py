@@ -1,8 +1,11 @@
 """What a training is made with where nothing is said: README's figures and the labs were measured with it."""
 
+from dataclasses import fields, is_dataclass
+
 import pytest
 
-from rlhflab.recipes import recipe_class
+from rlhflab.recipes import CONTROL as CONTROL_NAMES
+from rlhflab.recipes import LANGUAGE, recipe_class
 from rlhflab.settings.supervised import SupervisedSettings
 
 REAL = {"model": "owner/model", "world": "owner/name"}
@@ -81,6 +84,15 @@ def test_a_training_is_made_with_these_settings(name, world):
     found = {**settings_of(run.config), **others}
     assert found == EXPECTED[name, world]
     assert knobs == {knob: found[knob] for knob in knobs}
+
+
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [(name, "micro") for name in LANGUAGE] + [(name, "CartPole-v1") for name in CONTROL_NAMES],
+)
+def test_every_setting_is_given_by_its_name(name, world):
+    made_of = filter(is_dataclass, recipe_class(name, world).__mro__)
+    assert all(field.kw_only for each in made_of for field in fields(each))
 
 
 def test_maximum_likelihood_is_made_with_these():

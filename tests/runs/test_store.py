@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rlhflab.core.record import Pairs, Record
+from rlhflab.runs.checkpoint import write_checkpoint
 from rlhflab.runs.store import Run, default_run_folder
 from tests.toy import BACKDROP, Toy
 
@@ -230,3 +231,9 @@ def test_a_killed_run_continues_to_the_same_records(tmp_path, root, checkpoints)
     take(toy, run, 20)
     uninterrupted = Toy(steps=step + 20)
     assert list(run.records()) == list(uninterrupted)
+
+
+def test_a_state_with_keys_that_no_checkpoint_can_hold_is_named(tmp_path):
+    with pytest.raises(ValueError, match="moments has keys that are neither strings nor integers"):
+        write_checkpoint(tmp_path / "state.safetensors", {"moments": {0.5: 1.0}}, 1)
+    assert not list(tmp_path.iterdir())

@@ -185,3 +185,7 @@ def test_answers_are_decoded_and_rewarded_as_their_texts(world):
         text = world.answers[row]
         assert world.decode_answer(world.encode_answer(text)) == text
         assert world.true_reward(world.prompts[prompt], text) == reward
+
+
+def test_of_all_answers_one_says_nothing(world):
+    assert world.kinds["nothing said"].nonzero().tolist() == [[world.answers.index("<eos>")]]
