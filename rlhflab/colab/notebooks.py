@@ -18,6 +18,7 @@ _WIDTH = 1000  # characters a line of the wheel's text
 # The past runtimes that Colab offered on 2026-08-19 (googlecolab/backend-info), one a quarter. All have Python 3.11 or
 # 3.12 and torch 2.6 or newer.
 RUNTIMES = ("2025.07", "2025.10", "2026.01", "2026.04", "2026.07")
+_LINK = re.compile(r"\[([^\]]*)\]\((\w+\.ipynb)[^)]*\)")
 _RUNTIME = re.compile(r"20[0-9]{2}\.(0[1-9]|1[0-2])")
 
 
@@ -30,7 +31,8 @@ def write_colab(
         labs: folder of notebooks; its parent is a clone of the project.
         out: folder to write to; made if missing. Notebooks that were not written by this function stay untouched.
         address: where the notebooks install the package from. If `out` is inside the clone, so that its path in the
-            repository is known, they also get a badge. None: each notebook embeds the package's wheel as text.
+            repository is known, they also get a badge and links to each other. None: each notebook embeds the package's
+            wheel as text.
         runtime: the past runtime that they request from Colab, YYYY.MM, from 2025.07 on. None: Colab's current one.
 
     Returns:
@@ -61,6 +63,9 @@ def write_colab(
     for path, target in zip(notebooks, targets, strict=True):
         badge = address.badge(f"{inside}/{target.name}") if address and inside else None
         notebook = _prepared(json.loads(path.read_text(encoding="utf-8")), source, badge, runtime)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = _linked(cell["source"], address if inside else None, str(inside))
         text = json.dumps(notebook, indent=1)
         draft = target.with_suffix(".part")
         draft.write_text(text + "\n", encoding="utf-8")
@@ -80,6 +85,8 @@ def _prepared(
 ) -> dict[str, Any]:
     """The notebook with the set-up cell, which installs from `source`, and the badge if any, before its own cells.
 
+    Without code it needs no set-up.
+
     Colab documents no key for the runtime version. This is the one that it wrote itself into a public notebook made on
     runtime 2025.07 (Rhogger/economatica on GitHub, src/notebooks/analise_dados_economatica.ipynb, 2025-09-13).
     """
@@ -89,6 +96,8 @@ def _prepared(
     code = f"{TITLE}\n{setup}\n\n\nset_up({source}, {extras!r})"
     folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
     cells = [_cell("code", "set-up", code, metadata=folded, execution_count=None, outputs=[])]
+    if {cell["cell_type"] for cell in notebook["cells"]} == {"markdown"}:
+        cells = []
     if badge:
         cells.insert(0, _cell("markdown", "badge", badge, metadata={}))
     colab: dict[str, Any] = {"provenance": [], "toc_visible": True}
@@ -102,6 +111,15 @@ def _prepared(
 
 def _cell(kind: str, name: str, source: str, **rest: Any) -> dict[str, Any]:
     return {"cell_type": kind, "id": name, "source": source.splitlines(keepends=True), **rest}
+
+
+def _linked(lines: list[str], address: Address | None, folder: str) -> list[str]:
+    """Markdown whose links to other labs open them in Colab, or are their words alone where there is no address."""
+
+    def lead(link: re.Match[str]) -> str:
+        return f"[{link[1]}]({address.in_colab(f'{folder}/{link[2]}')})" if address else link[1]
+
+    return [_LINK.sub(lead, line) for line in lines]
 
 
 def _carried(name: str, wheel: bytes) -> str:

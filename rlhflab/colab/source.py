@@ -38,11 +38,14 @@ class Address:
         """What pip installs."""
         return f"https://github.com/{self.repo}/archive/{self.ref}.zip"
 
+    def in_colab(self, path: str) -> str:
+        """Where Colab opens the notebook at `path` of the repository."""
+        return f"https://colab.research.google.com/github/{self.repo}/blob/{self.ref}/{path}"
+
     def badge(self, path: str) -> str:
         """Markdown of the badge that opens the notebook at `path` of the repository in Colab."""
         image = "https://colab.research.google.com/assets/colab-badge.svg"
-        target = f"https://colab.research.google.com/github/{self.repo}/blob/{self.ref}/{path}"
-        return f"[![Open in Colab]({image})]({target})"
+        return f"[![Open in Colab]({image})]({self.in_colab(path)})"
 
 
 def origin(root: Path) -> Address | None:

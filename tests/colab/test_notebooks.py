@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -29,9 +30,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The labs, carrying the package themselves."""
+def all_written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The labs and their glossary, carrying the package themselves."""
     return write_colab(ROOT / "labs", tmp_path_factory.mktemp("colab"))
+
+
+@pytest.fixture
+def written(all_written: list[Path]) -> list[Path]:
+    """The labs of them."""
+    return [path for path in all_written if path.name != "glossary.ipynb"]
 
 
 def carried(notebook: Path) -> tuple[str, bytes, str]:
@@ -43,12 +50,22 @@ def carried(notebook: Path) -> tuple[str, bytes, str]:
     return name, base64.b64decode(text), checksum
 
 
-def test_every_lab_is_written_behind_one_folded_cell(written: list[Path]) -> None:
-    assert [path.name for path in written] == [path.name for path in sorted((ROOT / "labs").glob("*.ipynb"))]
-    for path in written:
+def test_every_lab_is_written_behind_one_folded_cell(all_written: list[Path], written: list[Path]) -> None:
+    assert [path.name for path in all_written] == sorted(
+        path.name for path in (ROOT / "labs").glob("*.ipynb")
+    )
+    assert [path.name for path in all_written if path not in written] == ["glossary.ipynb"]
+    for path in all_written:
         ours, theirs = nbformat.read(path, 4), nbformat.read(ROOT / "labs" / path.name, 4)
         nbformat.validate(ours)
-        assert ours.cells[1:] == theirs.cells
+        for cell in theirs.cells:  # nobody knows an address of the other notebooks
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(r"\[([^]]*)\]\(\w+\.ipynb(#[^)]*)?\)", r"\1", cell.source)
+        assert ours.cells[len(ours.cells) - len(theirs.cells) :] == theirs.cells
+        if path not in written:
+            assert len(ours.cells) == len(theirs.cells)  # no code, and nothing to set up
+            continue
+        assert len(ours.cells) == len(theirs.cells) + 1
         assert ours.cells[0].metadata.cellView == "form"
         assert ours.cells[0].source.startswith("# @title")
 
@@ -82,6 +99,10 @@ def test_an_address_gives_badge_and_archive_and_no_wheel(tmp_path: Path) -> None
         "set_up('https://github.com/someone/some.lab/archive/v1.zip', ())"
     )
     assert 'unpacked("' not in "".join(cells[1]["source"])
+    text = "".join(line for cell in cells for line in cell["source"])
+    there = "https://colab.research.google.com/github/someone/some.lab/blob/v1/colab/"
+    assert f"[04_pretrain_and_sft]({there}04_pretrain_and_sft.ipynb)" in text
+    assert f"[nats]({there}glossary.ipynb)" in text and "](glossary" not in text
     # outside the clone nobody knows the path in the repository: no badge
     (first, *_) = write_colab(clone / "labs", tmp_path / "elsewhere", address)
     assert "Open in Colab" not in first.read_text()

@@ -33,7 +33,7 @@ TIMEOUT = 600  # seconds a cell
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("labs", nargs="*", type=Path, default=sorted((ROOT / "labs").glob("*.ipynb")))
+    parser.add_argument("labs", nargs="*", type=Path, default=sorted((ROOT / "labs").glob("[0-9]*.ipynb")))
     parser.add_argument("--device", default="cuda", help="RLHFLAB_DEVICE of the labs")
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
