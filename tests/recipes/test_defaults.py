@@ -95,6 +95,16 @@ def test_every_setting_is_given_by_its_name(name, world):
     assert all(field.kw_only for each in made_of for field in fields(each))
 
 
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [(name, "micro") for name in LANGUAGE] + [(name, "CartPole-v1") for name in CONTROL_NAMES],
+)
+def test_a_default_is_within_what_is_allowed(name, world):
+    for setting, declared in recipe_class(name, world).declared().items():
+        if declared.default is not None:
+            assert declared.checked(setting, declared.default) == declared.default
+
+
 def test_maximum_likelihood_is_made_with_these():
     found = SupervisedSettings()
     assert settings_of(found) == {
