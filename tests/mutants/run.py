@@ -204,10 +204,9 @@ class Lines:
             ran = seen.get("lines", {})
             runs_it = not lines.isdisjoint(ran.get(mutant.path, ()))
             if runs_it or (mutant.at_import and any(ran.get(path) for path in paths)):
-                turn = (
-                    0 if runs_it else in_file[test.split("::")[0]]
-                )  # of what it may reach, something of every file
-                in_file[test.split("::")[0]] += 1
+                file = test.split("::")[0]
+                turn = 0 if runs_it else in_file[file]  # so that every file gets its turn
+                in_file[file] += 1
                 chosen.append((not runs_it, not test.startswith(own), turn, seen["seconds"], test))
         spent, kept = 0.0, []
         for *_, seconds, test in sorted(chosen):
